@@ -1,0 +1,20 @@
+"""CCLN: the network, its losses and its checkpoint. Knows tensors, nothing of files of videos or of the cache."""
+
+from ccln.model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from ccln.model.config import PARTS, ModelConfig, Part
+from ccln.model.losses import LossConfig, supervised_loss
+from ccln.model.network import CCLN, Output
+
+__all__ = [
+    "CCLN",
+    "PARTS",
+    "Checkpoint",
+    "CheckpointError",
+    "LossConfig",
+    "ModelConfig",
+    "Output",
+    "Part",
+    "load_checkpoint",
+    "save_checkpoint",
+    "supervised_loss",
+]

@@ -1,0 +1,45 @@
+"""Where to look: audio-guided visual attention, first over channels, then over regions."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class GuidedAttention(nn.Module):
+    """The second's sound chooses visual channels, then regions (our reading; after Tian et al. 2018, Xu et al. 2020).
+
+    With V a second's feature map, m its spatial mean and a its sound:
+    channel gate c = 2 sigmoid(MLP[LN(m); LN(a)]), so that an undecided gate changes nothing;
+    spatial weights softmax over regions of <q(a), c * LN(V)> / sqrt(C).
+    """
+
+    def __init__(self, visual_channels: int, audio_channels: int, width: int) -> None:
+        super().__init__()
+        self.audio_norm = nn.LayerNorm(audio_channels)
+        self.channel_gate = nn.Sequential(
+            nn.Linear(visual_channels + audio_channels, width), nn.ReLU(), nn.Linear(width, visual_channels)
+        )
+        self.query = nn.Sequential(nn.Linear(audio_channels, width), nn.ReLU(), nn.Linear(width, visual_channels))
+
+    def forward(self, visual: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """Attend.
+
+        Args:
+            visual: (batch, segment, height, width, channel).
+            audio: (batch, segment, audio channel).
+
+        Returns:
+            The attended picture (batch, segment, channel) and the spatial weights (batch, segment, height, width); the
+            weights of a segment add up to one.
+        """
+        height, width = visual.shape[2:4]
+        # Without a learnt scale the norm needs no backward pass over the maps, by far the largest tensors here.
+        regions = F.layer_norm(visual.flatten(2, 3), visual.shape[-1:])  # (B, T, H*W, C)
+        sound = self.audio_norm(audio)  # (B, T, D)
+        gate = 2 * torch.sigmoid(self.channel_gate(torch.cat([regions.mean(2), sound], -1)))  # (B, T, C)
+        # The gate is the same for all regions of a second, so it is applied to the query and to the result, not to V.
+        query = gate * self.query(sound)  # (B, T, C)
+        scores = torch.einsum("btrc,btc->btr", regions, query) / regions.shape[-1] ** 0.5
+        weights = scores.softmax(-1)  # (B, T, H*W)
+        attended = gate * torch.einsum("btr,btrc->btc", weights, regions)  # (B, T, C)
+        return attended, weights.unflatten(-1, (height, width))

@@ -1,0 +1,97 @@
+"""The branch network and WCCL, the weakly supervised cross-modal contrastive loss."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Branch(nn.Module):
+    """A second, lighter view of each modality, and the projections into the space where views are compared.
+
+    The branch sees each modality on its own, with noise and dropout on its input in training. Both views are pooled
+    over time with the foreground weight w, so that it is the event that is compared.
+    """
+
+    def __init__(
+        self, visual_channels: int, audio_channels: int, width: int, embedding: int, noise: float, dropout: float
+    ) -> None:
+        super().__init__()
+        self.noise = noise
+        self.dropout = nn.Dropout(dropout)
+        self.audio_norm, self.visual_norm = nn.LayerNorm(audio_channels), nn.LayerNorm(visual_channels)
+        self.audio_view = nn.Sequential(nn.Linear(audio_channels, width), nn.ReLU())
+        self.visual_view = nn.Sequential(nn.Linear(visual_channels, width), nn.ReLU())
+        self.audio_projection = nn.Linear(width, embedding)
+        self.visual_projection = nn.Linear(width, embedding)
+
+    def backbone_embeddings(self, audio: Tensor, visual: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit vectors (batch, embedding) of a' and v', both (batch, segment, width), pooled with ``weights``."""
+        return _embed(self.audio_projection, audio, weights), _embed(self.visual_projection, visual, weights)
+
+    def forward(self, audio: Tensor, visual: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit vectors (batch, embedding) of the branch's own view of each modality.
+
+        Args:
+            audio: (batch, segment, audio channel), as the extractor gave it.
+            visual: (batch, segment, visual channel), the attended picture.
+            weights: w (batch, segment) in 0..1.
+        """
+        heard = self.audio_view(self._disturbed(self.audio_norm(audio)))  # (B, T, d)
+        seen = self.visual_view(self._disturbed(self.visual_norm(visual)))  # (B, T, d)
+        return self.backbone_embeddings(heard, seen, weights)
+
+    def _disturbed(self, x: Tensor) -> Tensor:
+        return self.dropout(x + self.noise * torch.randn_like(x)) if self.training else x
+
+
+def _embed(projection: nn.Linear, view: Tensor, weights: Tensor) -> Tensor:
+    share = weights / weights.sum(1, keepdim=True).clamp_min(1e-6)  # (B, T)
+    return F.normalize(projection(torch.einsum("bt,btd->bd", share, view)), dim=-1)
+
+
+def contrastive_loss(anchors: Tensor, others: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """Supervised contrastive loss from one view to another (Khosla et al. 2020, L_out), on video-level labels.
+
+    For anchor i with label c: minus the mean over all j with label c (i itself included) of
+    log softmax_j(<anchor_i, other_j> / temperature), the softmax running over the whole batch.
+
+    Args:
+        anchors: unit vectors (batch, embedding) of one view.
+        others: unit vectors (batch, embedding) of the other view of the same clips.
+        labels: class of each clip (batch,); -1 for a clip without any event, which is a negative and never an anchor.
+        temperature: divides the similarities.
+
+    Returns:
+        A scalar; zero if no clip has an event.
+    """
+    log_share = (anchors @ others.T / temperature).log_softmax(-1)  # (B, B)
+    has_event = labels >= 0
+    positive = ((labels[:, None] == labels[None, :]) & has_event[:, None]).to(anchors.dtype)
+    per_anchor = -(positive * log_share).sum(-1) / positive.sum(-1).clamp_min(1)  # (B,)
+    return per_anchor.sum() / has_event.sum().clamp_min(1)
+
+
+def wccl_loss(
+    backbone: tuple[Tensor, Tensor], branch: tuple[Tensor, Tensor], labels: Tensor, temperature: float = 0.1
+) -> Tensor:
+    """WCCL: contrast between modalities in both directions, and between the backbone's and the branch's views.
+
+    Args:
+        backbone: audio and visual unit vectors, each (batch, embedding).
+        branch: the same from the branch network.
+        labels: (batch,), -1 for clips without any event. No segment label is used, so the loss serves weak supervision.
+        temperature: of the softmax over the batch.
+
+    Returns:
+        The mean of the six directed losses, a scalar.
+    """
+    (audio, visual), (branch_audio, branch_visual) = backbone, branch
+    pairs = [
+        (audio, visual),
+        (visual, audio),
+        (audio, branch_visual),
+        (visual, branch_audio),
+        (branch_audio, audio),
+        (branch_visual, visual),
+    ]
+    return torch.stack([contrastive_loss(a, b, labels, temperature) for a, b in pairs]).mean()

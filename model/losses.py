@@ -1,0 +1,87 @@
+"""What CCLN is trained on when every segment has a label."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ccln.model.contrast import wccl_loss
+from ccln.model.enhancement import scene_distance_loss
+from ccln.model.network import Output
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the losses beside the event and the class loss, whose weight is one."""
+
+    fee_weight: float = 0.2
+    """Weight of FEE: its distance between event and background, and the cross-entropy of its adaptive weight."""
+    wccl_weight: float = 0.3
+    """Weight of WCCL once it is warm."""
+    modality_weight: float = 0.3
+    """Weight of the loss that makes "seen" and "heard" both true exactly where the event is."""
+    temperature: float = 0.1
+    """WCCL's temperature."""
+    margin: float = 1.0
+    """Wanted cosine distance between a scene's event and its background."""
+
+    def __post_init__(self) -> None:
+        for name in ("fee_weight", "wccl_weight", "modality_weight", "margin"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} = {getattr(self, name)}: must not be negative")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature = {self.temperature}: must be above zero")
+
+
+def seen_and_heard_loss(heard_logits: Tensor, seen_logits: Tensor, event: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy of P(heard) P(seen) per class against "this class's event is here" (our reading).
+
+    An event is both seen and heard, so the product is what the segment labels speak of; each factor alone is free to be
+    high where its modality shows the class and the other does not.
+
+    Args:
+        heard_logits: (batch, segment, class), from the sound alone.
+        seen_logits: (batch, segment, class), from the picture alone.
+        event: (batch, segment), 1 in event segments.
+        labels: (batch,), -1 for a clip without any event.
+    """
+    classes = torch.arange(heard_logits.shape[-1], device=labels.device)
+    target = (labels[:, None] == classes).to(event.dtype)[:, None, :] * event[..., None]  # (B, T, n)
+    log_both = F.logsigmoid(heard_logits) + F.logsigmoid(seen_logits)
+    log_not_both = torch.log(-torch.expm1(log_both.clamp_max(-1e-6)))
+    return -(target * log_both + (1 - target) * log_not_both).sum(-1).mean()
+
+
+def supervised_loss(
+    output: Output, event: Tensor, labels: Tensor, config: LossConfig, wccl_warmth: float = 1.0
+) -> dict[str, Tensor]:
+    """All losses of full supervision, and their weighted sum under "total".
+
+    Args:
+        output: of a CCLN in training mode.
+        event: (batch, segment), 1 in event segments.
+        labels: class of each clip's event (batch,); -1 for a clip without any event.
+        config: the weights.
+        wccl_warmth: 0..1, multiplies WCCL's weight.
+
+    Returns:
+        Scalars: event, class, modality, and fee and wccl where the network has these parts; total.
+    """
+    has_event = labels >= 0
+    per_clip = F.cross_entropy(output.class_logits, labels.clamp_min(0), reduction="none")
+    losses = {
+        "event": F.binary_cross_entropy_with_logits(output.event_logits, event),
+        "class": (per_clip * has_event).sum() / has_event.sum().clamp_min(1),
+        "modality": seen_and_heard_loss(output.heard_logits, output.seen_logits, event, labels),
+    }
+    total = losses["event"] + losses["class"] + config.modality_weight * losses["modality"]
+    if output.foreground_logits is not output.event_logits:
+        weights = torch.sigmoid(output.foreground_logits)
+        distance = scene_distance_loss(output.enhanced, weights, event, config.margin)
+        losses["fee"] = distance + F.binary_cross_entropy_with_logits(output.foreground_logits, event)
+        total = total + config.fee_weight * losses["fee"]
+    if output.embeddings is not None:
+        losses["wccl"] = wccl_loss(*output.embeddings, labels, config.temperature)
+        total = total + config.wccl_weight * wccl_warmth * losses["wccl"]
+    return losses | {"total": total}

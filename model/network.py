@@ -1,0 +1,153 @@
+"""CCLN: fusion, interaction, integration, enhancement, heads, and the branch network beside them.
+
+An independent reading of the abstract of "Listen With Seeing: Cross-Modal Contrastive Learning for Audio-Visual Event
+Localization"; its equations are not public. Axes in the order (batch, segment, height, width, channel).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ccln.model.attention import GuidedAttention
+from ccln.model.config import ModelConfig
+from ccln.model.contrast import Branch
+from ccln.model.enhancement import ForegroundEventEnhancement
+from ccln.model.interaction import Fusion, Integration, SelfConstrainedBimodalInteraction
+
+
+class Embeddings(NamedTuple):
+    """What WCCL compares: unit vectors (batch, embedding)."""
+
+    backbone: tuple[Tensor, Tensor]
+    """Of the backbone's audio and visual view."""
+    branch: tuple[Tensor, Tensor]
+    """Of the branch network's audio and visual view."""
+
+
+class Output(NamedTuple):
+    """All that CCLN says of a batch of clips."""
+
+    event_logits: Tensor
+    """Is this second event? (batch, segment)"""
+    class_logits: Tensor
+    """Which class is the clip's event? (batch, class)"""
+    heard_logits: Tensor
+    """Evidence for each class in the second's sound alone (batch, segment, class)."""
+    seen_logits: Tensor
+    """Evidence for each class in the second's picture alone (batch, segment, class)."""
+    attention: Tensor
+    """Where the sound made the network look (batch, segment, height, width)."""
+    gate: Tensor
+    """What SBI let pass (batch, head, visual segment, audio segment)."""
+    foreground_logits: Tensor
+    """FEE's adaptive weight before its sigmoid (batch, segment); the event logits where there is no FEE."""
+    enhanced: Tensor
+    """The joint view behind the heads (batch, segment, width)."""
+    embeddings: Embeddings | None
+    """For WCCL; None without a branch network, and outside training."""
+
+
+class TemporalEncoder(nn.Module):
+    """One modality on its own, each second in the light of the others: projection, then a bidirectional LSTM."""
+
+    def __init__(self, channels: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.projection = nn.Sequential(
+            nn.LayerNorm(channels), nn.Linear(channels, width), nn.ReLU(), nn.Dropout(dropout)
+        )
+        self.recurrent = nn.LSTM(width, width // 2, batch_first=True, bidirectional=True)
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(batch, segment, channel) -> (batch, segment, width)."""
+        projected = self.projection(features)
+        return self.dropout(self.norm(projected + self.recurrent(projected)[0]))
+
+
+class CCLN(nn.Module):
+    """The whole network; ``config.without`` leaves parts out for ablation."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, dropout = config.width, config.dropout
+        self.attention = GuidedAttention(config.visual_channels, config.audio_channels, width)
+        self.audio_encoder = TemporalEncoder(config.audio_channels, width, dropout)
+        self.visual_encoder = TemporalEncoder(config.visual_channels, width, dropout)
+        self.fusion = Fusion(width)
+        self.interaction = SelfConstrainedBimodalInteraction(
+            width, config.heads, dropout, constrained="sbi" not in config.without
+        )
+        self.integration = Integration(width, config.heads, dropout)
+        self.enhancement = (
+            None if "fee" in config.without else ForegroundEventEnhancement(width, config.foreground_gain)
+        )
+        self.branch = (
+            None
+            if "wccl" in config.without
+            else Branch(
+                config.visual_channels,
+                config.audio_channels,
+                width,
+                config.embedding_width,
+                config.branch_noise,
+                dropout,
+            )
+        )
+        self.event_head = nn.Linear(width, 1)
+        self.class_head = nn.Linear(width, config.class_count)
+        self.heard_head = nn.Linear(width, config.class_count)
+        self.seen_head = nn.Linear(width, config.class_count)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, visual: Tensor, audio: Tensor) -> Output:
+        """Read a batch of clips.
+
+        Args:
+            visual: (batch, segment, height, width, channel), floating point.
+            audio: (batch, segment, channel), floating point.
+
+        Raises:
+            ValueError: shapes that the config does not allow.
+        """
+        config = self.config
+        expected = (config.visual_height, config.visual_width, config.visual_channels)
+        if visual.ndim != 5 or tuple(visual.shape[2:]) != expected or audio.shape[2:] != (config.audio_channels,):
+            raise ValueError(
+                f"visual {tuple(visual.shape)} and audio {tuple(audio.shape)}: this network reads "
+                f"(batch, segment, {', '.join(map(str, expected))}) and (batch, segment, {config.audio_channels})"
+            )
+        picture, attention = self.attention(visual, audio)  # (B, T, C), (B, T, H, W)
+        a = self.audio_encoder(audio)  # (B, T, d)
+        v = self.visual_encoder(picture)  # (B, T, d)
+        heard_logits, seen_logits = self.heard_head(a), self.seen_head(v)  # (B, T, n) before either saw the other
+        fused = self.fusion(a, v)  # (B, T, d)
+        a, v, gate = self.interaction(a, v, fused)
+        view = self.integration(fused, a, v)  # (B, T, d)
+        foreground_logits = None
+        if self.enhancement is not None:
+            view, foreground_logits = self.enhancement(view)  # (B, T, d), (B, T)
+        event_logits = self.event_head(self.dropout(view)).squeeze(-1)  # (B, T)
+        if foreground_logits is None:
+            foreground_logits = event_logits
+        weights = torch.sigmoid(foreground_logits)  # (B, T)
+        share = weights / weights.sum(1, keepdim=True).clamp_min(1e-6)
+        pooled = torch.einsum("bt,btd->bd", share, view)  # (B, d)
+        embeddings = None
+        if self.branch is not None and self.training:
+            embeddings = Embeddings(
+                self.branch.backbone_embeddings(a, v, weights), self.branch(audio, picture, weights)
+            )
+        return Output(
+            event_logits=event_logits,
+            class_logits=self.class_head(self.dropout(pooled)),
+            heard_logits=heard_logits,
+            seen_logits=seen_logits,
+            attention=attention,
+            gate=gate,
+            foreground_logits=foreground_logits,
+            enhanced=view,
+            embeddings=embeddings,
+        )
