@@ -1,0 +1,67 @@
+"""Keys: what decides a clip's features, boiled down to a digest."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from ccln.cache.errors import CacheError
+
+JSON: TypeAlias = "Mapping[str, JSON] | Sequence[JSON] | str | int | float | bool | None"
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def is_digest(text: object) -> bool:
+    """Whether ``text`` is a sha256 in lower-case hex."""
+    return isinstance(text, str) and _SHA256.fullmatch(text) is not None
+
+
+def canonical_json(value: JSON) -> str:
+    """The one way to write ``value``: keys sorted, no spaces, ASCII only.
+
+    Raises:
+        CacheError: where ``value`` is not JSON; NaN and the infinities are not.
+    """
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise CacheError(f"{value!r} cannot be written as JSON ({error}); use plain JSON values only") from error
+
+
+def specification_digest(specification: Mapping[str, JSON]) -> str:
+    """Sha256 (hex) of the specification's canonical JSON.
+
+    Raises:
+        CacheError: where the specification is not JSON.
+    """
+    return hashlib.sha256(canonical_json(dict(specification)).encode()).hexdigest()
+
+
+def source_digest(path: str | os.PathLike[str]) -> str:
+    """Sha256 (hex) of a file's bytes, read piece by piece.
+
+    Raises:
+        CacheError: where the file cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        reason = error.strerror or error
+        raise CacheError(f"{path}: cannot be read ({reason}); check the path and its permissions") from error
+
+
+def feature_key(source_sha256: str, specification_sha256: str) -> str:
+    """Key of the features that one specification gives for one source file: sha256 (hex) over both digests.
+
+    Raises:
+        CacheError: where an argument is not a sha256 in lower-case hex.
+    """
+    for name, digest in (("source_sha256", source_sha256), ("specification_sha256", specification_sha256)):
+        if not is_digest(digest):
+            raise CacheError(f"{name} {digest!r} is not a sha256; pass 64 lower-case hex digits")
+    return hashlib.sha256(f"{source_sha256}{specification_sha256}".encode()).hexdigest()

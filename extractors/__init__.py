@@ -1,0 +1,34 @@
+"""Images and sound in, feature arrays out: see `contract` for the shapes and `presets` for the choices.
+
+Names that need torch are imported when they are first asked for, so that a command can list presets at once.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ccln.extractors.choices import AudioChoice, Preset, VisualChoice
+from ccln.extractors.contract import ExtractorError, WeightsError
+from ccln.extractors.presets import PRESETS, preset_from_specification, preset_with
+
+if TYPE_CHECKING:
+    from ccln.extractors.extraction import Extractors, load_extractors, pick_device
+
+__all__ = [
+    "PRESETS",
+    "AudioChoice",
+    "ExtractorError",
+    "Extractors",
+    "Preset",
+    "VisualChoice",
+    "WeightsError",
+    "load_extractors",
+    "pick_device",
+    "preset_from_specification",
+    "preset_with",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Extractors", "load_extractors", "pick_device"):
+        return getattr(import_module("ccln.extractors.extraction"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,141 @@
+"""Presets: named pairs of extractors with every choice written out.
+
+Importing this module imports no network, no torch: a command can list the presets before anything heavy is loaded.
+"""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from ccln.extractors.choices import AudioChoice, Preset, Triple, VisualChoice
+from ccln.extractors.contract import ExtractorError
+
+TIMM_PREFIX = "timm:"
+
+_IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
+_IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
+
+VISUAL_CHOICES = {
+    choice.name: choice
+    for choice in (
+        VisualChoice(
+            name="efficientnet-lite0",
+            layer="blocks",  # before the head convolution: 7 x 7 x 320
+            frame_height=224,
+            frame_width=224,
+            resize="stretch",
+            interpolation="bicubic",
+            mean=(127 / 255, 127 / 255, 127 / 255),
+            std=(128 / 255, 128 / 255, 128 / 255),
+            pooling="mean",
+            precision="float32",
+        ),
+        VisualChoice(
+            name="vgg19",
+            layer="pool5",  # after ReLU and max-pool: 7 x 7 x 512
+            frame_height=224,
+            frame_width=224,
+            resize="stretch",
+            interpolation="bilinear",
+            mean=_IMAGENET_MEAN,
+            std=_IMAGENET_STD,
+            pooling="mean",
+            precision="float32",
+        ),
+    )
+}
+
+AUDIO_CHOICES = {
+    choice.name: choice
+    for choice in (
+        AudioChoice(
+            name="log-mel",
+            sample_rate_hz=16_000,
+            seconds_used=1.0,
+            window_seconds=0.025,
+            hop_seconds=0.010,
+            mel_bands=64,
+            mel_low_hz=125.0,
+            mel_high_hz=7500.0,
+            log_offset=0.01,
+            output="mean-and-std",
+        ),
+        AudioChoice(
+            name="vggish",
+            sample_rate_hz=16_000,
+            seconds_used=0.96,  # one patch from each segment's start
+            window_seconds=0.025,
+            hop_seconds=0.010,
+            mel_bands=64,
+            mel_low_hz=125.0,
+            mel_high_hz=7500.0,
+            log_offset=0.01,
+            output="embedding",  # after the last ReLU; no PCA, no quantisation
+        ),
+    )
+}
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        Preset("light", 4, VISUAL_CHOICES["efficientnet-lite0"], AUDIO_CHOICES["log-mel"]),
+        Preset("ave", 16, VISUAL_CHOICES["vgg19"], AUDIO_CHOICES["vggish"]),
+    )
+}
+
+
+def preset_with(preset: Preset, visual: str | None = None, audio: str | None = None) -> Preset:
+    """Return `preset` with one or both of its extractors replaced by name.
+
+    Args:
+        preset: what to start from; its frames per segment stay.
+        visual: a name in the registry, or "timm:NAME" for any timm model that has weights.
+        audio: a name in the registry.
+
+    Raises:
+        ExtractorError: no extractor has that name.
+    """
+    names = [preset.name]
+    if visual is not None:
+        preset = replace(preset, visual=_visual_choice(visual))
+        names.append(f"visual {preset.visual.name}")
+    if audio is not None:
+        if audio not in AUDIO_CHOICES:
+            raise unknown_name("audio extractor", audio, AUDIO_CHOICES)
+        preset = replace(preset, audio=AUDIO_CHOICES[audio])
+        names.append(f"audio {preset.audio.name}")
+    return replace(preset, name=", ".join(names))
+
+
+def preset_from_specification(specification: Any) -> Preset:
+    """Return the preset that a specification was made from, under a name of its own.
+
+    Args:
+        specification: `Extractors.specification`, perhaps read back from JSON.
+
+    Raises:
+        ExtractorError: it is not a specification.
+    """
+    if not isinstance(specification, dict) or "weights_sha256" not in specification:
+        raise ExtractorError("this is not an extractor specification: extract the features again with this version")
+    choices = {name: value for name, value in specification.items() if name != "weights_sha256"}
+    return Preset.from_json({"name": "from specification", **choices})
+
+
+def unknown_name(what: str, name: str, names: Iterable[str], listing: str | None = None) -> ExtractorError:
+    """Return the error for a name that is none of `names`, with the nearest of them and the list of all."""
+    names = sorted(names)
+    nearest = difflib.get_close_matches(name, names, n=3)
+    hint = f"did you mean {' or '.join(nearest)}? " if nearest else ""
+    return ExtractorError(f"no {what} is called {name!r}: {hint}{listing or 'choose one of ' + ', '.join(names)}")
+
+
+def _visual_choice(name: str) -> VisualChoice:
+    if name.startswith(TIMM_PREFIX):
+        from ccln.extractors.timm_backbone import timm_choice  # timm takes seconds to import
+
+        return timm_choice(name)
+    if name not in VISUAL_CHOICES:
+        raise unknown_name("visual extractor", name, [*VISUAL_CHOICES, f"{TIMM_PREFIX}NAME"])
+    return VISUAL_CHOICES[name]

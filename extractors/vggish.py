@@ -1,0 +1,80 @@
+"""VGGish: the audio network of AudioSet, one 128-number embedding a 0.96 s patch.
+
+Hershey et al., "CNN architectures for large-scale audio classification", ICASSP 2017.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ccln.extractors.choices import AudioChoice
+from ccln.extractors.contract import ExtractorError
+from ccln.extractors.vggish_front_end import LogMelFrontEnd
+from ccln.extractors.weights import AUDIO_FLAG, fetch_url, load_into, read_weights
+
+WEIGHTS_URL = "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth"
+PATCH_FRAMES, PATCH_BANDS = 96, 64
+
+
+class Vggish(nn.Module):
+    """Log-mel patch to embedding; parameters are named as in the common PyTorch checkpoint."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 1
+        for width, convolutions in ((64, 1), (128, 1), (256, 2), (512, 2)):
+            for _ in range(convolutions):
+                layers += [nn.Conv2d(channels, width, kernel_size=3, padding=1), nn.ReLU(inplace=True)]
+                channels = width
+            layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers)
+        flat = channels * (PATCH_FRAMES // 16) * (PATCH_BANDS // 16)
+        self.embeddings = nn.Sequential(
+            nn.Linear(flat, 4096),
+            nn.ReLU(inplace=True),
+            nn.Linear(4096, 4096),
+            nn.ReLU(inplace=True),
+            nn.Linear(4096, 128),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, patch: Tensor) -> Tensor:
+        """Return embeddings (patch, 128) of log-mel patches (patch, frame, band)."""
+        maps = self.features(patch[:, None])
+        # The weights were trained in TensorFlow: the last map is flattened channels last, (time, band, channel).
+        return self.embeddings(maps.permute(0, 2, 3, 1).flatten(1))
+
+
+class VggishExtractor(nn.Module):
+    """Front end and network; the state dict is the network's alone."""
+
+    def __init__(self, choice: AudioChoice, network: Vggish) -> None:
+        super().__init__()
+        self.front_end = LogMelFrontEnd(choice)
+        self.network = network
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Return embeddings (segment, 128) of waveform (segment, sample): one patch from each segment's start."""
+        return self.network(self.front_end(waveform))
+
+
+def build(choice: AudioChoice, weights: Path | None) -> nn.Module:
+    """Return VGGish with weights from the local file, or else from the cache or the net.
+
+    Raises:
+        WeightsError: the weights cannot be had or do not fit.
+        ExtractorError: the choice asks for another output or patch than VGGish has.
+    """
+    if choice.output != "embedding":
+        raise ExtractorError(f"vggish has no output {choice.output!r}: its output is embedding")
+    with torch.device("meta"):  # no time spent on random numbers that the weights replace
+        network = Vggish()
+    extractor = VggishExtractor(choice, network.to_empty(device="cpu"))
+    patch = (extractor.front_end.frame_count, choice.mel_bands)
+    if patch != (PATCH_FRAMES, PATCH_BANDS):
+        raise ExtractorError(f"the patch is {patch}, but vggish takes ({PATCH_FRAMES}, {PATCH_BANDS}) (frame, band)")
+    state = read_weights(weights) if weights else fetch_url(WEIGHTS_URL, "vggish", AUDIO_FLAG)
+    load_into(network, state, "vggish", weights or WEIGHTS_URL)
+    return extractor

@@ -1,0 +1,63 @@
+"""The log-mel front end of VGGish, after the definition in TensorFlow's AudioSet models (`mel_features.py`).
+
+Widely used mel filters have slopes that are linear in hertz; those of VGGish are linear in mel, and the DC row is zero.
+All of it is float64 up to the result, as in the original: beside a loud tone, the rounding noise of a float32 transform
+fills the empty bands, and the logarithm shows it (up to 8e-4).
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ccln.extractors.choices import AudioChoice
+from ccln.extractors.contract import SEGMENT_SECONDS
+
+
+class LogMelFrontEnd(nn.Module):
+    """Segments of sound to log-mel frames, each segment cut on its own."""
+
+    def __init__(self, choice: AudioChoice) -> None:
+        super().__init__()
+        self.window_samples = round(choice.window_seconds * choice.sample_rate_hz)
+        self.hop_samples = round(choice.hop_seconds * choice.sample_rate_hz)
+        self.fft_samples = 2 ** math.ceil(math.log2(self.window_samples))
+        # A windowed frame starts at sample 0 of the transform. torch.stft would centre a shorter window in it.
+        self.tail_samples = self.fft_samples - self.window_samples
+        self.log_offset = choice.log_offset
+        held_frames = 1 + (choice.sample_rate_hz * SEGMENT_SECONDS - self.window_samples) // self.hop_samples
+        self.frame_count = min(round(choice.seconds_used / choice.hop_seconds), held_frames)
+        window = torch.hann_window(self.window_samples, periodic=True, dtype=torch.float64)
+        # Not persistent: they follow from the choice, they are no weights.
+        self.register_buffer("window", nn.functional.pad(window, (0, self.tail_samples)), persistent=False)
+        self.register_buffer("mel_matrix", _mel_matrix(choice, self.fft_samples), persistent=False)
+        self.window: Tensor
+        self.mel_matrix: Tensor
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Return log-mel float32 (segment, frame, band) of waveform float32 (segment, sample)."""
+        # The last frame's window ends inside the segment, its transform may not: the zeros meet the window's zeros.
+        padded = nn.functional.pad(waveform.double(), (0, self.tail_samples))
+        spectrum = torch.stft(
+            padded, self.fft_samples, self.hop_samples, window=self.window, center=False, return_complex=True
+        )
+        magnitude = spectrum.abs().transpose(1, 2)[:, : self.frame_count]
+        return torch.log(magnitude @ self.mel_matrix + self.log_offset).float()
+
+
+def _mel_matrix(choice: AudioChoice, fft_samples: int) -> Tensor:
+    """Return the triangular filters, float64 (bin, band): bins to mel bands, slopes linear in mel."""
+    bins_hz = torch.linspace(0, choice.sample_rate_hz / 2, fft_samples // 2 + 1, dtype=torch.float64)
+    bins = _mel(bins_hz)[:, None]
+    low, high = _mel(torch.tensor([choice.mel_low_hz, choice.mel_high_hz], dtype=torch.float64)).tolist()
+    edges = torch.linspace(low, high, choice.mel_bands + 2, dtype=torch.float64)
+    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    matrix = torch.minimum(rising, falling).clamp(min=0)
+    matrix[0] = 0  # the constant component is no sound
+    return matrix
+
+
+def _mel(hertz: Tensor) -> Tensor:
+    """HTK's mel scale."""
+    return 1127 * torch.log1p(hertz / 700)

@@ -1,0 +1,23 @@
+"""The stages in order, decode -> extract -> train -> evaluate -> localize -> report, and the commands.
+
+`extract`, `train`, `localize` and `demo` are the commands as Python functions; each is imported when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ccln.pipeline.demonstration import demo
+    from ccln.pipeline.extraction import extract
+    from ccln.pipeline.localization import localize
+    from ccln.pipeline.training import train
+
+__all__ = ["demo", "extract", "localize", "train"]
+
+_HOMES = {"demo": "demonstration", "extract": "extraction", "localize": "localization", "train": "training"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,369 @@
+"""The commands: parse, call one public function, print. Heavy libraries are imported only once the arguments are right.
+
+Exit codes: 0 all went well, 1 some clips failed and the others are done, 2 nothing could be done, 130 stopped by hand.
+"""
+
+import csv
+import io
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+from tqdm import tqdm
+
+from ccln.pipeline import defaults
+
+if TYPE_CHECKING:
+    from ccln.pipeline.extraction import Failure
+    from ccln.pipeline.localization import Localization, LocatedClip
+    from ccln.pipeline.metrics import Scores
+    from ccln.pipeline.training import TrainingResult
+
+_Videos = Annotated[list[Path], Parameter(negative=())]
+
+
+def extract_command() -> None:
+    """Entry point of ccln-extract."""
+    _run(
+        "ccln-extract", "Turn videos into cached features. What is cached already is not done again.", _extract, sys.argv
+    )
+
+
+def train_command() -> None:
+    """Entry point of ccln-train."""
+    _run("ccln-train", "Train CCLN on cached features of a data set in AVE's layout.", _train, sys.argv)
+
+
+def localize_command() -> None:
+    """Entry point of ccln-localize."""
+    _run("ccln-localize", "Find when events are both seen and heard in videos (their first ten seconds).", _localize, sys.argv)
+
+
+def demo_command() -> None:
+    """Entry point of ccln-demo."""
+    _run("ccln-demo", "Make a small data set of raw videos, and run extract, train and localize on it.", _demo, sys.argv)
+
+
+def _extract(
+    videos: _Videos,
+    /,
+    *,
+    cache: Path = defaults.CACHE,
+    preset: str = "light",
+    visual: str | None = None,
+    audio: str | None = None,
+    visual_weights: Path | None = None,
+    audio_weights: Path | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+) -> int:
+    """Run ccln-extract.
+
+    Parameters
+    ----------
+    videos
+        Video files, and folders that are searched through and through; an AVE folder is one.
+    cache
+        Folder where the features go.
+    preset
+        Pair of extractors: light (EfficientNet-Lite0 at 4 frames a second, log-mel; needs no download) or ave (VGG-19 at
+        16 frames a second, VGGish).
+    visual
+        Another visual extractor than the preset's: efficientnet-lite0, vgg19, or timm:NAME for any timm model.
+    audio
+        Another audio extractor than the preset's: log-mel or vggish.
+    visual_weights
+        Local file with the visual network's weights.
+    audio_weights
+        Local file with the audio network's weights.
+    device
+        auto, cpu, cuda, cuda:1, ...
+    workers
+        Decoding threads. As many as there are processors if not given.
+    """
+    from ccln.pipeline.extraction import extract
+
+    with _Bar("extract", "clip") as bar:
+        summary = extract(
+            videos,
+            cache=cache,
+            preset=preset,
+            visual=visual,
+            audio=audio,
+            visual_weights=visual_weights,
+            audio_weights=audio_weights,
+            device=device,
+            workers=workers,
+            progress=bar,
+        )
+    rate = f", {summary.done / summary.seconds:.1f} clips/s" if summary.done else ""
+    print(f"{summary.done} done, {summary.cached} cached, {len(summary.failed)} failed in {summary.seconds:.1f} s{rate}")
+    if summary.done:
+        busy = summary.decode_seconds + summary.network_seconds
+        print(
+            f"decoding {100 * summary.decode_seconds / busy:.0f} % and network {100 * summary.network_seconds / busy:.0f} % "
+            "of the time spent on clips"
+        )
+    print(f"features in {cache}, specification {summary.specification[:12]}")
+    return _report(summary.failed)
+
+
+def _train(
+    *,
+    data: Path | None = None,
+    cache: Path = defaults.CACHE,
+    out: Path | None = None,
+    config: Path | None = None,
+    seed: Annotated[int | None, Parameter(show_default="0")] = None,
+    epochs: Annotated[int | None, Parameter(show_default="60")] = None,
+    without: Annotated[tuple[Literal["sbi", "fee", "wccl"], ...], Parameter(negative=(), show_default=False)] = (),
+    specification: str | None = None,
+) -> int:
+    """Run ccln-train.
+
+    Parameters
+    ----------
+    data
+        AVE folder: Annotations.txt, trainSet.txt, valSet.txt, testSet.txt, and the videos in AVE/. If not given, the one
+        here.
+    cache
+        Folder of the features that ccln-extract made.
+    out
+        Folder for this run; must not hold one yet. If not given, a new one in runs/.
+    config
+        TOML file with any of the tables [model], [training], [loss]; every run writes its own whole one as config.toml.
+    seed
+        Of weights, order, dropout and noise; overrides the config's.
+    epochs
+        Passes over the training split; overrides the config's.
+    without
+        Leave a part out: sbi, fee or wccl. May be repeated.
+    specification
+        First digits of the extractor specification to train on, where the cache holds several.
+    """
+    from ccln.pipeline.training import train
+
+    data = defaults.find_data() if data is None else data
+    out = defaults.new_run() if out is None else out
+    with _Bar("train", "epoch") as bar:
+        result = train(
+            data,
+            cache=cache,
+            out=out,
+            config=config,
+            seed=seed,
+            epochs=epochs,
+            without=without,
+            specification=specification,
+            progress=bar,
+        )
+    print(score_table(result))
+    print(f"selected epoch {result.best_epoch} on validation; checkpoint, metrics.json and curves.png in {out}")
+    return 0
+
+
+def _localize(
+    clips: _Videos,
+    /,
+    *,
+    checkpoint: Path | None = None,
+    format: Literal["table", "json", "csv"] = "table",
+    plots: Path | None = None,
+    device: str = "auto",
+    visual_weights: Path | None = None,
+    audio_weights: Path | None = None,
+) -> int:
+    """Run ccln-localize.
+
+    Parameters
+    ----------
+    clips
+        Video files, and folders that are searched through and through.
+    checkpoint
+        Run folder of ccln-train. If not given, the newest run in runs/.
+    format
+        table for people; json with events and tracks, or csv with one line an event, for programs.
+    plots
+        Folder for one picture a clip: frames with attention, spectrogram, seen, heard, both, events.
+    device
+        auto, cpu, cuda, cuda:1, ...
+    visual_weights
+        Local file with the visual network's weights.
+    audio_weights
+        Local file with the audio network's weights.
+    """
+    from ccln.pipeline.localization import localize
+
+    checkpoint = defaults.latest_run() if checkpoint is None else checkpoint
+    with _Bar("localize", "clip") as bar:
+        found = localize(
+            clips,
+            checkpoint=checkpoint,
+            device=device,
+            visual_weights=visual_weights,
+            audio_weights=audio_weights,
+            plots=plots,
+            progress=bar,
+        )
+    write = {"table": _localization_table, "json": _localization_json, "csv": _localization_csv}[format]
+    print(write(found))
+    return _report(found.failed)
+
+
+def _demo(*, out: Path = Path("ccln-demo"), seed: int = 0) -> int:
+    """Run ccln-demo.
+
+    Parameters
+    ----------
+    out
+        Folder for everything; must be empty or not exist yet.
+    seed
+        Of the data set and of the training.
+    """
+    from ccln.pipeline.demonstration import demo
+
+    bars: dict[str, _Bar] = {}
+    units = {"make videos": "clip", "extract": "clip", "train": "epoch"}
+
+    def progress(stage: str, done: int, total: int, note: str = "") -> None:
+        bars.setdefault(stage, _Bar(stage, units[stage]))(done, total, note)
+        if done == total:
+            bars[stage].close()
+
+    shown = demo(out, seed=seed, progress=progress)
+    print(score_table(shown.training))
+    print()
+    print(_clip_table(shown.located))
+    truth = shown.truth
+    print(f"  truth  {truth.label}  {truth.start_seconds:g} – {truth.end_seconds:g} s")
+    print(f"\nIts timeline, drawn: {shown.timeline}\n\nThree commands did it, after the videos were made:")
+    for command in shown.commands:
+        print(f"  {command}")
+    return 0
+
+
+def score_table(result: "TrainingResult") -> str:
+    """The test scores of a run with the floors beside them, as text."""
+    rows: list[tuple[str, Scores]] = [("CCLN, test", result.test), ("CCLN, validation", result.validation)]
+    rows += [(f"floor: {name}" if name != _REFERENCE else f"told: {name}", s) for name, s in result.floors.items()]
+    wide = max(len(name) for name, _ in rows)
+    head = f"{'':{wide}}  accuracy  bg recall  event F1  boundary error  clips"
+    lines = [head]
+    for name, scores in rows:
+        lines.append(
+            f"{name:{wide}}  {_percent(scores.segment_accuracy):>8}  {_percent(scores.background_recall):>9}  "
+            f"{_percent(scores.event_f1):>8}  {_number(scores.boundary_error_seconds, ' s'):>14}  {scores.clips:>5}"
+        )
+    missing = {split: count for split, count in result.missing.items() if count}
+    if missing:
+        lines.append("rows without features: " + ", ".join(f"{split} {count}" for split, count in missing.items()))
+    return "\n".join(lines)
+
+
+_REFERENCE = "right class, every segment an event"
+
+
+def _percent(value: float) -> str:
+    return "–" if value != value else f"{100 * value:.1f} %"
+
+
+def _number(value: float, unit: str) -> str:
+    return "–" if value != value else f"{value:.2f}{unit}"
+
+
+def _localization_table(found: "Localization") -> str:
+    return "\n\n".join(_clip_table(clip) for clip in found.clips)
+
+
+def _clip_table(clip: "LocatedClip") -> str:
+    """Events, then second by second in per cent what was seen, heard, and both."""
+    lines = [f"{clip.path}  ({clip.duration_seconds:.1f} s)"]
+    for event in clip.events:
+        times = f"{event.start_seconds:4.1f} – {event.end_seconds:4.1f} s"
+        lines.append(f"  event  {times}  {event.label}  (confidence {event.confidence:.2f})")
+    if not clip.events:
+        lines.append(f"  no event is both seen and heard (most like {clip.label}, {clip.label_probability:.2f})")
+    lines.append("  second" + "".join(f"{second:>5}" for second in range(len(clip.both))))
+    for name in ("seen", "heard", "both"):
+        lines.append(f"  {name:6}" + "".join(f"{round(100 * p):>4}%" for p in getattr(clip, name)))
+    return "\n".join(lines)
+
+
+def _localization_json(found: "Localization") -> str:
+    document: dict[str, Any] = {
+        "clips": [clip.as_dict() for clip in found.clips],
+        "failed": [{"path": str(failure.path), "reason": failure.reason} for failure in found.failed],
+    }
+    return json.dumps(document, indent=2, allow_nan=False)
+
+
+def _localization_csv(found: "Localization") -> str:
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["path", "label", "start_seconds", "end_seconds", "confidence"])
+    for clip in found.clips:
+        for event in clip.as_dict()["events"]:
+            rows.writerow([clip.path, *event.values()])
+    return text.getvalue().rstrip("\n")
+
+
+def _report(failed: Sequence["Failure"]) -> int:
+    for failure in failed:
+        print(f"failed: {failure.reason}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+class _Bar:
+    """A progress bar that appears with the first step, and only where a person watches."""
+
+    def __init__(self, title: str, unit: str) -> None:
+        self._title, self._unit = title, unit
+        self._bar: tqdm | None = None
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        if self._bar is None:
+            self._bar = tqdm(desc=self._title, total=total, unit=self._unit, disable=None, dynamic_ncols=True)
+        self._bar.set_postfix_str(note, refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _run(name: str, about: str, command: Callable[..., int], argv: Sequence[str]) -> None:
+    """Parse the arguments, run, and end the process with an exit code; errors we know are one line, not a traceback."""
+    logging.basicConfig(format=f"{name}: %(message)s", level=logging.WARNING)
+    app = App(name=name, help=about, version=version("ccln"), version_flags=["--version"])
+    app.default(command)
+    try:
+        code = app(argv[1:], result_action="return_value", exit_on_error=False)
+    except CycloptsError:
+        sys.exit(2)  # it has printed what is wrong and what was perhaps meant
+    except KeyboardInterrupt:
+        print(f"\n{name}: stopped. What is finished is kept; the same command goes on from there.", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception as error:
+        if not _is_known(error):
+            raise
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(code or 0)
+
+
+def _is_known(error: Exception) -> bool:
+    """Whether the message is meant for people: our own errors, and files that are not there or not ours to touch."""
+    return type(error).__module__.startswith("ccln.") or isinstance(error, OSError)

@@ -1,0 +1,45 @@
+"""What the commands take when they are not told, so that they work one after the other in one folder."""
+
+from datetime import datetime
+from pathlib import Path
+
+CACHE = Path("features")
+RUNS = Path("runs")
+
+
+class NothingFoundError(Exception):
+    """There is no sensible default here; the message says what was looked for and which option names it."""
+
+
+def find_data() -> Path:
+    """The AVE folder here: this folder, or the only one directly below that holds Annotations.txt.
+
+    Raises:
+        NothingFoundError: there is none, or more than one.
+    """
+    if Path("Annotations.txt").is_file():
+        return Path()
+    found = sorted(path.parent for path in Path().glob("*/Annotations.txt"))
+    if len(found) != 1:
+        held = f"these folders do: {', '.join(map(str, found))}" if found else "no folder here does"
+        raise NothingFoundError(f"which data set? It is a folder that holds Annotations.txt; {held}. Name it: --data")
+    return found[0]
+
+
+def new_run() -> Path:
+    """A run folder that does not exist yet, named by the time, so that the last name is the newest run."""
+    return RUNS / datetime.now().strftime("%Y%m%d-%H%M%S")
+
+
+def latest_run() -> Path:
+    """The newest finished run in the folder of runs.
+
+    Raises:
+        NothingFoundError: there is none.
+    """
+    runs = [path.parent for path in RUNS.glob("*/config.json")]
+    if not runs:
+        raise NothingFoundError(
+            f"which checkpoint? There is no finished run in {RUNS}/. Train one (ccln-train), or name one: --checkpoint"
+        )
+    return max(runs, key=lambda run: (run / "config.json").stat().st_mtime_ns)

@@ -1,0 +1,83 @@
+"""The whole pipeline on a small data set that is made on the spot."""
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ccln.pipeline.annotations import AnnotatedClip, read_ave_folder
+from ccln.pipeline.demo_dataset import make_demo_dataset
+from ccln.pipeline.events import Event
+from ccln.pipeline.extraction import extract
+from ccln.pipeline.localization import LocatedClip, localize
+from ccln.pipeline.training import TrainingResult, train
+
+Progress = Callable[[str, int, int, str], None]
+EPOCHS = 40
+
+
+class DemoError(Exception):
+    """The demo cannot be shown; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the demo made."""
+
+    training: TrainingResult
+    located: LocatedClip
+    """One test clip."""
+    truth: Event
+    """What is really in it."""
+    timeline: Path
+    """Its picture."""
+    commands: tuple[str, ...]
+    """The three commands that give the same."""
+
+
+def demo(out: Path = Path("ccln-demo"), *, seed: int = 0, progress: Progress | None = None) -> Shown:
+    """Make a data set of raw videos in AVE's layout, then extract, train and localize on it.
+
+    Args:
+        out: folder for everything (videos/, features/, run/, timeline.png); must be empty or not exist yet.
+        seed: of the data set and of the training.
+        progress: called with a stage's name, items done, items in all, and a note.
+
+    Raises:
+        DemoError: ``out`` holds something.
+    """
+
+    def tell(stage: str) -> Callable[..., None] | None:
+        return None if progress is None else partial(progress, stage)
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DemoError(f"{out}: is not an empty folder. Remove it, or choose another: --out")
+    videos, cache, run = out / "videos", out / "features", out / "run"
+    make_demo_dataset(videos, seed=seed, progress=tell("make videos"))
+    extract([videos], cache=cache, preset="light", progress=tell("extract"))
+    training = train(videos, cache=cache, out=run, seed=seed, epochs=EPOCHS, progress=tell("train"))
+    clip = _example(videos)
+    video = videos / "AVE" / f"{clip.video_id}.mp4"
+    located = localize([video], checkpoint=run, plots=out / "timelines").clips[0]
+    names = {name: shlex.quote(str(path)) for name, path in (("videos", videos), ("cache", cache), ("run", run))}
+    commands = (
+        f"ccln-extract {names['videos']} --cache {names['cache']} --preset light",
+        f"ccln-train --data {names['videos']} --cache {names['cache']} --out {names['run']} --seed {seed} --epochs {EPOCHS}",
+        f"ccln-localize {shlex.quote(str(video))} --checkpoint {names['run']} --plots {shlex.quote(str(out / 'timelines'))}",
+    )
+    return Shown(
+        training=training,
+        located=located,
+        truth=Event(clip.label, clip.start_second, clip.end_second, 1.0),
+        timeline=out / "timelines" / f"{video.stem}.png",
+        commands=commands,
+    )
+
+
+def _example(videos: Path) -> AnnotatedClip:
+    """The first test clip with an event that is neither very short nor nearly the whole clip: it shows two boundaries."""
+    clips = read_ave_folder(videos).clips_of("test")
+    return next(
+        (c for c in clips if 0 < c.start_second and c.end_second < 10 and 3 <= c.end_second - c.start_second), clips[0]
+    )

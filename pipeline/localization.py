@@ -1,0 +1,210 @@
+"""From a video file and a checkpoint to events with times."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ccln.extractors import ExtractorError, Extractors, load_extractors, pick_device, preset_from_specification
+from ccln.model import Checkpoint, load_checkpoint
+from ccln.pipeline.decoding import SEGMENT_SECONDS, DecodedClip, DecodeError, decode_clip
+from ccln.pipeline.evaluation import EVENT_THRESHOLD
+from ccln.pipeline.events import Event, events_from_segments
+from ccln.pipeline.extraction import Failure, clip_features, find_videos, frame_request
+
+Progress = Callable[[int, int], None]
+
+
+class SpecificationError(Exception):
+    """The extractors at hand are not those that the checkpoint was trained on; the message names both."""
+
+
+@dataclass(frozen=True, eq=False)
+class LocatedClip:
+    """A clip and what was found in it. Tracks have one number a segment that the clip covers, each from 0 to 1."""
+
+    path: Path
+    duration_seconds: float
+    """How much of the clip's ten seconds the file covers."""
+    events: tuple[Event, ...]
+    label: str
+    """The clip's most probable class, whether or not there is an event."""
+    label_probability: float
+    seen: np.ndarray
+    """float32 (segment,): evidence for the label in the picture alone."""
+    heard: np.ndarray
+    """float32 (segment,): evidence for the label in the sound alone."""
+    both: np.ndarray
+    """float32 (segment,): probability that the segment is event; what the events are made of."""
+    attention: np.ndarray
+    """float32 (segment, height, width): where the sound made the network look; a segment's numbers add up to one."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, without the attention."""
+        return {
+            "path": str(self.path),
+            "duration_seconds": round(self.duration_seconds, 3),
+            "label": self.label,
+            "label_probability": round(self.label_probability, 4),
+            "events": [
+                {
+                    "label": event.label,
+                    "start_seconds": event.start_seconds,
+                    "end_seconds": round(event.end_seconds, 3),
+                    "confidence": round(event.confidence, 4),
+                }
+                for event in self.events
+            ],
+            "tracks": {
+                "segment_seconds": SEGMENT_SECONDS,
+                **{name: [round(float(p), 4) for p in getattr(self, name)] for name in ("seen", "heard", "both")},
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Localization:
+    """What one call found."""
+
+    clips: tuple[LocatedClip, ...]
+    failed: tuple[Failure, ...]
+
+
+class Localizer:
+    """A checkpoint and the extractors it was trained with, ready for any number of clips."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        device: str = "auto",
+        visual_weights: Path | None = None,
+        audio_weights: Path | None = None,
+    ) -> None:
+        """Load the extractors that the checkpoint names.
+
+        Raises:
+            ExtractorError, WeightsError: they cannot be had.
+            SpecificationError: those that can be had are not the checkpoint's.
+        """
+        self._checkpoint = checkpoint
+        self._device = pick_device(device)
+        self._extractors: Extractors = load_extractors(
+            preset_from_specification(checkpoint.specification),
+            device=self._device,
+            visual_weights=visual_weights,
+            audio_weights=audio_weights,
+        )
+        require_same_specification(checkpoint.specification, self._extractors.specification)
+        self._model = checkpoint.model.to(self._device)
+
+    def decode(self, path: Path) -> DecodedClip:
+        """Frames and sound as the extractors read them."""
+        return decode_clip(path, frame_request(self._extractors))
+
+    @torch.inference_mode()
+    def locate(self, path: Path, clip: DecodedClip) -> LocatedClip:
+        """Find the events of a decoded clip."""
+        features = clip_features(self._extractors, clip)
+        visual = features.visual[None].to(self._device).float()  # (1, T, H, W, C)
+        output = self._model(visual, features.audio[None].to(self._device))
+        class_probability = output.class_logits.softmax(-1)[0]  # (n,)
+        index = int(class_probability.argmax())
+        label, label_probability = self._checkpoint.class_names[index], float(class_probability[index])
+        covered = slice(ceil(clip.duration_seconds / SEGMENT_SECONDS))
+        both = output.event_logits.sigmoid()[0, covered].cpu().numpy()
+        return LocatedClip(
+            path=path,
+            duration_seconds=clip.duration_seconds,
+            events=events_from_segments(both, label, label_probability, EVENT_THRESHOLD, clip.duration_seconds),
+            label=label,
+            label_probability=label_probability,
+            seen=output.seen_logits.sigmoid()[0, covered, index].cpu().numpy(),
+            heard=output.heard_logits.sigmoid()[0, covered, index].cpu().numpy(),
+            both=both,
+            attention=output.attention[0, covered].cpu().numpy(),
+        )
+
+
+def localize(
+    clips: Sequence[Path],
+    *,
+    checkpoint: Path,
+    device: str = "auto",
+    visual_weights: Path | None = None,
+    audio_weights: Path | None = None,
+    plots: Path | None = None,
+    progress: Progress | None = None,
+) -> Localization:
+    """Find when and where events are both seen and heard in video files.
+
+    Args:
+        clips: video files, and folders that are searched through and through. The first ten seconds are read.
+        checkpoint: run folder of `train`.
+        device: "auto", "cpu", "cuda", ...
+        visual_weights: local file with the visual network's weights.
+        audio_weights: local file with the audio network's weights.
+        plots: folder for one picture a clip (NAME.png), made if it does not exist.
+        progress: called after each clip.
+
+    Raises:
+        CheckpointError, SpecificationError, ExtractorError, WeightsError: no clip can be read at all.
+        FileNotFoundError: a path does not exist.
+    """
+    files = find_videos(clips)
+    localizer = Localizer(
+        load_checkpoint(checkpoint), device=device, visual_weights=visual_weights, audio_weights=audio_weights
+    )
+    located, failed = [], []
+    for number, path in enumerate(files, start=1):
+        try:
+            decoded = localizer.decode(path)
+            located.append(localizer.locate(path, decoded))
+            if plots is not None:
+                from ccln.pipeline.plots import plot_timeline
+
+                plot_timeline(located[-1], decoded, _free_name(plots, path))
+        except (DecodeError, ExtractorError) as error:
+            failed.append(Failure(path, str(error)))
+        if progress is not None:
+            progress(number, len(files))
+    return Localization(tuple(located), tuple(failed))
+
+
+def require_same_specification(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Refuse extractors that are not the ones wanted.
+
+    Raises:
+        SpecificationError: with every field in which they differ, both values named.
+    """
+    wanted_fields, found_fields = dict(_flat(wanted)), dict(_flat(found))
+    differences = [
+        f"{name}: checkpoint {wanted_fields.get(name)!r}, at hand {found_fields.get(name)!r}"
+        for name in sorted(wanted_fields.keys() | found_fields.keys())
+        if wanted_fields.get(name) != found_fields.get(name)
+    ]
+    if differences:
+        raise SpecificationError(
+            "the extractors at hand are not those the checkpoint was trained with. " + "; ".join(differences) + ". "
+            "Give the right weights (--visual-weights, --audio-weights), or train on features of these extractors."
+        )
+
+
+def _flat(specification: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    flat = []
+    for name, value in specification.items():
+        flat += _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(prefix + name, value)]
+    return flat
+
+
+def _free_name(folder: Path, clip: Path) -> Path:
+    """NAME.png, or NAME-2.png where another clip of this name came first; nothing is overwritten."""
+    folder.mkdir(parents=True, exist_ok=True)
+    candidate, number = folder / f"{clip.stem}.png", 2
+    while candidate.exists():
+        candidate, number = folder / f"{clip.stem}-{number}.png", number + 1
+    return candidate
