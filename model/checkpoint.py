@@ -1,19 +1,22 @@
 """A folder that holds all that localizing needs: weights, config, class names, extractor specification.
 
-`model.safetensors` and `config.json`, the layout of model hubs. Nothing in it is ever executed.
+`model.safetensors` and `config.json`, the layout of model hubs. Nothing in it is ever executed. The config holds the
+weights' sha256, so that files of two checkpoints are never taken for one.
 """
 
+import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 
 from ccln.model.config import ModelConfig
 from ccln.model.network import CCLN
@@ -22,6 +25,7 @@ WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
 _FORMAT = 1
 _MAX_CONFIG_BYTES = 4 * 2**20
+_MAX_HEADER_BYTES = 2**20  # what a safetensors file holds beside the numbers themselves
 
 
 class CheckpointError(Exception):
@@ -43,24 +47,26 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write both files, each atomically, the config last: a folder with a config is whole.
+    """Write both files, each atomically, the config last: a writer stopped midway leaves nothing that loads wrongly.
 
     Raises:
         OSError: the folder cannot be written.
+        ValueError: the specification or the account of the training holds NaN or infinity.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.model.state_dict().items()}
+    weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.model.state_dict().items()})
     config = {
         "format": _FORMAT,
         "model": asdict(checkpoint.model.config),
         "class_names": list(checkpoint.class_names),
         "specification": checkpoint.specification,
         "training": checkpoint.training,
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
+    text = json.dumps(config, indent=2, allow_nan=False) + "\n"
     with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
-        save_file(weights, Path(partial, WEIGHTS_NAME))
-        Path(partial, CONFIG_NAME).write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        for name in (WEIGHTS_NAME, CONFIG_NAME):
+        for name, data in ((WEIGHTS_NAME, weights), (CONFIG_NAME, text.encode())):
+            Path(partial, name).write_bytes(data)
             os.replace(Path(partial, name), folder / name)
 
 
@@ -70,43 +76,79 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         CheckpointError: a file is missing or damaged, or the weights are not those that the config describes.
     """
-    config_path, weights_path = folder / CONFIG_NAME, folder / WEIGHTS_NAME
-    remedy = "Train a model (ccln-train) or name the folder of another run."
-    for path in (config_path, weights_path):
-        if not path.is_file():
-            raise CheckpointError(f"{folder}: is no checkpoint, it has no file {path.name}. {remedy}")
-    if config_path.stat().st_size > _MAX_CONFIG_BYTES:
-        raise CheckpointError(f"{config_path}: larger than any config ({_MAX_CONFIG_BYTES} bytes). {remedy}")
-    try:
-        config = json.loads(config_path.read_text(encoding="utf-8"))
-        if config["format"] != _FORMAT:
-            raise CheckpointError(f"{config_path}: format {config['format']!r}, this version reads {_FORMAT}. {remedy}")
-        model_config = _model_config(config["model"])
-        class_names, specification = tuple(config["class_names"]), config["specification"]
-        if not all(isinstance(name, str) for name in class_names) or len(class_names) != model_config.class_count:
-            raise ValueError(f"class_names must be {model_config.class_count} strings")
-        if not isinstance(specification, dict):
-            raise ValueError("specification must be an object")
-        weights = load_file(weights_path)
+    with _blaming(folder / CONFIG_NAME) as path:
+        config = _parse_config(_read(path, _MAX_CONFIG_BYTES))
         with torch.device("meta"):  # so that a forged config allocates nothing
-            model = CCLN(model_config)
-        _check_shapes(model.state_dict(), weights)
+            model = CCLN(ModelConfig(**config["model"]))
+        if len(config["class_names"]) != model.config.class_count:
+            raise ValueError(f"{len(config['class_names'])} class names for {model.config.class_count} classes")
+    with _blaming(folder / WEIGHTS_NAME) as path:
+        wanted = model.state_dict()
+        data = _read(path, sum(tensor.nbytes for tensor in wanted.values()) + _MAX_HEADER_BYTES)
+        if hashlib.sha256(data).hexdigest() != config["weights_sha256"]:
+            raise ValueError(f"its sha256 is not the one in {CONFIG_NAME}")
+        weights = load(data)
+        _check_weights(wanted, weights)
         model.load_state_dict(weights, assign=True)
-    except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
-        raise CheckpointError(f"{folder}: damaged or not a CCLN checkpoint ({error!r}). {remedy}") from error
-    return Checkpoint(model.eval(), class_names, specification, config.get("training", {}))
+    return Checkpoint(model.eval(), tuple(config["class_names"]), config["specification"], config["training"])
 
 
-def _model_config(values: Mapping[str, Any]) -> ModelConfig:
-    known = {field.name for field in fields(ModelConfig)}
-    if set(values) != known:
-        raise ValueError(f"model config differs in {sorted(set(values) ^ known)}")
-    return ModelConfig(**values)
+@contextmanager
+def _blaming(path: Path) -> Iterator[Path]:
+    """Whatever is wrong with a file that nobody vouches for becomes one CheckpointError that names it."""
+    try:
+        yield path
+    except (ValueError, TypeError, OverflowError, MemoryError, RuntimeError, SafetensorError, OSError) as error:
+        reason = str(error)[:300] or type(error).__name__
+        remedy = "Train a model (ccln-train) or name the folder of another run."
+        raise CheckpointError(f"{path}: no usable part of a checkpoint: {reason}. {remedy}") from error
 
 
-def _check_shapes(wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> None:
-    if set(wanted) != set(found):
-        raise ValueError(f"weights differ in {sorted(set(wanted) ^ set(found))[:3]}")
+def _read(path: Path, limit_bytes: int) -> bytes:
+    if not path.is_file():  # opening a pipe would wait for ever
+        raise ValueError("there is no such file")
+    if path.stat().st_size > limit_bytes:
+        raise ValueError(f"it is larger than the {limit_bytes} bytes that are possible here")
+    return path.read_bytes()
+
+
+def _parse_config(data: bytes) -> dict[str, Any]:
+    config = json.loads(data.decode(), parse_constant=_refuse_constant)
+    if not isinstance(config, dict) or config.get("format") != _FORMAT:
+        raise ValueError(f"it is no config of format {_FORMAT}, the one that this version reads")
+    known = {
+        "format": int,
+        "model": dict,
+        "class_names": list,
+        "specification": dict,
+        "training": dict,
+        "weights_sha256": str,
+    }
+    _check_names("it", known, config)
+    for name, kind in known.items():
+        if not isinstance(config[name], kind):
+            raise ValueError(f"{name} must be of type {kind.__name__}")
+    _check_names("model", {field.name for field in fields(ModelConfig)}, config["model"])
+    if not all(isinstance(name, str) for name in config["class_names"]):
+        raise ValueError("class_names must be strings")
+    return config
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _check_names(what: str, wanted: Collection[str], found: Collection[str]) -> None:
+    different = sorted(set(wanted) ^ set(found))
+    if different:
+        raise ValueError(f"{what} lacks, or should not have: {', '.join(different[:3])}")
+
+
+def _check_weights(wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> None:
+    _check_names("it", wanted, found)
     for name, tensor in found.items():
-        if tensor.shape != wanted[name].shape or tensor.dtype != wanted[name].dtype:
-            raise ValueError(f"{name} is {tuple(tensor.shape)} {tensor.dtype}, expected {tuple(wanted[name].shape)}")
+        shape = wanted[name].shape
+        if tensor.shape != shape or tensor.dtype != wanted[name].dtype:
+            raise ValueError(f"{name} is {tuple(tensor.shape)} {tensor.dtype}, expected {tuple(shape)}")
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{name} holds NaN or infinity")

@@ -1,5 +1,6 @@
 """Every number that fixes the network's shape, in one frozen dataclass."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -46,10 +47,12 @@ class ModelConfig:
                 raise ValueError(f"{name} = {value!r}: expected a whole number of at least 1")
         if self.width % (2 * self.heads):
             raise ValueError(f"width = {self.width}: must be a multiple of twice the {self.heads} heads")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout = {self.dropout}: expected 0 <= dropout < 1")
-        if self.branch_noise < 0 or self.foreground_gain < 0:
-            raise ValueError("branch_noise and foreground_gain must not be negative")
+        for name in ("dropout", "branch_noise", "foreground_gain"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+                raise ValueError(f"{name} = {value!r}: expected a finite number, at least 0")
+        if self.dropout >= 1:
+            raise ValueError(f"dropout = {self.dropout}: expected less than 1")
         unknown = set(self.without) - set(PARTS)
         if unknown:
             raise ValueError(f"without = {sorted(unknown)}: the parts are {', '.join(PARTS)}")

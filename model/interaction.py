@@ -87,10 +87,10 @@ class SelfConstrainedBimodalInteraction(nn.Module):
 
 def _keep_strong(passed: Tensor) -> Tensor:
     """Normalise rows of non-negative weights, cut those under half the uniform weight, normalise again."""
-    smallest = torch.finfo(passed.dtype).tiny
-    weights = passed / passed.sum(-1, keepdim=True).clamp_min(smallest)
+    floor = 1e-6  # of a row's sum: far smaller ones let the gradient overflow where nothing passes
+    weights = passed / passed.sum(-1, keepdim=True).clamp_min(floor)
     strong = weights * (weights > 0.5 / weights.shape[-1])
-    return strong / strong.sum(-1, keepdim=True).clamp_min(smallest)
+    return strong / strong.sum(-1, keepdim=True).clamp_min(floor)
 
 
 class Integration(nn.Module):

@@ -1,5 +1,6 @@
 """What CCLN is trained on when every segment has a label."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -28,10 +29,10 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         for name in ("fee_weight", "wccl_weight", "modality_weight", "margin"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} = {getattr(self, name)}: must not be negative")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature = {self.temperature}: must be above zero")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} = {getattr(self, name)}: expected a finite number, at least 0")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature = {self.temperature}: expected a finite number above 0")
 
 
 def seen_and_heard_loss(heard_logits: Tensor, seen_logits: Tensor, event: Tensor, labels: Tensor) -> Tensor:
@@ -42,14 +43,18 @@ def seen_and_heard_loss(heard_logits: Tensor, seen_logits: Tensor, event: Tensor
 
     Args:
         heard_logits: (batch, segment, class), from the sound alone.
-        seen_logits: (batch, segment, class), from the picture alone.
+        seen_logits: (batch, segment, class), from the picture.
         event: (batch, segment), 1 in event segments.
         labels: (batch,), -1 for a clip without any event.
+
+    Returns:
+        A scalar: summed over classes, averaged over segments.
     """
     classes = torch.arange(heard_logits.shape[-1], device=labels.device)
     target = (labels[:, None] == classes).to(event.dtype)[:, None, :] * event[..., None]  # (B, T, n)
     log_both = F.logsigmoid(heard_logits) + F.logsigmoid(seen_logits)
-    log_not_both = torch.log(-torch.expm1(log_both.clamp_max(-1e-6)))
+    # Not both = not heard, or heard and not seen: keeps its digits and its gradient where both are sure.
+    log_not_both = torch.logaddexp(F.logsigmoid(-heard_logits), F.logsigmoid(heard_logits) + F.logsigmoid(-seen_logits))
     return -(target * log_both + (1 - target) * log_not_both).sum(-1).mean()
 
 

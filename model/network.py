@@ -35,7 +35,7 @@ class Output(NamedTuple):
     heard_logits: Tensor
     """Evidence for each class in the second's sound alone (batch, segment, class)."""
     seen_logits: Tensor
-    """Evidence for each class in the second's picture alone (batch, segment, class)."""
+    """Evidence for each class in the picture where the second's sound made the network look (batch, segment, class)."""
     attention: Tensor
     """Where the sound made the network look (batch, segment, height, width)."""
     gate: Tensor
@@ -112,17 +112,18 @@ class CCLN(nn.Module):
         Raises:
             ValueError: shapes that the config does not allow.
         """
-        config = self.config
-        expected = (config.visual_height, config.visual_width, config.visual_channels)
-        if visual.ndim != 5 or tuple(visual.shape[2:]) != expected or audio.shape[2:] != (config.audio_channels,):
+        config, clips = self.config, visual.shape[:1]
+        seen = (config.segment_count, config.visual_height, config.visual_width, config.visual_channels)
+        heard = (config.segment_count, config.audio_channels)
+        if visual.shape != (*clips, *seen) or audio.shape != (*clips, *heard):
             raise ValueError(
                 f"visual {tuple(visual.shape)} and audio {tuple(audio.shape)}: this network reads "
-                f"(batch, segment, {', '.join(map(str, expected))}) and (batch, segment, {config.audio_channels})"
+                f"(batch, {', '.join(map(str, seen))}) and (batch, {', '.join(map(str, heard))})"
             )
         picture, attention = self.attention(visual, audio)  # (B, T, C), (B, T, H, W)
         a = self.audio_encoder(audio)  # (B, T, d)
         v = self.visual_encoder(picture)  # (B, T, d)
-        heard_logits, seen_logits = self.heard_head(a), self.seen_head(v)  # (B, T, n) before either saw the other
+        heard_logits, seen_logits = self.heard_head(a), self.seen_head(v)  # (B, T, n), before any interaction
         fused = self.fusion(a, v)  # (B, T, d)
         a, v, gate = self.interaction(a, v, fused)
         view = self.integration(fused, a, v)  # (B, T, d)

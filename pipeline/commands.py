@@ -17,6 +17,7 @@ from cyclopts import App, CycloptsError, Parameter
 from tqdm import tqdm
 
 from ccln.pipeline import defaults
+from ccln.pipeline.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from ccln.pipeline.extraction import Failure
@@ -29,24 +30,22 @@ _Videos = Annotated[list[Path], Parameter(negative=())]
 
 def extract_command() -> None:
     """Entry point of ccln-extract."""
-    _run(
-        "ccln-extract", "Turn videos into cached features. What is cached already is not done again.", _extract, sys.argv
-    )
+    _run("ccln-extract", "Turn videos into cached features; what is cached already is not done again.", _extract)
 
 
 def train_command() -> None:
     """Entry point of ccln-train."""
-    _run("ccln-train", "Train CCLN on cached features of a data set in AVE's layout.", _train, sys.argv)
+    _run("ccln-train", "Train CCLN on cached features of a data set in AVE's layout.", _train)
 
 
 def localize_command() -> None:
     """Entry point of ccln-localize."""
-    _run("ccln-localize", "Find when events are both seen and heard in videos (their first ten seconds).", _localize, sys.argv)
+    _run("ccln-localize", "Find when events are both seen and heard, in the first ten seconds of videos.", _localize)
 
 
 def demo_command() -> None:
     """Entry point of ccln-demo."""
-    _run("ccln-demo", "Make a small data set of raw videos, and run extract, train and localize on it.", _demo, sys.argv)
+    _run("ccln-demo", "Make a small data set of raw videos, and run extract, train and localize on it.", _demo)
 
 
 def _extract(
@@ -71,8 +70,8 @@ def _extract(
     cache
         Folder where the features go.
     preset
-        Pair of extractors: light (EfficientNet-Lite0 at 4 frames a second, log-mel; needs no download) or ave (VGG-19 at
-        16 frames a second, VGGish).
+        Pair of extractors: light (EfficientNet-Lite0 at 4 frames a second, log-mel; needs no download) or ave (VGG-19
+        at 16 frames a second, VGGish).
     visual
         Another visual extractor than the preset's: efficientnet-lite0, vgg19, or timm:NAME for any timm model.
     audio
@@ -84,7 +83,7 @@ def _extract(
     device
         auto, cpu, cuda, cuda:1, ...
     workers
-        Decoding threads. As many as there are processors if not given.
+        Clips in work at the same time. As many as there are processors if not given.
     """
     from ccln.pipeline.extraction import extract
 
@@ -102,13 +101,11 @@ def _extract(
             progress=bar,
         )
     rate = f", {summary.done / summary.seconds:.1f} clips/s" if summary.done else ""
-    print(f"{summary.done} done, {summary.cached} cached, {len(summary.failed)} failed in {summary.seconds:.1f} s{rate}")
+    counts = f"{summary.done} done, {summary.cached} cached, {len(summary.failed)} failed"
+    print(f"{counts} in {summary.seconds:.1f} s{rate}")
     if summary.done:
-        busy = summary.decode_seconds + summary.network_seconds
-        print(
-            f"decoding {100 * summary.decode_seconds / busy:.0f} % and network {100 * summary.network_seconds / busy:.0f} % "
-            "of the time spent on clips"
-        )
+        decoding = summary.decode_seconds / (summary.decode_seconds + summary.network_seconds)
+        print(f"a clip's time: {100 * decoding:.0f} % decoding and scaling, {100 * (1 - decoding):.0f} % networks")
     print(f"features in {cache}, specification {summary.specification[:12]}")
     return _report(summary.failed)
 
@@ -129,8 +126,8 @@ def _train(
     Parameters
     ----------
     data
-        AVE folder: Annotations.txt, trainSet.txt, valSet.txt, testSet.txt, and the videos in AVE/. If not given, the one
-        here.
+        AVE folder: Annotations.txt, trainSet.txt, valSet.txt, testSet.txt, and the videos in AVE/. If not given, the
+        one here.
     cache
         Folder of the features that ccln-extract made.
     out
@@ -342,13 +339,14 @@ class _Bar:
             self._bar.close()
 
 
-def _run(name: str, about: str, command: Callable[..., int], argv: Sequence[str]) -> None:
+def _run(name: str, about: str, command: Callable[..., int]) -> None:
     """Parse the arguments, run, and end the process with an exit code; errors we know are one line, not a traceback."""
     logging.basicConfig(format=f"{name}: %(message)s", level=logging.WARNING)
     app = App(name=name, help=about, version=version("ccln"), version_flags=["--version"])
     app.default(command)
+    keep_freed_memory()
     try:
-        code = app(argv[1:], result_action="return_value", exit_on_error=False)
+        code = app(sys.argv[1:], result_action="return_value", exit_on_error=False)
     except CycloptsError:
         sys.exit(2)  # it has printed what is wrong and what was perhaps meant
     except KeyboardInterrupt:

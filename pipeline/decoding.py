@@ -17,6 +17,7 @@ from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
@@ -32,6 +33,8 @@ _CONTINUITY_SECONDS = 0.002
 # Larger than any camera's picture (8K is 33 million), small enough that a forged header cannot exhaust the memory.
 _MAX_PIXELS = 120_000_000
 _MAX_SAMPLE_RATE_HZ = 768_000
+# Containers interleave their streams far closer than this; behind it nothing of the ten seconds can follow.
+_MAX_INTERLEAVE_SECONDS = 10
 
 
 class DecodeError(Exception):
@@ -89,16 +92,34 @@ def decode_clip(path: Path, request: FrameRequest) -> DecodedClip:
     the one on display then. Before the first frame it is the first, behind the last it is the last. Sound is laid onto
     the clock by its timestamps (gaps are silence), mixed to mono by the mean of its channels, and resampled to 16 kHz.
 
-    Memory is bounded by the decoder's own picture buffers plus the result, whatever the file's length.
+    A picture is turned upright as its metadata ask; mirroring is not undone.
+
+    Where a stream ends in a packet that the decoder refuses, as the last one of a cut-off file, the clip ends before
+    it: what is left of the file is a shorter clip. A refused packet that others follow is an error. Damage that the
+    decoder conceals is taken as it shows it.
+
+    Memory is bounded by the decoder's own picture buffers plus the result, and time by about twenty seconds of the
+    file, whatever its length. No other file is opened, whatever a playlist may ask for.
 
     Raises:
         DecodeError: the file is missing, is not a video, lacks one of the two streams, or is damaged.
     """
     try:
-        with av.open(str(path)) as container:
+        if not path.is_file():
+            raise DecodeError(f"{path}: {'is not a file' if path.exists() else 'no such file'}. Check the path.")
+        if path.stat().st_size == 0:
+            raise DecodeError(f"{path}: is empty. Fetch it again.")
+        # Given an open file and no protocol, FFmpeg neither takes "12:30.mp4" for an address nor follows a playlist.
+        with (
+            path.open("rb") as file,
+            av.open(
+                file,
+                options=_decoder_options(),
+                container_options={"protocol_whitelist": "none"},
+                metadata_errors="replace",
+            ) as container,
+        ):
             return _decode(path, container, request)
-    except FileNotFoundError as error:
-        raise DecodeError(f"{path}: no such file. Check the path.") from error
     except (av.error.FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DecodeError(
@@ -106,7 +127,60 @@ def decode_clip(path: Path, request: FrameRequest) -> DecodedClip:
         ) from error
 
 
+def _decoder_options() -> dict[str, str]:
+    return {"max_pixels": str(_MAX_PIXELS)}
+
+
 def _decode(path: Path, container: InputContainer, request: FrameRequest) -> DecodedClip:
+    video, audio = _both_streams(path, container)
+    picker = _FramePicker(request)
+    sound = _WaveformBuilder()
+    zero = _clock_zero(video, audio)
+    refused: dict[str, DecodeError] = {}
+    for packet in container.demux(video, audio):
+        packet_seconds = _time(packet) - (zero or 0)
+        if (picker.complete and sound.complete) or packet_seconds > CLIP_SECONDS + _MAX_INTERLEAVE_SECONDS:
+            break
+        kind, part = ("video", picker) if packet.stream is video else ("audio", sound)
+        if part.complete:
+            continue
+        if kind in refused and packet.size:  # the empty packet at the end only asks for what the decoder still holds
+            raise refused[kind]
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError as error:
+            refused[kind] = DecodeError(
+                f"{path}: its {kind} is damaged at {float(packet_seconds):.2f} s. Fetch the file or convert it again."
+            )
+            refused[kind].__cause__ = error
+            continue
+        for frame in frames:
+            if not isinstance(frame, VideoFrame | AudioFrame) or frame.pts is None or frame.time_base is None:
+                continue
+            time = frame.pts * frame.time_base
+            zero = time if zero is None else zero
+            if isinstance(frame, VideoFrame):
+                picker.add(frame, time - zero)
+            elif sound.accepts(frame.sample_rate):
+                sound.add(frame, time - zero)
+            else:
+                raise DecodeError(
+                    f"{path}: its sound at {float(time - zero):.2f} s has {frame.sample_rate} Hz, not the rate before it "
+                    "or none that is supported. Convert the file to one sample rate."
+                )
+    if not picker.seen_any:
+        raise DecodeError(f"{path}: its video stream shows nothing in these ten seconds. Check that it plays.")
+    if not sound.seen_any:
+        raise DecodeError(f"{path}: its audio stream holds nothing in these ten seconds. Check that it plays.")
+    waveform = sound.result()
+    if not np.isfinite(waveform).all():
+        raise DecodeError(f"{path}: its sound holds values that are not numbers. Fetch the file or convert it again.")
+    end_seconds = max(picker.end_seconds, sound.end_seconds)
+    return DecodedClip(*picker.result(), waveform, min(float(CLIP_SECONDS), end_seconds))
+
+
+def _both_streams(path: Path, container: InputContainer) -> tuple[VideoStream, AudioStream]:
+    """The streams a player would choose, ready to be decoded."""
     video, audio = container.streams.best("video"), container.streams.best("audio")
     if isinstance(video, VideoStream) and video.disposition & Disposition.attached_pic:
         video = None  # the cover picture of a sound file
@@ -118,37 +192,19 @@ def _decode(path: Path, container: InputContainer, request: FrameRequest) -> Dec
     for stream in (video, audio):
         if stream.codec_context is None:
             raise DecodeError(f"{path}: no decoder for its {stream.type} stream. Convert the file to H.264 and AAC.")
-    video.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
-    picker = _FramePicker(request)
-    sound = _WaveformBuilder()
-    zero = _clock_zero(video, audio)
-    for packet in container.demux(video, audio):
-        part = picker if packet.stream is video else sound
-        if part.complete:
-            continue
-        for frame in packet.decode():
-            if not isinstance(frame, VideoFrame | AudioFrame) or frame.pts is None or frame.time_base is None:
-                continue
-            time = frame.pts * frame.time_base
-            zero = time if zero is None else zero
-            if isinstance(frame, VideoFrame):
-                picker.add(frame, time - zero)
-            elif sound.accepts(frame.sample_rate):
-                sound.add(frame, time - zero)
-            else:
-                raise DecodeError(
-                    f"{path}: its sound switches to {frame.sample_rate} Hz at {float(time - zero):.2f} s, which is not "
-                    "supported. Convert the file to one sample rate."
-                )
-        if picker.complete and sound.complete:
-            break
-    if not picker.seen_any:
-        raise DecodeError(f"{path}: its video stream holds no picture with a timestamp. Convert the file again.")
-    if not sound.seen_any:
-        raise DecodeError(f"{path}: its audio stream holds no sound with a timestamp. Convert the file again.")
-    frames, frame_seconds = picker.result()
-    end_seconds = max(picker.end_seconds, sound.end_seconds)
-    return DecodedClip(frames, frame_seconds, sound.result(), min(float(CLIP_SECONDS), end_seconds))
+    if not 0 < video.width * video.height <= _MAX_PIXELS:
+        raise DecodeError(
+            f"{path}: its pictures are larger than the {_MAX_PIXELS} pixels allowed, or of no known size "
+            f"({video.width} × {video.height}). Scale the video down, or convert it again."
+        )
+    video.codec_context.options = _decoder_options()  # a stream may hold larger pictures than its header says
+    return video, audio
+
+
+def _time(packet: Packet) -> Fraction:
+    """When a packet is due in seconds; 0 for the empty ones at the end, which have no time."""
+    stamp = packet.pts if packet.dts is None else packet.dts
+    return Fraction(0) if stamp is None else stamp * packet.time_base
 
 
 def _clock_zero(*streams: Stream) -> Fraction | None:
@@ -179,7 +235,8 @@ class _FramePicker:
 
     @property
     def complete(self) -> bool:
-        return self._filled == len(self._targets)
+        """Whether a frame from behind the ten seconds has come."""
+        return self._on_display is not None and self._on_display[1] >= CLIP_SECONDS
 
     @property
     def end_seconds(self) -> float:
@@ -208,7 +265,7 @@ class _FramePicker:
         assert self._on_display is not None
         frame, start = self._on_display
         first = self._filled
-        while not self.complete and (end is None or self._targets[self._filled] < end):
+        while self._filled < len(self._targets) and (end is None or self._targets[self._filled] < end):
             self._filled += 1
         if self._filled > first:
             self._frames[first : self._filled] = self._scaled(frame)
@@ -228,8 +285,8 @@ class _WaveformBuilder:
     """Lays decoded sound onto the clock at its own rate, then resamples the ten seconds in one piece."""
 
     def __init__(self) -> None:
-        self._layout = ""
-        self._planar_floats = AudioResampler(format="fltp")
+        self._source = ("", "")  # sample format and channel layout of the sound that is being converted
+        self._floats = AudioResampler(format="flt")
         self._samples: np.ndarray | None = None
         self._rate_hz = 0
         self._position = 0  # where the next sample goes if the sound is continuous; may be negative or past the end
@@ -256,13 +313,16 @@ class _WaveformBuilder:
             self._rate_hz = frame.sample_rate
             self._samples = np.zeros(CLIP_SECONDS * self._rate_hz, np.float32)
             self._position = round(start * self._rate_hz)
-        if frame.layout.name != self._layout:  # broadcasts switch between stereo and 5.1
-            self._layout, self._planar_floats = frame.layout.name, AudioResampler(format="fltp")
+        source = (frame.format.name, frame.layout.name)
+        if source != self._source:  # broadcasts switch between stereo and 5.1
+            self._source, self._floats = source, AudioResampler(format="flt")
         stated = round(start * self._rate_hz)
         if abs(stated - self._position) > _CONTINUITY_SECONDS * self._rate_hz:
             self._position = stated
-        for converted in self._planar_floats.resample(frame):
-            self._place(converted.to_ndarray().mean(axis=0))  # (channel, sample) -> (sample,)
+        for converted in self._floats.resample(frame):
+            # Interleaved: PyAV 18 reads beyond the end of planar sound with eight channels or more.
+            channels = converted.to_ndarray().reshape(-1, converted.layout.nb_channels)
+            self._place(channels.mean(axis=1))  # (sample, channel) -> (sample,)
 
     def _place(self, mono: np.ndarray) -> None:
         assert self._samples is not None

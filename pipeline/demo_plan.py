@@ -58,9 +58,7 @@ def clip_generator(entropy: tuple[int, int, int], *stream: int) -> np.random.Gen
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(split, index, *stream)))
 
 
-def plan_demo_dataset(
-    seed: int = 0, *, train: int = 80, validation: int = 20, test: int = 20
-) -> tuple[ClipPlan, ...]:
+def plan_demo_dataset(seed: int = 0, *, train: int = 80, validation: int = 20, test: int = 20) -> tuple[ClipPlan, ...]:
     """Plan the clips of a demo data set; the classes take turns, so five clips hold all five.
 
     About 35 % of the seconds are background, and in most of them something is seen but not heard or heard but not

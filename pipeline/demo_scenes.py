@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ccln.pipeline.demo_plan import CLASS_BEAT_HZ, CLASS_NAMES, CLIP_SECONDS, Span, clip_generator
-from ccln.pipeline.demo_sprites import DRAWINGS, PHASES, Colour, Pen, draw_phases, hsv
+from ccln.pipeline.demo_sprites import DRAWINGS, PHASES, Pen, draw_phases, hsv
 
 FRAME_RATE_HZ = 20
 FRAME_WIDTH, FRAME_HEIGHT = 320, 240
@@ -18,9 +18,7 @@ _NOISE_MARGIN = 64
 _SCENE_STREAM, _ACTOR_STREAM = 20, 21
 
 
-def render_frames(
-    seen: Sequence[Span], *, pace: float, entropy: tuple[int, int, int]
-) -> Iterator[NDArray[np.uint8]]:
+def render_frames(seen: Sequence[Span], *, pace: float, entropy: tuple[int, int, int]) -> Iterator[NDArray[np.uint8]]:
     """Draw the frames of one clip, one after the other.
 
     The scene and its noise do not depend on `seen`: two renders of the same clip differ only where an object is.

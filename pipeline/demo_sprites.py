@@ -103,7 +103,9 @@ def _bell(image: Image.Image, phase: float, colour: float) -> None:
         pen.line([(middle - width, level), (middle + width, level)], hsv(metal[0], 0.85, 0.58), 0.022)
     pen.box((middle - 0.45, 0.78), (middle + 0.45, 0.86), hsv(*metal, 0.95), radius=0.04)
     pen.ellipse((middle, 0.16), (0.075, 0.075), hsv(*metal, 0.85))
-    image.alpha_composite(bell.rotate(swing, Image.Resampling.BILINEAR, center=(middle * image.height, 0.1 * image.height)))
+    image.alpha_composite(
+        bell.rotate(swing, Image.Resampling.BILINEAR, center=(middle * image.height, 0.1 * image.height))
+    )
     Pen(image).box((0.3, 0.03), (0.9, 0.13), (122, 78, 50), radius=0.03)
 
 
@@ -141,7 +143,10 @@ def _drum(image: Image.Image, phase: float, colour: float) -> None:
     pen.line([(right, top), (right, bottom)], _INK, _LINE)
     xs = np.linspace(left, right, 9)
     bulge = depth * np.sqrt(np.maximum(0, 1 - ((xs - 0.6) / 0.46) ** 2))
-    cords = [(float(x), (top if i % 2 == 0 else bottom - 0.05) + float(b)) for i, (x, b) in enumerate(zip(xs, bulge, strict=True))]
+    cords = [
+        (float(x), (top if i % 2 == 0 else bottom - 0.05) + float(b))
+        for i, (x, b) in enumerate(zip(xs, bulge, strict=True))
+    ]
     pen.line(cords, (250, 244, 226), 0.025)
     pen.ellipse((0.6, top), (0.46, depth + 0.02), rim)
     pen.ellipse((0.6, top - 0.015), (0.42, depth - 0.015), (250, 246, 236))
@@ -173,7 +178,12 @@ def _police_car(image: Image.Image, phase: float, colour: float) -> None:
     pen.box((0.1, 0.52), (1.9, 0.84), paint, radius=0.1)
     pen.box((0.12, 0.63), (1.88, 0.73), (36, 82, 190), line=0)
     for square in range(12):
-        pen.box((0.14 + square * 0.145, 0.63 + 0.05 * (square % 2)), (0.21 + square * 0.145, 0.68 + 0.05 * (square % 2)), (250, 220, 60), line=0)
+        pen.box(
+            (0.14 + square * 0.145, 0.63 + 0.05 * (square % 2)),
+            (0.21 + square * 0.145, 0.68 + 0.05 * (square % 2)),
+            (250, 220, 60),
+            line=0,
+        )
     pen.ellipse((1.82, 0.6), (0.06, 0.05), (255, 244, 170))
     pen.box((0.08, 0.56), (0.16, 0.64), (214, 50, 44), radius=0.02)
     for x in (0.48, 1.5):
@@ -189,7 +199,12 @@ def _steam_train(image: Image.Image, phase: float, colour: float) -> None:
         age = (2 * phase + puff) % 4 / 4
         radius = 0.05 + 0.085 * age**0.7
         grey = round(255 - 50 * age)
-        pen.ellipse((1.3 - 0.75 * age, 0.2 - 0.06 * age), (radius * 1.35, radius), (grey, grey, grey, round(245 - 110 * age)), line=0)
+        pen.ellipse(
+            (1.3 - 0.75 * age, 0.2 - 0.06 * age),
+            (radius * 1.35, radius),
+            (grey, grey, grey, round(245 - 110 * age)),
+            line=0,
+        )
     pen.box((0.06, 0.93), (1.74, 0.96), (90, 84, 92), line=0)
     pen.box((0.16, 0.7), (1.6, 0.78), iron)
     pen.polygon([(1.5, 0.7), (1.7, 0.92), (1.42, 0.92)], (190, 50, 44))

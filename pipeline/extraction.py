@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 
@@ -45,9 +46,9 @@ class ExtractionSummary:
     seconds: float
     """Of the whole run, from the first file's decoding to the last entry's writing."""
     decode_seconds: float
-    """Of decoding and scaling, added up over the decoding threads."""
+    """Of decoding and scaling, added up over the workers."""
     network_seconds: float
-    """In which a network ran."""
+    """Of the networks, added up over the workers."""
 
 
 def extract(
@@ -74,7 +75,7 @@ def extract(
         visual_weights: local file with the visual network's weights.
         audio_weights: local file with the audio network's weights.
         device: "auto", "cpu", "cuda", ...
-        workers: decoding threads; as many as there are processors if None.
+        workers: clips in work at the same time; as many as there are processors if None.
         progress: called after each clip that was not cached.
 
     Raises:
@@ -92,33 +93,30 @@ def extract(
     store = FeatureCache(cache)
     store.sweep_partial()
     digest = specification_digest(extractors.specification)
-    request = frame_request(extractors)
     failed: list[Failure] = []
     todo: dict[str, tuple[Path, str]] = {}  # by key: two files of one content are one clip
-    cached = 0
-    started = time.perf_counter()
+    cached = done = 0
     decode_seconds = network_seconds = 0.0
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as threads:
-        for path, source in zip(files, threads.map(_attempt(source_digest), files), strict=True):
-            if isinstance(source, Exception):
+    started = time.perf_counter()
+    workers = workers or os.cpu_count() or 1
+    # Each worker takes a clip from file to cache on one core. Networks that shared the cores among their own threads
+    # would wait for each other, and for the decoders, at every layer: measured, half the speed.
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as threads:
+        for path, source in zip(files, threads.map(_digest, files), strict=True):
+            if isinstance(source, CacheError):
                 failed.append(Failure(path, str(source)))
             elif store.contains(key := feature_key(source, digest)) or key in todo:
                 cached += 1
             else:
                 todo[key] = path, source
-        done = 0
-        decoded = _ahead(threads, lambda item: _timed_decode(item[0], request), todo.values())
-        for number, ((path, source), clip) in enumerate(decoded, start=1):
-            try:
-                clip, seconds = clip.result()
-                decode_seconds += seconds
-                before = time.perf_counter()
-                features = clip_features(extractors, clip)
-                network_seconds += time.perf_counter() - before
-                store.write(features, source_sha256=source, source_path=path, specification=extractors.specification)
+        work = partial(_extract_clip, extractors, store)
+        for number, outcome in enumerate(_in_order(threads, 2 * workers, work, todo.values()), start=1):
+            if isinstance(outcome, Failure):
+                failed.append(outcome)
+            else:
                 done += 1
-            except (DecodeError, ExtractorError) as error:
-                failed.append(Failure(path, str(error)))
+                decode_seconds += outcome.decode
+                network_seconds += outcome.network
             if progress is not None:
                 progress(number, len(todo))
     return ExtractionSummary(
@@ -171,28 +169,40 @@ def clip_features(extractors: Extractors, clip: DecodedClip) -> Features:
     return Features(visual, audio, clip.duration_seconds)
 
 
-def _timed_decode(path: Path, request: FrameRequest) -> tuple[DecodedClip, float]:
-    started = time.perf_counter()
-    return decode_clip(path, request), time.perf_counter() - started
+class _Seconds(NamedTuple):
+    decode: float
+    network: float
 
 
-def _attempt(function: Callable[[Path], _Result]) -> Callable[[Path], _Result | CacheError]:
-    def attempt(path: Path) -> _Result | CacheError:
-        try:
-            return function(path)
-        except CacheError as error:
-            return error
+def _extract_clip(extractors: Extractors, store: FeatureCache, item: tuple[Path, str]) -> _Seconds | Failure:
+    path, source = item
+    try:
+        started = time.perf_counter()
+        clip = decode_clip(path, frame_request(extractors))
+        decoded = time.perf_counter()
+        features = clip_features(extractors, clip)
+        finished = time.perf_counter()
+    except (DecodeError, ExtractorError) as error:
+        return Failure(path, str(error))
+    store.write(features, source_sha256=source, source_path=path, specification=extractors.specification)
+    return _Seconds(decoded - started, finished - decoded)
 
-    return attempt
+
+def _digest(path: Path) -> str | CacheError:
+    try:
+        return source_digest(path)
+    except CacheError as error:
+        return error
 
 
-def _ahead(
-    threads: ThreadPoolExecutor, work: Callable[[_Item], _Result], items: Iterable[_Item]
-) -> Iterator[tuple[_Item, "Future[_Result]"]]:
-    """Work on a few items ahead of the one that is taken, so that memory does not grow with their number."""
-    waiting: deque[tuple[_Item, Future[_Result]]] = deque()
+def _in_order(
+    threads: ThreadPoolExecutor, ahead: int, work: Callable[[_Item], _Result], items: Iterable[_Item]
+) -> Iterator[_Result]:
+    """Results in the order of the items, only a few of which are handed out ahead, however many there are."""
+    waiting: deque[Future[_Result]] = deque()
     for item in items:
-        waiting.append((item, threads.submit(work, item)))
-        if len(waiting) > threads._max_workers + 1:
-            yield waiting.popleft()
-    yield from waiting
+        waiting.append(threads.submit(work, item))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()

@@ -75,9 +75,10 @@ def load_features(dataset: AVEFolder, cache: FeatureCache, specification: str | 
         CacheError: An entry of the cache is damaged.
     """
     digests = {row: source_digest(video) for row in dataset.clips if (video := dataset.video_of(row)) is not None}
+    specifications = cache.specifications()
     candidates = {
         digest: keys
-        for digest in cache.specifications()
+        for digest in specifications
         if digest.startswith(specification or "") and (keys := _keys(dataset, digests, cache, digest))
     }
     if not candidates:
@@ -106,7 +107,7 @@ def load_features(dataset: AVEFolder, cache: FeatureCache, specification: str | 
                 "run ccln-extract %s to see why",
                 *(len(clips.missing), len(clips.missing) + len(clips), split, names, dataset.folder),
             )
-    return DatasetFeatures(splits, cache.specifications()[digest], dataset.class_names)
+    return DatasetFeatures(splits, dict(specifications[digest]), dataset.class_names)
 
 
 def _keys(

@@ -108,8 +108,20 @@ class Localizer:
 
     @torch.inference_mode()
     def locate(self, path: Path, clip: DecodedClip) -> LocatedClip:
-        """Find the events of a decoded clip."""
+        """Find the events of a decoded clip.
+
+        Raises:
+            SpecificationError: the features have another shape than the network reads.
+        """
         features = clip_features(self._extractors, clip)
+        config = self._model.config
+        given = (*features.visual.shape[1:], features.audio.shape[1])
+        read = (config.visual_height, config.visual_width, config.visual_channels, config.audio_channels)
+        if given != read:
+            raise SpecificationError(
+                f"the checkpoint's specification gives visual {given[:3]} and audio ({given[3]},), but its network reads "
+                f"visual {read[:3]} and audio ({read[3]},). Its config.json is not its own: train again."
+            )
         visual = features.visual[None].to(self._device).float()  # (1, T, H, W, C)
         output = self._model(visual, features.audio[None].to(self._device))
         class_probability = output.class_logits.softmax(-1)[0]  # (n,)

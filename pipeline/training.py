@@ -179,7 +179,7 @@ def fit(
                 for name, value in losses.items():
                     sums[name] = sums.get(name, 0.0) + value.item() / len(loader)
             network = accelerator.unwrap_model(model)
-            epoch = Epoch(sums, schedule.get_last_lr()[0], evaluate(network, features.splits["validation"]))
+            epoch = Epoch(sums, float(schedule.get_last_lr()[0]), evaluate(network, features.splits["validation"]))
             history.append(epoch)
             _log(board, number, epoch)
             if epoch.validation.segment_accuracy > best_accuracy:

@@ -1,0 +1,33 @@
+"""What the tests of the whole pipeline share: a tiny data set of real videos, extracted once a session."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen videos in AVE's layout."""
+    from ccln.pipeline.demo_dataset import make_demo_dataset
+
+    folder = tmp_path_factory.mktemp("tiny") / "videos"
+    make_demo_dataset(folder, seed=1, train=6, validation=5, test=5)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_cache(tiny_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Their light features."""
+    from ccln.pipeline import extract
+
+    cache = tmp_path_factory.mktemp("cache") / "features"
+    assert extract([tiny_set], cache=cache).failed == ()
+    return cache
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_set: Path, tiny_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network trained on them for two epochs."""
+    from ccln.pipeline import train
+
+    return train(tiny_set, cache=tiny_cache, out=tmp_path_factory.mktemp("runs") / "run", epochs=2).folder

@@ -1,0 +1,129 @@
+"""Who may import whom, what an import may cost, and what every room must have."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("pipeline", "extractors", "model", "cache")
+MODULES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+HEAVY = {"torch", "timm", "torchvision", "matplotlib", "librosa", "accelerate"}
+
+each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def imported(source: str) -> Iterator[str]:
+    """Dotted names that a module imports anywhere, for type checkers only and by name (`import_module`) included."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = "." * node.level + (node.module or "")
+            yield from (f"{package}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"ccln(\.\w+)+", str(node.value)):
+            yield str(node.value)
+
+
+def misdirected(source: str, room: str) -> list[str]:
+    """Imports that the plan of the house forbids in a module of this room."""
+    allowed = {f"ccln.{name}" for name in (ROOMS if room == "pipeline" else [room])}
+    return [
+        name
+        for name in imported(source)
+        if name.startswith(".")
+        or name.split(".")[0] in ROOMS
+        or (name.split(".")[0] == "ccln" and ".".join(name.split(".")[:2]) not in allowed)
+    ]
+
+
+def public_definitions(body: list[ast.stmt]) -> Iterator[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Public classes, functions and methods; `property.setter` and overloads carry the docstring of the first."""
+    for node in body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
+            yield node
+            if isinstance(node, ast.ClassDef):
+                yield from public_definitions(node.body)
+
+
+def test_the_rooms_are_there():
+    assert {path.parent.name for path in MODULES} == set(ROOMS)
+
+
+@each_module
+def test_imports_run_one_way_only(path: Path):
+    assert misdirected(path.read_text("utf-8"), path.relative_to(ROOT).parts[0]) == []
+
+
+@pytest.mark.parametrize(
+    ("room", "source"),
+    [
+        ("model", "import ccln.cache"),
+        ("model", "from ccln import cache"),
+        ("cache", "def f():\n    from ccln.pipeline.training import train"),
+        ("extractors", "from importlib import import_module\nimport_module('ccln.model.network')"),
+        ("pipeline", "import model.network"),
+        ("pipeline", "from cache import store"),
+        ("model", "from ..cache import store"),
+        ("model", "from . import losses"),
+    ],
+)
+def test_a_forbidden_import_is_noticed(room: str, source: str):
+    assert misdirected(source, room)
+
+
+@pytest.mark.parametrize(
+    ("room", "source"),
+    [
+        ("pipeline", "from ccln.model import CCLN\nimport ccln.cache"),
+        ("model", "from ccln.model.network import CCLN\nimport json"),
+        ("cache", "from torch.utils import model_zoo"),
+    ],
+)
+def test_an_allowed_import_passes(room: str, source: str):
+    assert not misdirected(source, room)
+
+
+@pytest.mark.parametrize("module", ["ccln.pipeline.commands", "ccln.pipeline", "ccln.extractors"])
+def test_no_heavy_library_is_imported_before_it_is_needed(module: str):
+    program = f"import sys, {module}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    loaded = set(done.stdout.split())
+    assert "ccln" in loaded
+    assert not loaded & HEAVY
+
+
+def test_the_package_holds_every_room_and_its_types():
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    folders_with_modules = {path.parent.relative_to(ROOT) for path in MODULES}
+    assert set(setuptools["packages"]) == {"ccln." + ".".join(folder.parts) for folder in folders_with_modules}
+    assert setuptools["package-dir"] == {f"ccln.{room}": room for room in ROOMS}
+    for room in ROOMS:
+        assert (ROOT / room / "py.typed").is_file()
+
+
+@each_module
+def test_only_the_commands_print(path: Path):
+    if path == ROOT / "pipeline" / "commands.py":
+        return
+    prints = [
+        f"line {node.lineno}"
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Name) and node.id == "print"
+    ]
+    assert prints == []
+
+
+@each_module
+def test_all_that_is_public_has_a_docstring(path: Path):
+    module = ast.parse(path.read_text("utf-8"))
+    public = list(public_definitions(module.body))
+    assert [node.name for node in public if not ast.get_docstring(node)] == []
+    # A module that holds a single thing is described by that thing's docstring.
+    single = len([node for node in module.body if node in public]) == 1
+    assert ast.get_docstring(module) or single, f"{path.name} has no docstring"

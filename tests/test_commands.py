@@ -1,0 +1,91 @@
+"""The commands as a person types them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMANDS = ("ccln-extract", "ccln-train", "ccln-localize", "ccln-demo")
+
+
+def run(command: str, *words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    program = Path(sys.executable).with_name(command)
+    return subprocess.run([program, *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=280)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_names_every_option_in_words(command: str) -> None:
+    shown = run(command, "--help")
+    assert shown.returncode == 0
+    assert command in shown.stdout
+    for line in ("--help", "--version"):
+        assert line in shown.stdout
+
+
+def test_version() -> None:
+    assert run("ccln-extract", "--version").stdout.strip() == "0.1.0"
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "meant"),
+    [
+        ("ccln-extract", ["x.mp4", "--cach", "y"], "--cache"),
+        ("ccln-extract", ["x.mp4", "--workers", "two"], "--workers"),
+        ("ccln-extract", [], "VIDEOS"),
+        ("ccln-train", ["--without", "wcl"], "wccl"),
+        ("ccln-train", ["--sed", "1"], "--seed"),
+        ("ccln-localize", ["x.mp4", "--format", "jsn"], "json"),
+    ],
+)
+def test_a_wrong_option_says_which_was_meant(command: str, words: list[str], meant: str) -> None:
+    shown = run(command, *words)
+    assert shown.returncode == 2
+    assert meant in shown.stdout + shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "message"),
+    [
+        ("ccln-extract", ["gone.mp4"], "gone.mp4"),
+        ("ccln-extract", [".", "--preset", "lihgt"], "light"),
+        ("ccln-train", [], "--data"),
+        ("ccln-train", ["--data", "."], "Annotations.txt"),
+        ("ccln-localize", ["x.mp4"], "ccln-train"),
+        ("ccln-localize", ["x.mp4", "--checkpoint", "."], "config.json"),
+        ("ccln-demo", ["--out", "."], "--out"),
+    ],
+)
+def test_an_error_is_one_line_with_a_remedy(command: str, words: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "x.mp4").write_bytes(b"nothing")
+    shown = run(command, *words, cwd=tmp_path)
+    assert shown.returncode == 2
+    assert message in shown.stderr
+    assert len(shown.stderr.strip().splitlines()) == 1
+
+
+def test_the_three_commands_need_no_option_in_one_folder(tiny_set: Path, tmp_path: Path) -> None:
+    (tmp_path / "videos").symlink_to(tiny_set)
+    (tmp_path / "config.toml").write_text("[training]\nepochs = 1\n")
+    extracted = run("ccln-extract", "videos/", cwd=tmp_path)
+    assert extracted.returncode == 0, extracted.stderr
+    assert "16 done, 0 cached, 0 failed" in extracted.stdout
+    trained = run("ccln-train", "--config", "config.toml", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    for word in ("accuracy", "bg recall", "event F1", "boundary error", "always background"):
+        assert word in trained.stdout
+    clip = sorted((tiny_set / "AVE").iterdir())[0]
+    located = run("ccln-localize", clip, "--format", "json", cwd=tmp_path)
+    assert located.returncode == 0, located.stderr
+    assert json.loads(located.stdout)["clips"][0]["path"] == str(clip)
+
+
+def test_some_failures_are_exit_code_one_and_each_is_named(tiny_set: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"nothing")
+    clip = sorted((tiny_set / "AVE").iterdir())[0]
+    shown = run("ccln-extract", clip, "broken.mp4", cwd=tmp_path)
+    assert shown.returncode == 1
+    assert "1 done, 0 cached, 1 failed" in shown.stdout
+    assert "broken.mp4" in shown.stderr

@@ -1,0 +1,369 @@
+from dataclasses import replace
+from decimal import Decimal, localcontext
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pytorch_metric_learning.losses import SupConLoss
+from torch import Tensor
+from torch.nn import functional as F
+
+from ccln.model import LossConfig, Output, supervised_loss
+from ccln.model.contrast import contrastive_loss, wccl_loss
+from ccln.model.enhancement import scene_distance_loss
+from ccln.model.losses import seen_and_heard_loss
+from ccln.model.network import Embeddings
+
+batches = st.lists(st.integers(-1, 2), min_size=1, max_size=8)
+seeds = st.integers(0, 10**6)
+
+
+@pytest.fixture(autouse=True)
+def one_core():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def unit_vectors(count: int, seed: int, how_many: int, width: int = 6) -> list[Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    return [
+        F.normalize(torch.randn(count, width, generator=random, dtype=torch.float64), dim=-1) for _ in range(how_many)
+    ]
+
+
+# --- WCCL -------------------------------------------------------------------------------------------------------------
+
+
+def oracle(anchors: Tensor, others: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """pytorch-metric-learning's loss from one view to another; a clip without event matches nothing, not even itself.
+
+    Its mean runs over the anchors whose loss is above zero; none with a positive and a negative has one of zero.
+    """
+    ranks = torch.arange(len(labels))
+    as_anchor = torch.where(labels < 0, 1000 + ranks, labels)
+    as_other = torch.where(labels < 0, 2000 + ranks, labels)
+    return SupConLoss(temperature=temperature)(anchors, as_anchor, ref_emb=others, ref_labels=as_other)
+
+
+@settings(max_examples=60, deadline=None)
+@given(labels=batches, seed=seeds, temperature=st.sampled_from([0.05, 0.1, 0.5, 1.0]))
+def test_contrastive_loss_agrees_with_pytorch_metric_learning(labels: list[int], seed: int, temperature: float):
+    anchors, others = unit_vectors(len(labels), seed, 2)
+    answer = contrastive_loss(anchors, others, torch.tensor(labels), temperature)
+    torch.testing.assert_close(answer, oracle(anchors, others, torch.tensor(labels), temperature).to(answer))
+
+
+@settings(max_examples=20, deadline=None)
+@given(labels=batches, seed=seeds)
+def test_wccl_is_the_mean_over_the_six_directions(labels: list[int], seed: int):
+    label = torch.tensor(labels)
+    audio, visual, branch_audio, branch_visual = unit_vectors(len(labels), seed, 4)
+    directions = [
+        oracle(audio, visual, label, 0.1),
+        oracle(visual, audio, label, 0.1),
+        oracle(audio, branch_visual, label, 0.1),
+        oracle(visual, branch_audio, label, 0.1),
+        oracle(branch_audio, audio, label, 0.1),
+        oracle(branch_visual, visual, label, 0.1),
+    ]
+    answer = wccl_loss((audio, visual), (branch_audio, branch_visual), label, 0.1)
+    torch.testing.assert_close(answer, torch.stack(directions).mean().to(answer))
+
+
+@settings(max_examples=30, deadline=None)
+@given(labels=batches, seed=seeds, data=st.data())
+def test_wccl_does_not_care_for_the_order_of_the_batch(labels: list[int], seed: int, data: st.DataObject):
+    order = data.draw(st.permutations(range(len(labels))))
+    label = torch.tensor(labels)
+    audio, visual, branch_audio, branch_visual = unit_vectors(len(labels), seed, 4)
+    torch.testing.assert_close(
+        wccl_loss((audio, visual), (branch_audio, branch_visual), label),
+        wccl_loss((audio[order], visual[order]), (branch_audio[order], branch_visual[order]), label[order]),
+    )
+
+
+def test_a_clip_without_event_is_a_negative_only():
+    anchors, others = unit_vectors(3, 0, 2)
+    labels = torch.tensor([0, 1, -1])
+    loss = contrastive_loss(anchors, others, labels, 0.1)
+    moved = torch.stack([anchors[0], anchors[1], -anchors[2]])
+    torch.testing.assert_close(contrastive_loss(moved, others, labels, 0.1), loss)  # it is no anchor
+    nearer = torch.stack([others[0], others[1], anchors[0]])
+    assert contrastive_loss(anchors, nearer, labels, 0.1) > loss + 0.1  # but it pushes others away
+    event_elsewhere = contrastive_loss(anchors, others, torch.tensor([0, 1, 2]), 0.1)
+    assert not torch.isclose(event_elsewhere, loss)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_wccl_is_zero_when_no_clip_has_an_event(count: int):
+    audio, visual, branch_audio, branch_visual = (x.requires_grad_() for x in unit_vectors(count, 0, 4))
+    loss = wccl_loss((audio, visual), (branch_audio, branch_visual), torch.full((count,), -1))
+    loss.backward()
+    assert loss.item() == 0
+    assert audio.grad is not None
+    assert torch.equal(audio.grad, torch.zeros_like(audio))
+
+
+def test_contrastive_loss_is_lowest_where_classes_are_apart():
+    labels = torch.tensor([0, 0, 1, 1])
+    ideal = torch.eye(2)[labels]
+    swapped = torch.eye(2)[1 - labels]
+    blurred = torch.ones(4, 2) / 2**0.5
+    best, worst, undecided = (contrastive_loss(ideal, others, labels, 0.1) for others in (ideal, swapped, blurred))
+    assert best < undecided < worst
+    torch.testing.assert_close(undecided, torch.tensor(4.0).log())
+    torch.testing.assert_close(best, torch.tensor(2.0).log() + torch.tensor(-10.0).exp(), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 0.1, 1e6])
+def test_contrastive_loss_is_finite_for_extreme_similarities(temperature: float):
+    anchors = torch.eye(3).requires_grad_()
+    for others in (torch.eye(3), -torch.eye(3), torch.eye(3).flip(0)):
+        loss = contrastive_loss(anchors, others, torch.tensor([0, 1, 0]), temperature)
+        (gradient,) = torch.autograd.grad(loss, anchors)
+        assert torch.isfinite(loss)
+        assert torch.isfinite(gradient).all()
+
+
+# --- FEE --------------------------------------------------------------------------------------------------------------
+
+
+def reference_distance_loss(enhanced: np.ndarray, weights: np.ndarray, event: np.ndarray, margin: float) -> float:
+    """`scene_distance_loss` as its docstring has it, second by second in float64."""
+    hinges = []
+    for clip, (seconds, sure, is_event) in enumerate(zip(enhanced, weights, event, strict=True)):
+        if is_event.min() == is_event.max():
+            continue
+        prototypes = np.zeros((2, enhanced.shape[-1]))
+        for t, kind in enumerate(is_event.astype(int)):
+            neighbours = [n for n in (t - 1, t + 1) if 0 <= n < len(is_event)]
+            boundary = any(event[clip, n] != kind for n in neighbours)
+            trust = max(0.1, sure[t] if kind else 1 - sure[t])
+            prototypes[kind] += (2 if boundary else 1) * trust * seconds[t]
+        cosine = prototypes[0] @ prototypes[1] / np.linalg.norm(prototypes[0]) / np.linalg.norm(prototypes[1])
+        hinges.append(max(0.0, margin - (1 - cosine)))
+    return float(np.mean(hinges)) if hinges else 0.0
+
+
+def scenes(count: int, segments: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Random g', w and labels."""
+    random = torch.Generator().manual_seed(seed)
+    enhanced = torch.randn(count, segments, 4, generator=random, dtype=torch.float64)
+    weights = torch.rand(count, segments, generator=random, dtype=torch.float64)
+    event = (torch.rand(count, segments, generator=random) < 0.5).double()
+    return enhanced, weights, event
+
+
+@settings(max_examples=60, deadline=None)
+@given(count=st.integers(1, 4), segments=st.integers(1, 8), seed=seeds, margin=st.sampled_from([0.0, 0.5, 1.0, 2.0]))
+def test_scene_distance_agrees_with_its_formula(count: int, segments: int, seed: int, margin: float):
+    enhanced, weights, event = scenes(count, segments, seed)
+    expected = reference_distance_loss(enhanced.numpy(), weights.numpy(), event.numpy(), margin)
+    assert scene_distance_loss(enhanced, weights, event, margin).item() == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("kind", [0.0, 1.0])
+def test_scenes_of_one_kind_cost_nothing_and_change_nothing(kind: float):
+    enhanced, weights, event = scenes(3, 6, 0)
+    enhanced.requires_grad_()
+    loss = scene_distance_loss(enhanced, weights, torch.full_like(event, kind))
+    (gradient,) = torch.autograd.grad(loss, enhanced)
+    assert loss.item() == 0
+    assert torch.equal(gradient, torch.zeros_like(gradient))
+    event = torch.tensor([[0.0, 0, 1, 1, 0, 0]]).double().repeat(3, 1)
+    mixed = torch.cat([event[:1], torch.full_like(event[1:], kind)])
+    torch.testing.assert_close(
+        scene_distance_loss(enhanced, weights, mixed), scene_distance_loss(enhanced[:1], weights[:1], event[:1])
+    )
+
+
+def test_scene_distance_asks_for_the_margin_and_no_more():
+    event = torch.tensor([[0.0, 1, 1, 0]])
+    weights = torch.full((1, 4), 0.5)
+    direction = torch.tensor([1.0, 0.0])
+
+    def loss(sine: float, cosine: float, margin: float = 1.0) -> float:
+        other = torch.tensor([cosine, sine])
+        enhanced = torch.where(event[..., None] > 0, direction, other)
+        return scene_distance_loss(enhanced, weights, event, margin).item()
+
+    assert loss(0.0, -1.0) == 0  # opposite
+    assert loss(1.0, 0.0) == pytest.approx(0, abs=1e-6)  # at a right angle, a cosine distance of one
+    assert loss(0.8, 0.6) == pytest.approx(0.6)
+    assert loss(0.0, 1.0) == pytest.approx(1.0)  # alike
+    assert loss(0.0, -1.0, margin=2.0) == pytest.approx(0, abs=1e-6)
+    assert loss(1.0, 0.0, margin=2.0) == pytest.approx(1.0)
+
+
+def test_a_second_at_a_boundary_weighs_double():
+    """Event prototype = 1 far + 2 near a boundary, background likewise: the angle follows by hand."""
+    event = torch.tensor([[1.0, 1, 0, 0]])
+    far, near, background = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.0])
+    enhanced = torch.stack([far, near, background, background])[None]
+    loss = scene_distance_loss(enhanced, torch.full((1, 4), 0.5), event)
+    assert loss.item() == pytest.approx(1 / 5**0.5)  # cosine of (1, 2) and (1, 0)
+
+
+def test_scene_distance_has_a_finite_gradient_for_a_scene_of_zeros():
+    enhanced = torch.zeros(1, 4, 3, requires_grad=True)
+    loss = scene_distance_loss(enhanced, torch.full((1, 4), 0.5), torch.tensor([[0.0, 1, 1, 0]]))
+    (gradient,) = torch.autograd.grad(loss, enhanced)
+    assert torch.isfinite(loss)
+    assert torch.isfinite(gradient).all()
+
+
+# --- Seen and heard ---------------------------------------------------------------------------------------------------
+
+LOGITS = (-50.0, -17.0, -3.0, -0.5, 0.0, 1.0, 8.0, 17.0, 50.0)
+
+
+def exact(heard: float, seen: float, target: int) -> tuple[float, float]:
+    """The loss of one class in one second, and its slope in the heard logit, with 80 decimal digits."""
+    with localcontext() as context:
+        context.prec = 80
+        hears, sees = (1 / (1 + (-Decimal(logit)).exp()) for logit in (heard, seen))
+        both = hears * sees
+        if target:
+            return float(-both.ln()), float(-(1 - hears))
+        return float(-(1 - both).ln()), float(both * (1 - hears) / (1 - both))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("target", [0, 1])
+@pytest.mark.parametrize("heard", LOGITS)
+@pytest.mark.parametrize("seen", LOGITS)
+def test_seen_and_heard_is_exact_at_any_logit(heard: float, seen: float, target: int, dtype: torch.dtype):
+    logits = [torch.tensor([[[value]]], dtype=dtype, requires_grad=True) for value in (heard, seen)]
+    loss = seen_and_heard_loss(*logits, torch.full((1, 1), float(target), dtype=dtype), torch.tensor([0]))
+    slopes = torch.autograd.grad(loss, logits)
+    digits = 4 * torch.finfo(dtype).eps
+    (value, heard_slope), (_, seen_slope) = exact(heard, seen, target), exact(seen, heard, target)
+    assert loss.dtype == dtype
+    assert loss.item() == pytest.approx(value, rel=digits, abs=digits)
+    assert [slope.item() for slope in slopes] == pytest.approx([heard_slope, seen_slope], rel=digits, abs=digits)
+
+
+def test_seen_and_heard_sums_over_classes_and_means_over_segments():
+    random = torch.Generator().manual_seed(0)
+    heard, seen = (3 * torch.randn(3, 4, 5, generator=random) for _ in range(2))
+    event = torch.tensor([[0.0, 1, 1, 0], [1, 1, 1, 1], [0, 0, 0, 0]])
+    labels = torch.tensor([2, 0, -1])
+    expected = 0.0
+    for clip, segment, index in np.ndindex(3, 4, 5):
+        is_target = bool(event[clip, segment]) and labels[clip] == index
+        expected += exact(heard[clip, segment, index].item(), seen[clip, segment, index].item(), is_target)[0]
+    assert seen_and_heard_loss(heard, seen, event, labels).item() == pytest.approx(expected / 12, rel=1e-5)
+
+
+def test_a_factor_may_be_high_where_the_other_is_low():
+    low, high = torch.full((1, 1, 1), -20.0), torch.full((1, 1, 1), 20.0)
+    nothing, label = torch.zeros(1, 1), torch.tensor([0])
+    assert seen_and_heard_loss(low, high, nothing, label) < 1e-6
+    assert seen_and_heard_loss(high, low, nothing, label) < 1e-6
+    assert seen_and_heard_loss(high, high, nothing, label) > 15
+
+
+# --- The sum ----------------------------------------------------------------------------------------------------------
+
+
+def output(count: int = 3, segments: int = 4, classes: int = 5, seed: int = 0) -> Output:
+    random = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(count, *shape, generator=random).requires_grad_()
+
+    vectors = [F.normalize(draw(6), dim=-1) for _ in range(4)]
+    return Output(
+        event_logits=draw(segments),
+        class_logits=draw(classes),
+        heard_logits=draw(segments, classes),
+        seen_logits=draw(segments, classes),
+        attention=draw(segments, 2, 2),
+        gate=draw(2, segments, segments),
+        foreground_logits=draw(segments),
+        enhanced=draw(segments, 8),
+        embeddings=Embeddings((vectors[0], vectors[1]), (vectors[2], vectors[3])),
+    )
+
+
+EVENT = torch.tensor([[0.0, 1, 1, 0], [1, 1, 1, 1], [0, 0, 0, 0]])
+LABELS = torch.tensor([2, 0, -1])
+CONFIG = LossConfig(fee_weight=0.5, wccl_weight=0.7, modality_weight=0.2)
+
+
+@pytest.mark.parametrize("warmth", [0.0, 0.25, 1.0])
+def test_the_total_is_the_weighted_sum_of_its_parts(warmth: float):
+    said = output()
+    losses = supervised_loss(said, EVENT, LABELS, CONFIG, warmth)
+    log_share = said.class_logits.log_softmax(-1)
+    torch.testing.assert_close(losses["class"], -(log_share[0, 2] + log_share[1, 0]) / 2)
+    event_share = said.event_logits.sigmoid()
+    torch.testing.assert_close(losses["event"], -(1 - (event_share - EVENT).abs()).log().mean())
+    foreground = said.foreground_logits.sigmoid()
+    assert losses["fee"].item() == pytest.approx(
+        reference_distance_loss(said.enhanced.detach().numpy(), foreground.detach().numpy(), EVENT.numpy(), 1.0)
+        - (1 - (foreground - EVENT).abs()).log().mean().item(),
+        rel=1e-5,
+    )
+    expected = (
+        losses["event"]
+        + losses["class"]
+        + 0.2 * losses["modality"]
+        + 0.5 * losses["fee"]
+        + 0.7 * warmth * losses["wccl"]
+    )
+    torch.testing.assert_close(losses["total"], expected)
+
+
+def test_parts_that_the_network_lacks_are_not_in_the_losses():
+    whole = output()
+    bare = whole._replace(foreground_logits=whole.event_logits, embeddings=None)
+    losses = supervised_loss(bare, EVENT, LABELS, CONFIG)
+    assert losses.keys() == {"event", "class", "modality", "total"}
+    torch.testing.assert_close(losses["total"], losses["event"] + losses["class"] + 0.2 * losses["modality"])
+
+
+def test_a_clip_without_event_has_no_class_to_learn():
+    said = output()
+    loss = supervised_loss(said, EVENT, LABELS, CONFIG)["class"]
+    (gradient,) = torch.autograd.grad(loss, said.class_logits)
+    assert torch.equal(gradient[2], torch.zeros(5))
+    assert (gradient[:2] != 0).all()
+
+
+def test_a_batch_without_any_event_is_finite():
+    said = output()
+    losses = supervised_loss(said, torch.zeros(3, 4), torch.full((3,), -1), CONFIG)
+    losses["total"].backward()
+    assert losses["class"] == losses["wccl"] == 0
+    assert torch.isfinite(losses["total"])
+    assert said.event_logits.grad is not None
+    assert torch.isfinite(said.event_logits.grad).all()
+
+
+@pytest.mark.parametrize("scale", [50.0, 1e4])
+def test_the_total_is_finite_for_extreme_logits(scale: float):
+    said = output()
+    leaves = {
+        name: (scale * getattr(said, name).detach().sign()).requires_grad_()
+        for name in ("event_logits", "class_logits", "heard_logits", "seen_logits", "foreground_logits")
+    }
+    total = supervised_loss(said._replace(**leaves), EVENT, LABELS, CONFIG)["total"]
+    assert torch.isfinite(total)
+    assert all(torch.isfinite(slope).all() for slope in torch.autograd.grad(total, list(leaves.values())))
+
+
+@pytest.mark.parametrize("name", ["fee_weight", "wccl_weight", "modality_weight", "margin", "temperature"])
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
+def test_a_loss_config_that_cannot_work_is_refused_by_name(name: str, value: float):
+    with pytest.raises(ValueError, match=name):
+        replace(LossConfig(), **{name: value})
+
+
+def test_a_temperature_of_zero_is_refused():
+    with pytest.raises(ValueError, match="temperature"):
+        LossConfig(temperature=0.0)
