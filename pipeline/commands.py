@@ -145,8 +145,6 @@ def _train(
     """
     from ccln.pipeline.training import train
 
-    data = defaults.find_data() if data is None else data
-    out = defaults.new_run() if out is None else out
     with _Bar("train", "epoch") as bar:
         result = train(
             data,
@@ -160,7 +158,9 @@ def _train(
             progress=bar,
         )
     print(score_table(result))
-    print(f"selected epoch {result.best_epoch} on validation; checkpoint, metrics.json and curves.png in {out}")
+    print(
+        f"selected epoch {result.best_epoch} on validation; checkpoint, metrics.json and curves.png in {result.folder}"
+    )
     return 0
 
 
@@ -196,7 +196,6 @@ def _localize(
     """
     from ccln.pipeline.localization import localize
 
-    checkpoint = defaults.latest_run() if checkpoint is None else checkpoint
     with _Bar("localize", "clip") as bar:
         found = localize(
             clips,
@@ -212,7 +211,7 @@ def _localize(
     return _report(found.failed)
 
 
-def _demo(*, out: Path = Path("ccln-demo"), seed: int = 0) -> int:
+def _demo(*, out: Path = defaults.DEMO, seed: int = 0) -> int:
     """Run ccln-demo.
 
     Parameters

@@ -92,7 +92,7 @@ def decode_clip(path: Path, request: FrameRequest) -> DecodedClip:
     the one on display then. Before the first frame it is the first, behind the last it is the last. Sound is laid onto
     the clock by its timestamps (gaps are silence), mixed to mono by the mean of its channels, and resampled to 16 kHz.
 
-    A picture is turned upright as its metadata ask; mirroring is not undone.
+    A picture is turned upright as its metadata asks; mirroring is not undone.
 
     Where a stream ends in a packet that the decoder refuses, as the last one of a cut-off file, the clip ends before
     it: what is left of the file is a shorter clip. A refused packet that others follow is an error. Damage that the
@@ -114,6 +114,7 @@ def decode_clip(path: Path, request: FrameRequest) -> DecodedClip:
             path.open("rb") as file,
             av.open(
                 file,
+                "r",
                 options=_decoder_options(),
                 container_options={"protocol_whitelist": "none"},
                 metadata_errors="replace",
@@ -165,8 +166,8 @@ def _decode(path: Path, container: InputContainer, request: FrameRequest) -> Dec
                 sound.add(frame, time - zero)
             else:
                 raise DecodeError(
-                    f"{path}: its sound at {float(time - zero):.2f} s has {frame.sample_rate} Hz, not the rate before it "
-                    "or none that is supported. Convert the file to one sample rate."
+                    f"{path}: its sound at {float(time - zero):.2f} s has {frame.sample_rate} Hz, which is not the "
+                    "rate before it or none that is supported. Convert the file to one sample rate."
                 )
     if not picker.seen_any:
         raise DecodeError(f"{path}: its video stream shows nothing in these ten seconds. Check that it plays.")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 CACHE = Path("features")
 RUNS = Path("runs")
+DEMO = Path("ccln-demo")
 
 
 class NothingFoundError(Exception):

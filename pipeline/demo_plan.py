@@ -1,13 +1,12 @@
 """What happens when in each clip of the demo data set: the ground truth that pictures and sounds are made from."""
 
-from collections import Counter
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
-CLIP_SECONDS = 10
+from ccln.pipeline.annotations import CLIP_SECONDS
 
 # Beats per second at the usual pace. A beat is a strike, a chirp, a change of the siren's tone or a chuff of steam;
 # picture and sound follow the same beats. Never slower than one a second, so no event holds a silent second.
@@ -85,11 +84,6 @@ def plan_demo_dataset(seed: int = 0, *, train: int = 80, validation: int = 20, t
     return tuple(_plan_clip(seed, split, index) for split, count in counts.items() for index in range(count))
 
 
-def count_splits(plans: tuple[ClipPlan, ...]) -> dict[str, int]:
-    """Number of clips in each split, in the order of the plans."""
-    return dict(Counter(plan.split for plan in plans))
-
-
 def _plan_clip(seed: int, split: str, index: int) -> ClipPlan:
     entropy = (seed, _SPLITS.index(split), index)
     rng = clip_generator(entropy, 0)
@@ -102,9 +96,9 @@ def _plan_clip(seed: int, split: str, index: int) -> ClipPlan:
     for begin, end in ((0, event.start_seconds), (event.end_seconds, CLIP_SECONDS)):
         for from_seconds, to_seconds in _blocks(begin, end, rng):
             if rng.random() < _DISTRACTOR_SHARE:
-                other = str(rng.choice([name for name in CLASS_NAMES if name != own]))
+                name = own if rng.random() < 0.5 else str(rng.choice([name for name in CLASS_NAMES if name != own]))
                 modality = seen if rng.random() < 0.5 else heard
-                modality.append(Span(own if rng.random() < 0.5 else other, from_seconds, to_seconds))
+                modality.append(Span(name, from_seconds, to_seconds))
     return ClipPlan(
         video_id="".join(_ID_CHARACTERS[position] for position in positions),
         split=split,

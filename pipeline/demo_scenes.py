@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ccln.pipeline.demo_plan import CLASS_BEAT_HZ, CLASS_NAMES, CLIP_SECONDS, Span, clip_generator
+from ccln.pipeline.annotations import CLIP_SECONDS
+from ccln.pipeline.demo_plan import CLASS_BEAT_HZ, CLASS_NAMES, Span, clip_generator
 from ccln.pipeline.demo_sprites import DRAWINGS, PHASES, Pen, draw_phases, hsv
 
-FRAME_RATE_HZ = 20
+FRAME_RATE_HZ = 16
 FRAME_WIDTH, FRAME_HEIGHT = 320, 240
 
 _CANVAS = (400, 300)  # the scene is larger than the frame: the camera drifts over it
@@ -29,12 +30,12 @@ def render_frames(seen: Sequence[Span], *, pace: float, entropy: tuple[int, int,
         entropy: The clip's `(seed, split, index)`.
 
     Yields:
-        200 frames of RGB, shape `(240, 320, 3)`: 10 s at 20 frames a second.
+        160 frames of RGB, shape `(240, 320, 3)`: 10 s at 16 frames a second.
     """
     rng = clip_generator(entropy, _SCENE_STREAM)
     camera = _Camera(_draw_scene(rng), rng)
     clutter = _Clutter(rng)
-    noise = rng.normal(0, rng.uniform(3, 8), (FRAME_HEIGHT + _NOISE_MARGIN, FRAME_WIDTH + _NOISE_MARGIN, 3))
+    noise = rng.normal(0, rng.uniform(2, 5), (FRAME_HEIGHT + _NOISE_MARGIN, FRAME_WIDTH + _NOISE_MARGIN, 3))
     noise = noise.round().astype(np.int16)
     corners = rng.integers(_NOISE_MARGIN, size=(CLIP_SECONDS * FRAME_RATE_HZ, 2))
     actors = {name: _Actor(name, pace, entropy) for name in sorted({span.class_name for span in seen})}

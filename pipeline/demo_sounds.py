@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ccln.pipeline.demo_plan import CLASS_BEAT_HZ, CLASS_NAMES, CLIP_SECONDS, Span, clip_generator
+from ccln.pipeline.annotations import CLIP_SECONDS
+from ccln.pipeline.demo_plan import CLASS_BEAT_HZ, CLASS_NAMES, Span, clip_generator
 
 SAMPLE_RATE_HZ = 44_100
 
@@ -57,13 +58,11 @@ def _fade(length: int) -> Waveform:
     return gate
 
 
-def _coloured_noise(
-    rng: np.random.Generator, gain: Callable[[Waveform], Waveform], samples: int = _SAMPLES
-) -> Waveform:
+def _coloured_noise(rng: np.random.Generator, gain: Callable[[NDArray[np.floating]], NDArray[np.floating]]) -> Waveform:
     """Gaussian noise filtered by `gain`, a function of the frequency in Hz, scaled to an RMS of one."""
-    spectrum = np.fft.rfft(rng.standard_normal(samples))
-    noise = np.fft.irfft(spectrum * gain(np.fft.rfftfreq(samples, 1 / SAMPLE_RATE_HZ)), samples)
-    return noise / _rms(noise)
+    spectrum = np.fft.rfft(rng.standard_normal(_SAMPLES))
+    noise = np.fft.irfft(spectrum * gain(np.fft.rfftfreq(_SAMPLES, 1 / SAMPLE_RATE_HZ)), _SAMPLES)
+    return np.asarray(noise / _rms(noise), np.float64)
 
 
 def _noise_bed(rng: np.random.Generator) -> Waveform:
@@ -133,9 +132,7 @@ def _drum(beat_hz: float, rng: np.random.Generator) -> Waveform:
 def _siren(beat_hz: float, rng: np.random.Generator) -> Waveform:
     """Two tones a fourth apart, one a beat, bright with harmonics."""
     pitch_hz = rng.uniform(480, 720)
-    high = np.floor(_times() * beat_hz) % 2
-    glide = np.ones(int(0.03 * SAMPLE_RATE_HZ))
-    steps = np.convolve(high, glide / len(glide), mode="same")
+    steps = 0.5 - 0.5 * np.tanh(40 * np.sin(np.pi * beat_hz * _times()))  # 0 and 1 by turns, without a click
     phase = 2 * np.pi * np.cumsum(pitch_hz * (1 + steps / 3)) / SAMPLE_RATE_HZ
     return sum((np.sin(order * phase) / order for order in range(1, 7)), np.zeros(_SAMPLES))
 
@@ -152,7 +149,7 @@ def _steam(beat_hz: float, rng: np.random.Generator) -> Waveform:
         if number % 8 == 0:
             _add(whistle, np.sin(np.pi * np.linspace(0, 1, round(2.2 / beat_hz * SAMPLE_RATE_HZ))) ** 0.5, first)
     chord = sum((np.sin(2 * np.pi * pitch_hz * ratio * _times()) for ratio in (1, 1.26, 1.5)), np.zeros(_SAMPLES))
-    return noise * chuffs + 0.12 * chord * whistle
+    return noise * chuffs + 0.2 * chord * whistle
 
 
 _VOICES: dict[str, Callable[[float, np.random.Generator], Waveform]] = {

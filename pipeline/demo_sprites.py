@@ -78,11 +78,11 @@ def _wheel(pen: Pen, centre: Point, radius: float, turn: float, colours: tuple[C
 
 def _bell(image: Image.Image, phase: float, colour: float) -> None:
     """A golden bell under a beam; it swings to either side once in two beats and is struck at the turns."""
-    metal = (0.105 + 0.05 * colour, 0.78)
-    swing = 24 * math.cos(2 * math.pi * phase)
+    metal = (0.1 + 0.035 * colour, 0.78)
+    swing = 18 * math.cos(2 * math.pi * phase)
     bell = Image.new("RGBA", image.size)
     pen = Pen(bell)
-    middle = 0.6
+    middle = 0.65
     clapper = middle + 0.09 * math.cos(2 * math.pi * phase)
     pen.line([(middle, 0.6), (clapper, 0.9)], _INK, 0.03)
     pen.ellipse((clapper, 0.9), (0.065, 0.065), hsv(metal[0], 0.6, 0.5))
@@ -106,7 +106,7 @@ def _bell(image: Image.Image, phase: float, colour: float) -> None:
     image.alpha_composite(
         bell.rotate(swing, Image.Resampling.BILINEAR, center=(middle * image.height, 0.1 * image.height))
     )
-    Pen(image).box((0.3, 0.03), (0.9, 0.13), (122, 78, 50), radius=0.03)
+    Pen(image).box((0.35, 0.03), (0.95, 0.13), (122, 78, 50), radius=0.03)
 
 
 def _bird(image: Image.Image, phase: float, colour: float) -> None:
@@ -122,12 +122,15 @@ def _bird(image: Image.Image, phase: float, colour: float) -> None:
     pen.ellipse((0.68, 0.7), (0.26, 0.13), belly, line=0)
     pen.ellipse((1.06, 0.43), (0.07, 0.075), (255, 255, 255))
     pen.ellipse((1.085, 0.44), (0.035, 0.04), _INK, line=0)
-    tip = 0.52 - 0.46 * flap
-    pen.polygon(
-        [(0.78, 0.56), (0.7, 0.56 + (tip - 0.56) * 0.6), (0.4, tip), (0.36, 0.5 + (tip - 0.5) * 0.5), (0.42, 0.6)],
-        wing_colour,
-    )
-    pen.line([(0.66, 0.57), (0.47, 0.56 + (tip - 0.56) * 0.7)], hsv(colour - 0.03, 0.8, 0.5), 0.025)
+    # A leaf that turns about the shoulder, its lower edge scalloped into feathers.
+    angle = math.radians(200 + 50 * flap)
+    along, across = (math.cos(angle), math.sin(angle)), (-math.sin(angle), math.cos(angle))
+    places = np.linspace(0, 1, 31)
+    upper = 0.17 * np.sqrt(places + 0.02) * (1 - places) ** 0.6
+    lower = -0.12 * (1 - places**3) - 0.035 * np.abs(np.sin(3.5 * np.pi * places)) * (1 - places)
+    edge = [*zip(places, upper, strict=True), *zip(places[::-1], lower[::-1], strict=True)]
+    wing = [(0.74 + 0.6 * u * along[0] + v * across[0], 0.58 + 0.6 * u * along[1] + v * across[1]) for u, v in edge]
+    pen.polygon(wing, wing_colour)
 
 
 def _drum(image: Image.Image, phase: float, colour: float) -> None:
@@ -252,11 +255,11 @@ class Drawing:
 
 
 DRAWINGS = {
-    "Bell": Drawing(_bell, 1.2, (0.38, 0.52), (0.0, 0.5), (0.03, 0.1), 0.02, faces_travel=False),
+    "Bell": Drawing(_bell, 1.3, (0.38, 0.52), (0.0, 0.5), (0.03, 0.1), 0.02, faces_travel=False),
     "Bird": Drawing(_bird, 1.4, (0.28, 0.4), (0.0, 0.8), (0.1, 0.22), 0.1, faces_travel=True),
-    "Drum": Drawing(_drum, 1.2, (0.36, 0.5), (0.6, 1.0), (0.03, 0.1), 0.015, faces_travel=False),
-    "Police car": Drawing(_police_car, 2.0, (0.3, 0.42), (0.7, 1.0), (0.08, 0.2), 0.01, faces_travel=True),
-    "Steam train": Drawing(_steam_train, 1.8, (0.36, 0.5), (0.6, 1.0), (0.06, 0.13), 0.006, faces_travel=True),
+    "Drum": Drawing(_drum, 1.2, (0.36, 0.5), (0.7, 1.0), (0.03, 0.1), 0.015, faces_travel=False),
+    "Police car": Drawing(_police_car, 2.0, (0.3, 0.42), (0.8, 1.0), (0.08, 0.2), 0.01, faces_travel=True),
+    "Steam train": Drawing(_steam_train, 1.8, (0.36, 0.5), (0.8, 1.0), (0.06, 0.13), 0.006, faces_travel=True),
 }
 
 

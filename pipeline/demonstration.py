@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ccln.pipeline import defaults
 from ccln.pipeline.annotations import AnnotatedClip, read_ave_folder
 from ccln.pipeline.demo_dataset import make_demo_dataset
 from ccln.pipeline.events import Event
@@ -36,7 +37,7 @@ class Shown:
     """The three commands that give the same."""
 
 
-def demo(out: Path = Path("ccln-demo"), *, seed: int = 0, progress: Progress | None = None) -> Shown:
+def demo(out: Path | str = defaults.DEMO, *, seed: int = 0, progress: Progress | None = None) -> Shown:
     """Make a data set of raw videos in AVE's layout, then extract, train and localize on it.
 
     Args:
@@ -51,6 +52,7 @@ def demo(out: Path = Path("ccln-demo"), *, seed: int = 0, progress: Progress | N
     def tell(stage: str) -> Callable[..., None] | None:
         return None if progress is None else partial(progress, stage)
 
+    out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DemoError(f"{out}: is not an empty folder. Remove it, or choose another: --out")
     videos, cache, run, timelines = out / "videos", out / "features", out / "run", out / "timelines"

@@ -3,7 +3,7 @@
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ import torch
 
 from ccln.cache import CacheError, FeatureCache, Features, feature_key, source_digest, specification_digest
 from ccln.extractors import PRESETS, ExtractorError, Extractors, load_extractors, preset_with
+from ccln.pipeline import defaults
 from ccln.pipeline.annotations import VIDEO_ENDINGS
 from ccln.pipeline.decoding import DecodedClip, DecodeError, FrameRequest, decode_clip
 
@@ -52,14 +53,14 @@ class ExtractionSummary:
 
 
 def extract(
-    videos: Sequence[Path],
+    videos: Iterable[Path | str],
     *,
-    cache: Path,
+    cache: Path | str = defaults.CACHE,
     preset: str = "light",
     visual: str | None = None,
     audio: str | None = None,
-    visual_weights: Path | None = None,
-    audio_weights: Path | None = None,
+    visual_weights: Path | str | None = None,
+    audio_weights: Path | str | None = None,
     device: str = "auto",
     workers: int | None = None,
     progress: Progress | None = None,
@@ -83,7 +84,7 @@ def extract(
         FileNotFoundError: no path names, or leads to, a video.
         CacheError: the cache cannot be written.
     """
-    files = find_videos(videos)
+    files = find_videos(map(Path, videos))
     extractors = load_extractors(
         preset_with(PRESETS[preset], visual=visual, audio=audio),
         device=device,
@@ -130,6 +131,7 @@ def find_videos(paths: Iterable[Path]) -> list[Path]:
     Raises:
         FileNotFoundError: a path does not exist, or not one video is there.
     """
+    paths = list(paths)
     found: dict[Path, None] = {}
     for path in paths:
         if path.is_dir():

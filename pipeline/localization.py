@@ -1,6 +1,6 @@
 """From a video file and a checkpoint to events with times."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -11,12 +11,17 @@ import torch
 
 from ccln.extractors import ExtractorError, Extractors, load_extractors, pick_device, preset_from_specification
 from ccln.model import Checkpoint, load_checkpoint
+from ccln.pipeline import defaults
 from ccln.pipeline.decoding import SEGMENT_SECONDS, DecodedClip, DecodeError, decode_clip
 from ccln.pipeline.evaluation import EVENT_THRESHOLD
 from ccln.pipeline.events import Event, events_from_segments
 from ccln.pipeline.extraction import Failure, clip_features, find_videos, frame_request
 
 Progress = Callable[[int, int], None]
+
+
+# Recordings of six seconds last 6.01; a hundredth of a segment is not another segment.
+_SLIVER = 0.1
 
 
 class SpecificationError(Exception):
@@ -82,8 +87,8 @@ class Localizer:
         checkpoint: Checkpoint,
         *,
         device: str = "auto",
-        visual_weights: Path | None = None,
-        audio_weights: Path | None = None,
+        visual_weights: Path | str | None = None,
+        audio_weights: Path | str | None = None,
     ) -> None:
         """Load the extractors that the checkpoint names.
 
@@ -127,7 +132,7 @@ class Localizer:
         class_probability = output.class_logits.softmax(-1)[0]  # (n,)
         index = int(class_probability.argmax())
         label, label_probability = self._checkpoint.class_names[index], float(class_probability[index])
-        covered = slice(ceil(clip.duration_seconds / SEGMENT_SECONDS))
+        covered = slice(max(1, ceil(clip.duration_seconds / SEGMENT_SECONDS - _SLIVER)))
         both = output.event_logits.sigmoid()[0, covered].cpu().numpy()
         return LocatedClip(
             path=path,
@@ -143,20 +148,20 @@ class Localizer:
 
 
 def localize(
-    clips: Sequence[Path],
+    clips: Iterable[Path | str],
     *,
-    checkpoint: Path,
+    checkpoint: Path | str | None = None,
     device: str = "auto",
-    visual_weights: Path | None = None,
-    audio_weights: Path | None = None,
-    plots: Path | None = None,
+    visual_weights: Path | str | None = None,
+    audio_weights: Path | str | None = None,
+    plots: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Localization:
     """Find when and where events are both seen and heard in video files.
 
     Args:
         clips: video files, and folders that are searched through and through. The first ten seconds are read.
-        checkpoint: run folder of `train`.
+        checkpoint: run folder of `train`; if None, the newest in runs/.
         device: "auto", "cpu", "cuda", ...
         visual_weights: local file with the visual network's weights.
         audio_weights: local file with the audio network's weights.
@@ -165,11 +170,13 @@ def localize(
 
     Raises:
         CheckpointError, SpecificationError, ExtractorError, WeightsError: no clip can be read at all.
+        NothingFoundError: ``checkpoint`` is None and there is no run.
         FileNotFoundError: a path does not exist.
     """
-    files = find_videos(clips)
+    files = find_videos(map(Path, clips))
+    run = defaults.latest_run() if checkpoint is None else Path(checkpoint)
     localizer = Localizer(
-        load_checkpoint(checkpoint), device=device, visual_weights=visual_weights, audio_weights=audio_weights
+        load_checkpoint(run), device=device, visual_weights=visual_weights, audio_weights=audio_weights
     )
     located, failed = [], []
     for number, path in enumerate(files, start=1):
@@ -179,7 +186,7 @@ def localize(
             if plots is not None:
                 from ccln.pipeline.plots import plot_timeline
 
-                plot_timeline(located[-1], decoded, _free_name(plots, path))
+                plot_timeline(located[-1], decoded, _free_name(Path(plots), path))
         except (DecodeError, ExtractorError) as error:
             failed.append(Failure(path, str(error)))
         if progress is not None:

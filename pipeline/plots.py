@@ -44,11 +44,12 @@ def plot_timeline(located: "LocatedClip", decoded: DecodedClip, path: Path) -> N
 
     Reads at 1200 pixels and without colour.
     """
-    figure = Figure(figsize=(12, 6.2), dpi=100, layout="constrained")
-    rows = figure.subplots(4, 1, sharex=True, gridspec_kw={"height_ratios": [2.1, 1.5, 1.5, 1]})
+    figure = Figure(figsize=(12, 5.6), dpi=100, layout="constrained")
+    # The first row's height gives its ten pictures about the 4:3 that cameras have.
+    rows = figure.subplots(4, 1, sharex=True, gridspec_kw={"height_ratios": [1.0, 1.4, 1.6, 0.8]})
     figure.suptitle(_title(located), x=0.01, ha="left", fontsize=13, fontweight="bold")
     _draw_frames(rows[0], located, decoded)
-    _draw_spectrogram(rows[1], decoded)
+    _draw_spectrogram(rows[1], located, decoded)
     _draw_tracks(rows[2], located)
     _draw_events(rows[3], located)
     for axes in rows:
@@ -61,7 +62,7 @@ def plot_timeline(located: "LocatedClip", decoded: DecodedClip, path: Path) -> N
 
 
 def _title(located: "LocatedClip") -> str:
-    found = ", ".join(f"{e.label} {e.start_seconds:g}–{e.end_seconds:g} s" for e in located.events)
+    found = ", ".join(f"{e.label} {e.start_seconds:.1f} – {e.end_seconds:.1f} s" for e in located.events)
     # Names are shown as they are: matplotlib would read a pair of dollar signs as mathematics.
     return f"{located.path.name}:  {found or 'no event both seen and heard'}".replace("$", r"\$")
 
@@ -91,14 +92,15 @@ def _light(attention: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return (0.35 + 0.65 * smooth.clip(0, 1))[..., None]
 
 
-def _draw_spectrogram(axes: Axes, decoded: DecodedClip) -> None:
+def _draw_spectrogram(axes: Axes, located: "LocatedClip", decoded: DecodedClip) -> None:
     import librosa
 
     power = librosa.feature.melspectrogram(
         y=decoded.waveform, sr=SAMPLE_RATE_HZ, n_fft=1024, hop_length=160, n_mels=64, fmax=SAMPLE_RATE_HZ / 2
     )
+    power = power[:, : round(located.duration_seconds * SAMPLE_RATE_HZ / 160)]
     decibels = librosa.power_to_db(power, ref=np.max, top_db=70)
-    axes.imshow(decibels, extent=(0, CLIP_SECONDS, 0, 64), aspect="auto", origin="lower", cmap="magma")
+    axes.imshow(decibels, extent=(0, located.duration_seconds, 0, 64), aspect="auto", origin="lower", cmap="magma")
     ticks_hz = (200, 1000, 4000)
     mel = librosa.hz_to_mel(np.array([*ticks_hz, SAMPLE_RATE_HZ / 2]))
     axes.set_yticks(64 * mel[:-1] / mel[-1], [f"{hz / 1000:g}k" for hz in ticks_hz])

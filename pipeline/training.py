@@ -20,6 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ccln.cache import FeatureCache
 from ccln.model import CCLN, Checkpoint, LossConfig, ModelConfig, Part, save_checkpoint, supervised_loss
+from ccln.pipeline import defaults
 from ccln.pipeline.annotations import read_ave_folder
 from ccln.pipeline.evaluation import evaluate
 from ccln.pipeline.features import DatasetFeatures, LabelledClips, load_features
@@ -62,11 +63,11 @@ class TrainingResult:
 
 
 def train(
-    data: Path,
+    data: Path | str | None = None,
     *,
-    cache: Path,
-    out: Path,
-    config: Path | None = None,
+    cache: Path | str = defaults.CACHE,
+    out: Path | str | None = None,
+    config: Path | str | None = None,
     seed: int | None = None,
     epochs: int | None = None,
     without: Sequence[Part] = (),
@@ -79,9 +80,9 @@ def train(
     `curves.png` and TensorBoard's event file.
 
     Args:
-        data: AVE folder: annotations, splits, videos.
+        data: AVE folder: annotations, splits, videos; if None, the one in the working folder.
         cache: feature cache that holds the clips' features.
-        out: run folder; made here, must not hold a run yet.
+        out: run folder; made here, must not hold a run yet; if None, a new one in runs/.
         config: TOML file with any of the tables [model], [training], [loss].
         seed: overrides the config's.
         epochs: overrides the config's.
@@ -91,9 +92,12 @@ def train(
 
     Raises:
         TrainingError: ``out`` holds a run already, or training diverged.
+        NothingFoundError: ``data`` is None and there is no telling which data set is meant.
         DatasetError, CacheError, SettingsError: the inputs are not what they must be.
     """
-    settings = read_settings(config)
+    data = defaults.find_data() if data is None else Path(data)
+    out = defaults.new_run() if out is None else Path(out)
+    settings = read_settings(None if config is None else Path(config))
     overrides = {key: value for key, value in (("seed", seed), ("epochs", epochs)) if value is not None}
     training = replace(settings.training, **overrides)
     features = load_features(read_ave_folder(data), FeatureCache(cache), specification)

@@ -14,6 +14,7 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.layout import AudioLayout
 from av.audio.stream import AudioStream
+from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -143,7 +144,7 @@ def make_video(
     return path
 
 
-def _add_video(output: av.container.OutputContainer, picture: Picture) -> VideoStream:
+def _add_video(output: OutputContainer, picture: Picture) -> VideoStream:
     # The stated rate only fills headers; what counts are the time stamps.
     rate = Fraction(25) if len(picture.seconds) < 2 else 1 / (picture.seconds[1] - picture.seconds[0])
     stream = output.add_stream(picture.codec, rate=rate, options=dict(picture.options))
@@ -170,7 +171,7 @@ def _pictures(picture: Picture) -> list[tuple[Fraction, VideoFrame | AudioFrame]
     return frames
 
 
-def _add_audio(output: av.container.OutputContainer, sound: Sound) -> AudioStream:
+def _add_audio(output: OutputContainer, sound: Sound) -> AudioStream:
     stream = output.add_stream(sound.codec, rate=sound.rate_hz, layout=sound.layout)
     assert isinstance(stream, AudioStream)
     return stream

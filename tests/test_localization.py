@@ -112,7 +112,9 @@ def test_extractors_that_are_not_the_checkpoints_are_refused_by_name(tiny_run: P
         localize([Path(__file__)], checkpoint=run)
 
 
-def test_features_of_another_shape_than_the_networks_are_refused(tiny_run: Path, tiny_set: Path, tmp_path: Path) -> None:
+def test_features_of_another_shape_than_the_networks_are_refused(
+    tiny_run: Path, tiny_set: Path, tmp_path: Path
+) -> None:
     run = shutil.copytree(tiny_run, tmp_path / "run")
     config = json.loads((run / "config.json").read_text())
     config["specification"]["audio"]["mel_bands"] = 32

@@ -1,3 +1,4 @@
+import itertools
 from dataclasses import replace
 from decimal import Decimal, localcontext
 
@@ -17,6 +18,7 @@ from ccln.model.losses import seen_and_heard_loss
 from ccln.model.network import Embeddings
 
 batches = st.lists(st.integers(-1, 2), min_size=1, max_size=8)
+with_negative = batches.map(lambda labels: [*labels, -1])
 seeds = st.integers(0, 10**6)
 
 
@@ -41,7 +43,7 @@ def unit_vectors(count: int, seed: int, how_many: int, width: int = 6) -> list[T
 def oracle(anchors: Tensor, others: Tensor, labels: Tensor, temperature: float) -> Tensor:
     """pytorch-metric-learning's loss from one view to another; a clip without event matches nothing, not even itself.
 
-    Its mean runs over the anchors whose loss is above zero; none with a positive and a negative has one of zero.
+    It answers zero to a batch without any negative, so the batches compared hold one.
     """
     ranks = torch.arange(len(labels))
     as_anchor = torch.where(labels < 0, 1000 + ranks, labels)
@@ -49,16 +51,16 @@ def oracle(anchors: Tensor, others: Tensor, labels: Tensor, temperature: float) 
     return SupConLoss(temperature=temperature)(anchors, as_anchor, ref_emb=others, ref_labels=as_other)
 
 
-@settings(max_examples=60, deadline=None)
-@given(labels=batches, seed=seeds, temperature=st.sampled_from([0.05, 0.1, 0.5, 1.0]))
+@settings(max_examples=40, deadline=None)
+@given(labels=with_negative, seed=seeds, temperature=st.sampled_from([0.05, 0.1, 0.5, 1.0]))
 def test_contrastive_loss_agrees_with_pytorch_metric_learning(labels: list[int], seed: int, temperature: float):
     anchors, others = unit_vectors(len(labels), seed, 2)
     answer = contrastive_loss(anchors, others, torch.tensor(labels), temperature)
     torch.testing.assert_close(answer, oracle(anchors, others, torch.tensor(labels), temperature).to(answer))
 
 
-@settings(max_examples=20, deadline=None)
-@given(labels=batches, seed=seeds)
+@settings(max_examples=15, deadline=None)
+@given(labels=with_negative, seed=seeds)
 def test_wccl_is_the_mean_over_the_six_directions(labels: list[int], seed: int):
     label = torch.tensor(labels)
     audio, visual, branch_audio, branch_visual = unit_vectors(len(labels), seed, 4)
@@ -117,6 +119,18 @@ def test_contrastive_loss_is_lowest_where_classes_are_apart():
     assert best < undecided < worst
     torch.testing.assert_close(undecided, torch.tensor(4.0).log())
     torch.testing.assert_close(best, torch.tensor(2.0).log() + torch.tensor(-10.0).exp(), atol=1e-4, rtol=0)
+
+
+def test_a_batch_of_one_class_still_asks_for_alike_views():
+    anchors, others = unit_vectors(4, 0, 2)
+    log_share = np.log(softmax_rows((anchors @ others.T / 0.5).numpy()))
+    answer = contrastive_loss(anchors, others, torch.zeros(4, dtype=torch.long), 0.5)
+    assert answer.item() == pytest.approx(-log_share.mean())
+
+
+def softmax_rows(x: np.ndarray) -> np.ndarray:
+    powers = np.exp(x)
+    return powers / powers.sum(-1, keepdims=True)
 
 
 @pytest.mark.parametrize("temperature", [1e-6, 0.1, 1e6])
@@ -234,17 +248,17 @@ def exact(heard: float, seen: float, target: int) -> tuple[float, float]:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("target", [0, 1])
-@pytest.mark.parametrize("heard", LOGITS)
-@pytest.mark.parametrize("seen", LOGITS)
-def test_seen_and_heard_is_exact_at_any_logit(heard: float, seen: float, target: int, dtype: torch.dtype):
-    logits = [torch.tensor([[[value]]], dtype=dtype, requires_grad=True) for value in (heard, seen)]
-    loss = seen_and_heard_loss(*logits, torch.full((1, 1), float(target), dtype=dtype), torch.tensor([0]))
-    slopes = torch.autograd.grad(loss, logits)
+def test_seen_and_heard_is_exact_at_any_logit(target: int, dtype: torch.dtype):
     digits = 4 * torch.finfo(dtype).eps
-    (value, heard_slope), (_, seen_slope) = exact(heard, seen, target), exact(seen, heard, target)
-    assert loss.dtype == dtype
-    assert loss.item() == pytest.approx(value, rel=digits, abs=digits)
-    assert [slope.item() for slope in slopes] == pytest.approx([heard_slope, seen_slope], rel=digits, abs=digits)
+    event, label = torch.full((1, 1), float(target), dtype=dtype), torch.tensor([0])
+    for heard, seen in itertools.product(LOGITS, LOGITS):
+        hears, sees = (torch.tensor([[[value]]], dtype=dtype, requires_grad=True) for value in (heard, seen))
+        loss = seen_and_heard_loss(hears, sees, event, label)
+        slopes = [slope.item() for slope in torch.autograd.grad(loss, [hears, sees])]
+        (value, heard_slope), (_, seen_slope) = exact(heard, seen, target), exact(seen, heard, target)
+        assert loss.dtype == dtype
+        assert loss.item() == pytest.approx(value, rel=digits, abs=digits), (heard, seen)
+        assert slopes == pytest.approx([heard_slope, seen_slope], rel=digits, abs=digits), (heard, seen)
 
 
 def test_seen_and_heard_sums_over_classes_and_means_over_segments():

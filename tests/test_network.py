@@ -518,6 +518,15 @@ def test_dropout_and_noise_act_in_training_only():
     assert {name for name in first if not torch.equal(first[name], second[name])} == {"branch_audio", "branch_visual"}
 
 
+def test_the_branch_is_undisturbed_outside_training():
+    branch = network().eval().branch
+    assert branch is not None
+    visual, audio = clips()
+    views_of_branch = [branch(audio, visual.mean((2, 3)), torch.ones(4, 5)) for _ in range(2)]
+    assert torch.equal(views_of_branch[0][0], views_of_branch[1][0])
+    assert torch.equal(views_of_branch[0][1], views_of_branch[1][1])
+
+
 def seen_and_heard_problem(count: int, config: ModelConfig, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Clips whose class shows in one region and sounds, each at its own random seconds; event = seen AND heard.
 
