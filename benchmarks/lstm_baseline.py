@@ -1,4 +1,4 @@
-"""Guided attention, two LSTMs and heads, without SBI, FEE and WCCL, against CCLN: same features, same training, same seeds.
+"""Guided attention, two LSTMs and heads, without SBI, FEE and WCCL, against CCLN: all else is the same.
 
 uv run python benchmarks/lstm_baseline.py --data FOLDER --cache FOLDER [--seeds 0 1 2]
 """
@@ -61,7 +61,9 @@ def trained(network: type[nn.Module], features: DatasetFeatures, seed: int) -> t
     """Validation and test scores of one run with the default settings."""
     train = features.splits["train"]
     shape = train.visual[0].shape
-    config = ModelConfig(*shape[1:], train.audio[0].shape[-1], train.class_count, shape[0])
+    config = ModelConfig(
+        *shape[1:], audio_channels=train.audio[0].shape[-1], class_count=train.class_count, segment_count=shape[0]
+    )
     settings = Settings()
     set_seed(seed)
     with tempfile.TemporaryDirectory() as folder:

@@ -24,6 +24,7 @@ __all__ = [
     "load_extractors",
     "pick_device",
     "preset_from_specification",
+    "preset_named",
     "preset_with",
 ]
 

@@ -85,6 +85,17 @@ PRESETS = {
 }
 
 
+def preset_named(name: str) -> Preset:
+    """Return the preset of that name.
+
+    Raises:
+        ExtractorError: there is none.
+    """
+    if name not in PRESETS:
+        raise unknown_name("preset", name, PRESETS)
+    return PRESETS[name]
+
+
 def preset_with(preset: Preset, visual: str | None = None, audio: str | None = None) -> Preset:
     """Return `preset` with one or both of its extractors replaced by name.
 

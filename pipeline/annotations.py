@@ -12,9 +12,10 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
+from ccln.pipeline.segments import CLIP_SECONDS, SEGMENT_COUNT
+
 Split = Literal["train", "validation", "test"]
 
-CLIP_SECONDS = 10
 HEADER = "Category&VideoID&Quality&StartTime&EndTime"
 LAYOUT = (
     "an AVE folder holds Annotations.txt, trainSet.txt, valSet.txt, testSet.txt "
@@ -27,7 +28,7 @@ VIDEO_ENDINGS = (
 )
 
 _SPLIT_FILES: dict[Split, str] = {"train": "trainSet.txt", "validation": "valSet.txt", "test": "testSet.txt"}
-_SIZE_LIMIT_BYTES = 64 * 2**20  # the real file has 144 KiB
+_SIZE_LIMIT_BYTES = 8 * 2**20  # the real file has 144 KiB
 _SECONDS = {str(second): second for second in range(CLIP_SECONDS + 1)}
 
 
@@ -141,7 +142,7 @@ def read_ave_folder(folder: str | os.PathLike[str]) -> AVEFolder:
 
 
 def segment_labels(
-    clips: Sequence[AnnotatedClip], class_names: Sequence[str], segments: int = CLIP_SECONDS
+    clips: Sequence[AnnotatedClip], class_names: Sequence[str], segments: int = SEGMENT_COUNT
 ) -> np.ndarray:
     """Class index of every second of every clip.
 

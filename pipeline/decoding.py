@@ -23,9 +23,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-SEGMENT_COUNT = 10
-SEGMENT_SECONDS = 1
-CLIP_SECONDS = SEGMENT_COUNT * SEGMENT_SECONDS
+from ccln.pipeline.segments import CLIP_SECONDS, SEGMENT_COUNT, SEGMENT_SECONDS
+
 SAMPLE_RATE_HZ = 16_000
 
 # Matroska and WebM round timestamps to a millisecond; less than two of them apart is the same continuous sound.

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 import torch
 
 from ccln.cache import CacheError, FeatureCache, Features, feature_key, source_digest, specification_digest
-from ccln.extractors import PRESETS, ExtractorError, Extractors, load_extractors, preset_with
+from ccln.extractors import ExtractorError, Extractors, load_extractors, preset_named, preset_with
 from ccln.pipeline import defaults
 from ccln.pipeline.annotations import VIDEO_ENDINGS
 from ccln.pipeline.decoding import DecodedClip, DecodeError, FrameRequest, decode_clip
@@ -86,7 +86,7 @@ def extract(
     """
     files = find_videos(map(Path, videos))
     extractors = load_extractors(
-        preset_with(PRESETS[preset], visual=visual, audio=audio),
+        preset_with(preset_named(preset), visual=visual, audio=audio),
         device=device,
         visual_weights=visual_weights,
         audio_weights=audio_weights,

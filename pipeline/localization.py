@@ -12,10 +12,11 @@ import torch
 from ccln.extractors import ExtractorError, Extractors, load_extractors, pick_device, preset_from_specification
 from ccln.model import Checkpoint, load_checkpoint
 from ccln.pipeline import defaults
-from ccln.pipeline.decoding import SEGMENT_SECONDS, DecodedClip, DecodeError, decode_clip
+from ccln.pipeline.decoding import DecodedClip, DecodeError, decode_clip
 from ccln.pipeline.evaluation import EVENT_THRESHOLD
 from ccln.pipeline.events import Event, events_from_segments
 from ccln.pipeline.extraction import Failure, clip_features, find_videos, frame_request
+from ccln.pipeline.segments import SEGMENT_SECONDS
 
 Progress = Callable[[int, int], None]
 
@@ -40,7 +41,7 @@ class LocatedClip:
     """The clip's most probable class, whether or not there is an event."""
     label_probability: float
     seen: np.ndarray
-    """float32 (segment,): evidence for the label in the picture alone."""
+    """float32 (segment,): evidence for the label in the picture, looked at where the sound points."""
     heard: np.ndarray
     """float32 (segment,): evidence for the label in the sound alone."""
     both: np.ndarray
@@ -124,8 +125,8 @@ class Localizer:
         read = (config.visual_height, config.visual_width, config.visual_channels, config.audio_channels)
         if given != read:
             raise SpecificationError(
-                f"the checkpoint's specification gives visual {given[:3]} and audio ({given[3]},), but its network reads "
-                f"visual {read[:3]} and audio ({read[3]},). Its config.json is not its own: train again."
+                f"the checkpoint's specification gives visual {given[:3]} and audio ({given[3]},), but its network "
+                f"reads visual {read[:3]} and audio ({read[3]},). Its config.json is not its own: train again."
             )
         visual = features.visual[None].to(self._device).float()  # (1, T, H, W, C)
         output = self._model(visual, features.audio[None].to(self._device))

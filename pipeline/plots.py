@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ccln.pipeline.decoding import CLIP_SECONDS, SAMPLE_RATE_HZ, SEGMENT_COUNT, DecodedClip
+from ccln.pipeline.decoding import SAMPLE_RATE_HZ, DecodedClip
+from ccln.pipeline.segments import CLIP_SECONDS, SEGMENT_COUNT
 
 if TYPE_CHECKING:
     from ccln.pipeline.localization import LocatedClip

@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ccln.cache import FeatureCache, Features
+from ccln.cache import FeatureCache, Features, source_digest
 from ccln.model import load_checkpoint
 from ccln.pipeline import train
 from ccln.pipeline.annotations import DatasetError, read_ave_folder
@@ -118,7 +118,7 @@ def test_missing_features_are_counted_and_said(
 
 
 def test_a_cache_without_the_data_set_says_what_to_run(tiny_set: Path, tiny_cache: Path, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="--specification|ccln-extract"):
+    with pytest.raises(DatasetError, match=r"ffffffff.*ccln-extract"):
         load_features(read_ave_folder(tiny_set), FeatureCache(tiny_cache), specification="ffffffff")
 
 
@@ -130,8 +130,6 @@ def test_two_specifications_in_one_cache_must_be_told_apart(tiny_set: Path, tiny
     for clip in dataset.clips:
         video = dataset.video_of(clip)
         assert video is not None
-        from ccln.cache import source_digest
-
         features = Features(torch.zeros(10, 1, 1, 2, dtype=torch.float16), torch.zeros(10, 3), 10.0)
         cache.write(features, source_sha256=source_digest(video), source_path=video, specification=other)
     with pytest.raises(DatasetError, match="--specification"):
