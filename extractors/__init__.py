@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ccln.extractors.choices import AudioChoice, Preset, VisualChoice
 from ccln.extractors.contract import ExtractorError, WeightsError
-from ccln.extractors.presets import PRESETS, preset_from_specification, preset_with
+from ccln.extractors.presets import PRESETS, preset_from_specification, preset_named, preset_with
 
 if TYPE_CHECKING:
     from ccln.extractors.extraction import Extractors, load_extractors, pick_device
