@@ -86,7 +86,7 @@ class _Camera:
     """A window that drifts over the scene and zooms a little."""
 
     def __init__(self, scene: Image.Image, rng: np.random.Generator):
-        # Enlarged once, so that taking the nearest pixel of each frame is as smooth as interpolating and ten times faster.
+        # Enlarged once: taking the nearest pixels of it is as smooth as interpolating each frame, and ten times faster.
         self._scene = scene.resize((3 * scene.width, 3 * scene.height), Image.Resampling.BILINEAR)
         self._hz = rng.uniform(0.02, 0.09, 3)
         self._phase = rng.uniform(0, 2 * math.pi, 3)
