@@ -31,7 +31,7 @@ class LSTMBaseline(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width = config.width
-        self.attention = GuidedAttention(config.visual_channels, config.audio_channels, width)
+        self.attention = GuidedAttention(config.visual_channels, config.audio_channels, width, config.channel_dropout)
         self.audio = nn.LSTM(config.audio_channels, width // 2, batch_first=True, bidirectional=True)
         self.visual = nn.LSTM(config.visual_channels, width // 2, batch_first=True, bidirectional=True)
         self.audio_norm, self.visual_norm = nn.LayerNorm(config.audio_channels), nn.LayerNorm(config.visual_channels)

@@ -11,10 +11,14 @@ class GuidedAttention(nn.Module):
     With V a second's feature map, m its spatial mean and a its sound:
     channel gate c = 2 sigmoid(MLP[LN(m); LN(a)]), so that an undecided gate changes nothing;
     spatial weights softmax over regions of <q(a), c * LN(V)> / sqrt(C).
+
+    In training whole visual channels are dropped from a clip, the same in all its seconds: a few hundred clips are soon
+    learnt by heart from single channels, and to drop them second by second would itself look like something happening.
     """
 
-    def __init__(self, visual_channels: int, audio_channels: int, width: int) -> None:
+    def __init__(self, visual_channels: int, audio_channels: int, width: int, channel_dropout: float = 0.0) -> None:
         super().__init__()
+        self.channel_dropout = channel_dropout
         self.audio_norm = nn.LayerNorm(audio_channels)
         self.channel_gate = nn.Sequential(
             nn.Linear(visual_channels + audio_channels, width), nn.ReLU(), nn.Linear(width, visual_channels)
@@ -36,7 +40,9 @@ class GuidedAttention(nn.Module):
         # Without a learnt scale the norm needs no backward pass over the maps, by far the largest tensors here.
         regions = F.layer_norm(visual.flatten(2, 3), visual.shape[-1:])  # (B, T, H*W, C)
         sound = self.audio_norm(audio)  # (B, T, D)
-        gate = 2 * torch.sigmoid(self.channel_gate(torch.cat([regions.mean(2), sound], -1)))  # (B, T, C)
+        kept = F.dropout(regions.new_ones(len(regions), 1, regions.shape[-1]), self.channel_dropout, self.training)
+        mean = kept * regions.mean(2)  # (B, T, C)
+        gate = kept * 2 * torch.sigmoid(self.channel_gate(torch.cat([mean, sound], -1)))  # (B, T, C)
         # The gate is the same for all regions of a second, so it is applied to the query and to the result, not to V.
         query = gate * self.query(sound)  # (B, T, C)
         scores = torch.einsum("btrc,btc->btr", regions, query) / regions.shape[-1] ** 0.5

@@ -32,6 +32,8 @@ class ModelConfig:
     """Length p of the vectors that WCCL compares."""
     dropout: float = 0.2
     """Probability that a hidden unit is dropped in training."""
+    channel_dropout: float = 0.3
+    """Probability that a visual channel is dropped from a clip in training."""
     branch_noise: float = 0.1
     """Standard deviation of the noise that the branch network adds to its (normalised) input in training."""
     foreground_gain: float = 0.3
@@ -47,12 +49,12 @@ class ModelConfig:
                 raise ValueError(f"{name} = {value!r}: expected a whole number of at least 1")
         if self.width % (2 * self.heads):
             raise ValueError(f"width = {self.width}: must be a multiple of twice the {self.heads} heads")
-        for name in ("dropout", "branch_noise", "foreground_gain"):
+        for name in ("dropout", "channel_dropout", "branch_noise", "foreground_gain"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
                 raise ValueError(f"{name} = {value!r}: expected a finite number, at least 0")
-        if self.dropout >= 1:
-            raise ValueError(f"dropout = {self.dropout}: expected less than 1")
+        if max(self.dropout, self.channel_dropout) >= 1:
+            raise ValueError(f"dropout {self.dropout} and channel_dropout {self.channel_dropout} must be less than 1")
         unknown = set(self.without) - set(PARTS)
         if unknown:
             raise ValueError(f"without = {sorted(unknown)}: the parts are {', '.join(PARTS)}")

@@ -73,7 +73,7 @@ class CCLN(nn.Module):
         super().__init__()
         self.config = config
         width, dropout = config.width, config.dropout
-        self.attention = GuidedAttention(config.visual_channels, config.audio_channels, width)
+        self.attention = GuidedAttention(config.visual_channels, config.audio_channels, width, config.channel_dropout)
         self.audio_encoder = TemporalEncoder(config.audio_channels, width, dropout)
         self.visual_encoder = TemporalEncoder(config.visual_channels, width, dropout)
         self.fusion = Fusion(width)

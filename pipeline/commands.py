@@ -117,7 +117,7 @@ def _train(
     out: Path | None = None,
     config: Path | None = None,
     seed: Annotated[int | None, Parameter(show_default="0")] = None,
-    epochs: Annotated[int | None, Parameter(show_default="60")] = None,
+    epochs: Annotated[int | None, Parameter(show_default="30")] = None,
     without: Annotated[tuple[Literal["sbi", "fee", "wccl"], ...], Parameter(negative=(), show_default=False)] = (),
     specification: str | None = None,
 ) -> int:

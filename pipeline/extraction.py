@@ -77,7 +77,7 @@ def extract(
         audio_weights: local file with the audio network's weights.
         device: "auto", "cpu", "cuda", ...
         workers: clips in work at the same time; as many as there are processors if None.
-        progress: called after each clip that was not cached.
+        progress: called before the first clip that was not cached, and after each.
 
     Raises:
         ExtractorError, WeightsError: the extractors cannot be had.
@@ -111,6 +111,8 @@ def extract(
             else:
                 todo[key] = path, source
         work = partial(_extract_clip, extractors, store)
+        if progress is not None and todo:
+            progress(0, len(todo))
         for number, outcome in enumerate(_in_order(threads, 2 * workers, work, todo.values()), start=1):
             if isinstance(outcome, Failure):
                 failed.append(outcome)

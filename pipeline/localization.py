@@ -167,7 +167,7 @@ def localize(
         visual_weights: local file with the visual network's weights.
         audio_weights: local file with the audio network's weights.
         plots: folder for one picture a clip (NAME.png), made if it does not exist.
-        progress: called after each clip.
+        progress: called before the first clip, and after each.
 
     Raises:
         CheckpointError, SpecificationError, ExtractorError, WeightsError: no clip can be read at all.
@@ -180,6 +180,8 @@ def localize(
         load_checkpoint(run), device=device, visual_weights=visual_weights, audio_weights=audio_weights
     )
     located, failed = [], []
+    if progress is not None:
+        progress(0, len(files))
     for number, path in enumerate(files, start=1):
         try:
             decoded = localizer.decode(path)

@@ -85,12 +85,12 @@ def _draw_frames(axes: Axes, located: "LocatedClip", decoded: DecodedClip) -> No
 
 
 def _light(attention: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Brightness (height, width, 1) from 0.35 to 1.0: full at the most attended region, from a map (height, width)."""
+    """Brightness (height, width, 1) from 0.5 to 1.0: full at the most attended region, from a map (height, width)."""
     from PIL import Image
 
     relative = Image.fromarray((attention / attention.max()).astype(np.float32))
     smooth = np.asarray(relative.resize((shape[1], shape[0]), Image.Resampling.BICUBIC))
-    return (0.35 + 0.65 * smooth.clip(0, 1))[..., None]
+    return (0.5 + 0.5 * smooth.clip(0, 1))[..., None]
 
 
 def _draw_spectrogram(axes: Axes, located: "LocatedClip", decoded: DecodedClip) -> None:

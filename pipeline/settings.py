@@ -25,7 +25,7 @@ class TrainingConfig:
 
     seed: int = 0
     """Of weights, order of clips, dropout and noise."""
-    epochs: int = 60
+    epochs: int = 30
     """Passes over the training split."""
     batch_size: int = 64
     """Clips in a step."""

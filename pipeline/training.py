@@ -88,7 +88,7 @@ def train(
         epochs: overrides the config's.
         without: parts to leave out: sbi, fee, wccl.
         specification: first digits of the extractor specification, where the cache holds several for this data.
-        progress: called after each epoch.
+        progress: called before the first epoch, and after each.
 
     Raises:
         TrainingError: ``out`` holds a run already, or training diverged.
@@ -145,7 +145,7 @@ def fit(
         training: how.
         loss: on what.
         log_folder: where TensorBoard's event file goes.
-        progress: called after each epoch.
+        progress: called before the first epoch, and after each.
 
     Raises:
         TrainingError: the loss is no longer finite.
@@ -162,6 +162,8 @@ def fit(
     history: list[Epoch] = []
     best_accuracy, best_epoch, best_weights = -1.0, 0, {}
     step = 0
+    if progress is not None:
+        progress(0, training.epochs, "")
     with SummaryWriter(str(log_folder)) as board:
         for number in range(1, training.epochs + 1):
             model.train()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ccln.model import CCLN, PARTS, LossConfig, ModelConfig, Output, Part, supervised_loss
+from ccln.model.attention import GuidedAttention
 from ccln.model.enhancement import ForegroundEventEnhancement
 from ccln.model.interaction import Fusion, SelfConstrainedBimodalInteraction
 
@@ -147,6 +148,7 @@ def test_features_of_another_shape_are_refused(visual_shape: tuple[int, ...], au
         {"dropout": 1.0},
         {"dropout": -0.1},
         {"dropout": float("nan")},
+        {"channel_dropout": 1.0},
         {"branch_noise": float("inf")},
         {"foreground_gain": float("nan")},
         {"foreground_gain": "0.3"},
@@ -513,7 +515,7 @@ def test_dropout_and_noise_act_in_training_only():
     model = network().train()
     first, second = tensors(model(*clips())), tensors(model(*clips()))
     assert not torch.equal(first["event_logits"], second["event_logits"])
-    quiet = network(replace(SMALL, dropout=0.0, branch_noise=0.1)).train()
+    quiet = network(replace(SMALL, dropout=0.0, channel_dropout=0.0, branch_noise=0.1)).train()
     first, second = tensors(quiet(*clips())), tensors(quiet(*clips()))
     assert {name for name in first if not torch.equal(first[name], second[name])} == {"branch_audio", "branch_visual"}
 
@@ -572,3 +574,13 @@ def test_learns_what_neither_modality_knows_alone():
     background = config.class_count
     predicted = torch.where(output.event_logits > 0, output.class_logits.argmax(1)[:, None], background)
     assert (predicted == torch.where(event, labels[:, None], background)).float().mean() > 0.95
+
+
+def test_a_dropped_visual_channel_is_dropped_in_every_second_of_a_clip():
+    attention = GuidedAttention(6, 3, 8, channel_dropout=0.5).train()
+    visual, audio = torch.randn(16, 5, 2, 2, 6), torch.randn(16, 5, 3)
+    attended, _ = attention(visual, audio)  # (clip, segment, channel)
+    dropped = attended == 0
+    assert torch.equal(dropped.any(1), dropped.all(1))
+    assert 0.3 < dropped.all(1).float().mean() < 0.7
+    assert not (attention.eval()(visual, audio)[0] == 0).any()
