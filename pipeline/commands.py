@@ -3,15 +3,12 @@
 Exit codes: 0 all went well, 1 some clips failed and the others are done, 2 nothing could be done, 130 stopped by hand.
 """
 
-import csv
-import io
-import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from tqdm import tqdm
@@ -21,9 +18,6 @@ from ccln.pipeline.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from ccln.pipeline.extraction import Failure
-    from ccln.pipeline.localization import Localization, LocatedClip
-    from ccln.pipeline.metrics import Scores
-    from ccln.pipeline.training import TrainingResult
 
 _Videos = Annotated[list[Path], Parameter(negative=())]
 
@@ -143,6 +137,7 @@ def _train(
     specification
         First digits of the extractor specification to train on, where the cache holds several.
     """
+    from ccln.pipeline.formats import score_table
     from ccln.pipeline.training import train
 
     with _Bar("train", "epoch") as bar:
@@ -194,6 +189,7 @@ def _localize(
     audio_weights
         Local file with the audio network's weights.
     """
+    from ccln.pipeline.formats import LOCALIZATION_FORMATS
     from ccln.pipeline.localization import localize
 
     with _Bar("localize", "clip") as bar:
@@ -206,8 +202,7 @@ def _localize(
             plots=plots,
             progress=bar,
         )
-    write = {"table": _localization_table, "json": _localization_json, "csv": _localization_csv}[format]
-    print(write(found))
+    print(LOCALIZATION_FORMATS[format](found))
     return _report(found.failed)
 
 
@@ -222,6 +217,7 @@ def _demo(*, out: Path = defaults.DEMO, seed: int = 0) -> int:
         Of the data set and of the training.
     """
     from ccln.pipeline.demonstration import demo
+    from ccln.pipeline.formats import clip_table, score_table
 
     bars: dict[str, _Bar] = {}
     units = {"make videos": "clip", "extract": "clip", "train": "epoch"}
@@ -234,78 +230,13 @@ def _demo(*, out: Path = defaults.DEMO, seed: int = 0) -> int:
     shown = demo(out, seed=seed, progress=progress)
     print(score_table(shown.training))
     print()
-    print(_clip_table(shown.located))
+    print(clip_table(shown.located))
     truth = shown.truth
     print(f"  truth  {truth.label}  {truth.start_seconds:g} – {truth.end_seconds:g} s")
     print(f"\nIts timeline, drawn: {shown.timeline}\n\nThree commands did it, after the videos were made:")
     for command in shown.commands:
         print(f"  {command}")
     return 0
-
-
-def score_table(result: "TrainingResult") -> str:
-    """The test scores of a run with the floors beside them, as text."""
-    rows: list[tuple[str, Scores]] = [("CCLN, test", result.test), ("CCLN, validation", result.validation)]
-    rows += [(f"floor: {name}" if name != _REFERENCE else f"told: {name}", s) for name, s in result.floors.items()]
-    wide = max(len(name) for name, _ in rows)
-    head = f"{'':{wide}}  accuracy  bg recall  event F1  boundary error  clips"
-    lines = [head]
-    for name, scores in rows:
-        lines.append(
-            f"{name:{wide}}  {_percent(scores.segment_accuracy):>8}  {_percent(scores.background_recall):>9}  "
-            f"{_percent(scores.event_f1):>8}  {_number(scores.boundary_error_seconds, ' s'):>14}  {scores.clips:>5}"
-        )
-    missing = {split: count for split, count in result.missing.items() if count}
-    if missing:
-        lines.append("rows without features: " + ", ".join(f"{split} {count}" for split, count in missing.items()))
-    return "\n".join(lines)
-
-
-_REFERENCE = "right class, every segment an event"
-
-
-def _percent(value: float) -> str:
-    return "–" if value != value else f"{100 * value:.1f} %"
-
-
-def _number(value: float, unit: str) -> str:
-    return "–" if value != value else f"{value:.2f}{unit}"
-
-
-def _localization_table(found: "Localization") -> str:
-    return "\n\n".join(_clip_table(clip) for clip in found.clips)
-
-
-def _clip_table(clip: "LocatedClip") -> str:
-    """Events, then second by second in per cent what was seen, heard, and both."""
-    lines = [f"{clip.path}  ({clip.duration_seconds:.1f} s)"]
-    for event in clip.events:
-        times = f"{event.start_seconds:4.1f} – {event.end_seconds:4.1f} s"
-        lines.append(f"  event  {times}  {event.label}  (confidence {event.confidence:.2f})")
-    if not clip.events:
-        lines.append(f"  no event is both seen and heard (most like {clip.label}, {clip.label_probability:.2f})")
-    lines.append("  second" + "".join(f"{second:>5}" for second in range(len(clip.both))))
-    for name in ("seen", "heard", "both"):
-        lines.append(f"  {name:6}" + "".join(f"{round(100 * p):>4}%" for p in getattr(clip, name)))
-    return "\n".join(lines)
-
-
-def _localization_json(found: "Localization") -> str:
-    document: dict[str, Any] = {
-        "clips": [clip.as_dict() for clip in found.clips],
-        "failed": [{"path": str(failure.path), "reason": failure.reason} for failure in found.failed],
-    }
-    return json.dumps(document, indent=2, allow_nan=False)
-
-
-def _localization_csv(found: "Localization") -> str:
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["path", "label", "start_seconds", "end_seconds", "confidence"])
-    for clip in found.clips:
-        for event in clip.as_dict()["events"]:
-            rows.writerow([clip.path, *event.values()])
-    return text.getvalue().rstrip("\n")
 
 
 def _report(failed: Sequence["Failure"]) -> int:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ccln.model import CheckpointError, load_checkpoint
 from ccln.pipeline import localize
-from ccln.pipeline.commands import _localization_csv, _localization_json, _localization_table
+from ccln.pipeline.formats import localization_csv, localization_json, localization_table
 from ccln.pipeline.localization import Localization, SpecificationError, require_same_specification
 
 
@@ -58,7 +58,7 @@ def test_localizing_agrees_with_evaluating_cached_features(
 
 
 def test_json_holds_events_and_tracks(found: Localization) -> None:
-    document = json.loads(_localization_json(found))
+    document = json.loads(localization_json(found))
     assert len(document["clips"]) == 2
     for clip, located in zip(document["clips"], found.clips, strict=True):
         assert clip["path"] == str(located.path)
@@ -70,14 +70,14 @@ def test_json_holds_events_and_tracks(found: Localization) -> None:
 
 
 def test_csv_has_a_line_an_event_and_survives_odd_names(found: Localization, tmp_path: Path) -> None:
-    rows = list(csv.DictReader(io.StringIO(_localization_csv(found))))
+    rows = list(csv.DictReader(io.StringIO(localization_csv(found))))
     assert len(rows) == sum(len(clip.events) for clip in found.clips)
     for row in rows:
         assert 0 <= float(row["start_seconds"]) < float(row["end_seconds"]) <= 10
 
 
 def test_table_names_every_clip_and_second(found: Localization) -> None:
-    table = _localization_table(found)
+    table = localization_table(found)
     for clip in found.clips:
         assert str(clip.path) in table
     assert table.count("seen") >= 2
