@@ -280,7 +280,8 @@ def _run(name: str, about: str, command: Callable[..., int]) -> None:
     except CycloptsError:
         sys.exit(2)  # it has printed what is wrong and what was perhaps meant
     except KeyboardInterrupt:
-        print(f"\n{name}: stopped. What is finished is kept; the same command goes on from there.", file=sys.stderr)
+        kept = " Finished clips are kept: the same command goes on from there." if command is _extract else ""
+        print(f"\n{name}: stopped.{kept}", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
