@@ -58,6 +58,31 @@ def seen_and_heard_loss(heard_logits: Tensor, seen_logits: Tensor, event: Tensor
     return -(target * log_both + (1 - target) * log_not_both).sum(-1).mean()
 
 
+def each_modality_loss(heard_logits: Tensor, seen_logits: Tensor, event: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy of P(heard) and of P(seen) against the event's class, in event segments only (our reading).
+
+    In an event its class is seen, and it is heard; another class beside it is rare enough to be called absent. Without
+    this, the product of `seen_and_heard_loss` leaves all the work to the modality that learns faster, the picture
+    (measured: the sound alone then named 37 % of validation clips, with it 44 %). Background segments say
+    nothing here: which modality lacks the event is not labelled.
+
+    Args:
+        heard_logits: (batch, segment, class), from the sound alone.
+        seen_logits: (batch, segment, class), from the picture.
+        event: (batch, segment), 1 in event segments.
+        labels: (batch,), -1 for a clip without any event.
+
+    Returns:
+        A scalar: summed over classes and modalities, averaged over event segments; zero if there is none.
+    """
+    target = F.one_hot(labels.clamp_min(0), heard_logits.shape[-1]).to(event.dtype)[:, None, :].expand_as(heard_logits)
+    per_segment = sum(
+        F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(-1)
+        for logits in (heard_logits, seen_logits)
+    )  # (B, T)
+    return (per_segment * event).sum() / event.sum().clamp_min(1)
+
+
 def supervised_loss(
     output: Output, event: Tensor, labels: Tensor, config: LossConfig, wccl_warmth: float = 1.0
 ) -> dict[str, Tensor]:
@@ -78,7 +103,10 @@ def supervised_loss(
     losses = {
         "event": F.binary_cross_entropy_with_logits(output.event_logits, event),
         "class": (per_clip * has_event).sum() / has_event.sum().clamp_min(1),
-        "modality": seen_and_heard_loss(output.heard_logits, output.seen_logits, event, labels),
+        "modality": sum(
+            loss(output.heard_logits, output.seen_logits, event, labels)
+            for loss in (seen_and_heard_loss, each_modality_loss)
+        ),
     }
     total = losses["event"] + losses["class"] + config.modality_weight * losses["modality"]
     if output.foreground_logits is not output.event_logits:

@@ -1,4 +1,5 @@
 import itertools
+import math
 from dataclasses import replace
 from decimal import Decimal, localcontext
 
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 from ccln.model import LossConfig, Output, supervised_loss
 from ccln.model.contrast import contrastive_loss, wccl_loss
 from ccln.model.enhancement import scene_distance_loss
-from ccln.model.losses import seen_and_heard_loss
+from ccln.model.losses import each_modality_loss, seen_and_heard_loss
 from ccln.model.network import Embeddings
 
 batches = st.lists(st.integers(-1, 2), min_size=1, max_size=8)
@@ -381,3 +382,18 @@ def test_a_loss_config_that_cannot_work_is_refused_by_name(name: str, value: flo
 def test_a_temperature_of_zero_is_refused():
     with pytest.raises(ValueError, match="temperature"):
         LossConfig(temperature=0.0)
+
+
+def test_each_modality_is_told_the_class_of_the_event_and_nothing_of_the_background():
+    generator = torch.Generator().manual_seed(0)
+    heard, seen = torch.randn(3, 4, 2, generator=generator), torch.randn(3, 4, 2, generator=generator)
+    event = torch.tensor([[1.0, 1, 0, 0], [0, 0, 0, 0], [0, 1, 1, 1]])
+    labels = torch.tensor([1, -1, 0])
+    expected = 0.0
+    for clip, segment in zip(*np.nonzero(event.numpy()), strict=True):
+        for logits in (heard, seen):
+            for name, logit in enumerate(logits[clip, segment].tolist()):
+                probability = 1 / (1 + math.exp(-logit))
+                expected -= math.log(probability if name == labels[clip] else 1 - probability)
+    assert each_modality_loss(heard, seen, event, labels).item() == pytest.approx(expected / 5, rel=1e-5)
+    assert each_modality_loss(heard, seen, torch.zeros(3, 4), torch.full((3,), -1)) == 0
