@@ -60,7 +60,7 @@ def lstm_baseline(features: DatasetFeatures, seed: int) -> tuple[Scores, Scores]
     visual, audio = torch.stack(train.visual), torch.stack(train.audio)
     labels = torch.from_numpy(train.segment_labels)  # (N, T)
     set_seed(seed)
-    network = AttentionLSTM(*visual.shape[2:], audio.shape[-1], train.class_count)
+    network = AttentionLSTM(*visual.shape[2:], audio_channels=audio.shape[-1], class_count=train.class_count)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, EPOCHS // 2, 0.1)
     best, best_weights = None, network.state_dict()
