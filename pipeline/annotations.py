@@ -27,7 +27,7 @@ VIDEO_ENDINGS = (
     *(".ts", ".flv", ".ogv", ".wmv", ".3gp"),
 )
 
-_SPLIT_FILES: dict[Split, str] = {"train": "trainSet.txt", "validation": "valSet.txt", "test": "testSet.txt"}
+SPLIT_FILES: dict[Split, str] = {"train": "trainSet.txt", "validation": "valSet.txt", "test": "testSet.txt"}
 _SIZE_LIMIT_BYTES = 8 * 2**20  # the real file has 144 KiB
 _SECONDS = {str(second): second for second in range(CLIP_SECONDS + 1)}
 
@@ -130,7 +130,7 @@ def read_ave_folder(folder: str | os.PathLike[str]) -> AVEFolder:
         raise DatasetError(f"{annotations} has no rows; {LAYOUT}")
 
     clips = []
-    for split, name in _SPLIT_FILES.items():
+    for split, name in SPLIT_FILES.items():
         for line_number, row in _read_rows(folder / name):
             if row.label not in class_names:
                 raise _row_error(folder / name, line_number, "category", row.label, "a category of Annotations.txt")

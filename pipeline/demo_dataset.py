@@ -12,12 +12,11 @@ from pathlib import Path
 import av
 import numpy as np
 
-from ccln.pipeline.annotations import HEADER
+from ccln.pipeline.annotations import HEADER, SPLIT_FILES
 from ccln.pipeline.demo_plan import ClipPlan, plan_demo_dataset
 from ccln.pipeline.demo_scenes import FRAME_HEIGHT, FRAME_RATE_HZ, FRAME_WIDTH, render_frames
 from ccln.pipeline.demo_sounds import SAMPLE_RATE_HZ, render_samples
 
-_SPLIT_FILES = {"train": "trainSet.txt", "validation": "valSet.txt", "test": "testSet.txt"}
 _MOST_WORKERS = 16  # beyond that, starting a worker costs more than it saves
 
 
@@ -74,7 +73,7 @@ def make_demo_dataset(
     videos = folder / "AVE"
     videos.mkdir(parents=True)
     _write_clips(plans, videos, progress)
-    for split, name in _SPLIT_FILES.items():
+    for split, name in SPLIT_FILES.items():
         _write_rows(folder / name, [_row(plan) for plan in plans if plan.split == split])
     _write_rows(folder / "Annotations.txt", [HEADER, *map(_row, plans)])
     class_names = tuple(dict.fromkeys(plan.event.class_name for plan in plans))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ccln.pipeline.annotations import CLIP_SECONDS
+from ccln.pipeline.segments import CLIP_SECONDS
 
 # Beats per second at the usual pace. A beat is a strike, a chirp, a change of the siren's tone or a chuff of steam;
 # picture and sound follow the same beats. Never slower than one a second, so no event holds a silent second.

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ccln.pipeline.annotations import CLIP_SECONDS
 from ccln.pipeline.demo_plan import CLASS_BEAT_HZ, CLASS_NAMES, Span, clip_generator
 from ccln.pipeline.demo_sprites import DRAWINGS, PHASES, Pen, draw_phases, hsv
+from ccln.pipeline.segments import CLIP_SECONDS
 
 FRAME_RATE_HZ = 16
 FRAME_WIDTH, FRAME_HEIGHT = 320, 240
