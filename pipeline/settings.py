@@ -35,6 +35,8 @@ class TrainingConfig:
     """AdamW's."""
     gradient_clip: float = 0.5
     """Largest norm of a step's gradient."""
+    sound_exchange: float = 0.5
+    """Probability that a clip which is event throughout takes the sound of such a clip of its class."""
     warmup_share: float = 0.125
     """Share of the training in which the learning rate and WCCL's weight rise from zero."""
 
@@ -45,8 +47,11 @@ class TrainingConfig:
         for name in ("learning_rate", "gradient_clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be above zero")
-        if self.seed < 0 or self.weight_decay < 0 or not 0 <= self.warmup_share <= 1:
-            raise ValueError("seed and weight_decay must not be negative, and warmup_share lies between 0 and 1")
+        for name in ("warmup_share", "sound_exchange"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: must lie between 0 and 1")
+        if self.seed < 0 or self.weight_decay < 0:
+            raise ValueError("seed and weight_decay must not be negative")
 
 
 @dataclass(frozen=True)

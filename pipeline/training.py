@@ -14,14 +14,15 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from torch import nn
-from torch.utils.data import DataLoader
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, default_collate
 from torch.utils.tensorboard import SummaryWriter
 
 from ccln.cache import FeatureCache
 from ccln.model import CCLN, Checkpoint, LossConfig, ModelConfig, Part, save_checkpoint, supervised_loss
 from ccln.pipeline import defaults
 from ccln.pipeline.annotations import read_ave_folder
+from ccln.pipeline.augmentation import exchange_sounds
 from ccln.pipeline.evaluation import evaluate
 from ccln.pipeline.features import DatasetFeatures, LabelledClips, load_features
 from ccln.pipeline.metrics import Scores, floors
@@ -153,7 +154,13 @@ def fit(
     accelerator = Accelerator()
     clips: LabelledClips = features.splits["train"]
     order = torch.Generator().manual_seed(training.seed)
-    loader = DataLoader(clips, training.batch_size, shuffle=True, generator=order)
+
+    def collate(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        batch = default_collate(items)
+        audio = exchange_sounds(batch["audio"], batch["event"], batch["label"], training.sound_exchange, order)
+        return {**batch, "audio": audio}
+
+    loader = DataLoader(clips, training.batch_size, shuffle=True, generator=order, collate_fn=collate)
     optimizer = torch.optim.AdamW(model.parameters(), training.learning_rate, weight_decay=training.weight_decay)
     total_steps = training.epochs * len(loader)
     warm_steps = max(1, round(training.warmup_share * total_steps))
