@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ccln.pipeline.training import Epoch
 
 _INK, _BLUE, _ORANGE, _GREEN = "#222222", "#0072b2", "#d55e00", "#009e73"  # told apart by the colour-blind, too
+_LETTERS_PER_SECOND = 11  # of bold text, at this width
 
 
 def plot_curves(history: Sequence["Epoch"], best_epoch: int, path: Path) -> None:
@@ -126,6 +127,8 @@ def _draw_events(axes: Axes, located: "LocatedClip") -> None:
         length = event.end_seconds - event.start_seconds
         axes.barh(0.5, length, left=event.start_seconds, height=0.7, color=_GREEN, edgecolor=_INK, lw=1.2)
         text = f"{_short(event.label)}  {event.confidence:.2f}"
+        if len(text) > _LETTERS_PER_SECOND * length:
+            text = f"{event.confidence:.2f}"  # the class stands in the title, too
         axes.text(event.start_seconds + length / 2, 0.5, text, ha="center", va="center", color="white", weight="bold")
     if not located.events:
         axes.text(CLIP_SECONDS / 2, 0.5, "no event is both seen and heard", ha="center", va="center", color="#777777")
