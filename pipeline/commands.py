@@ -1,30 +1,21 @@
-"""The commands: parse, call one public function, print. Heavy libraries are imported only once the arguments are right.
+"""The commands: parse, call one public function, print; heavy libraries are imported once the arguments are right."""
 
-Exit codes: 0 all went well, 1 some clips failed and the others are done, 2 nothing could be done, 130 stopped by hand.
-"""
-
-import logging
-import sys
-from collections.abc import Callable, Sequence
-from importlib.metadata import version
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
-from cyclopts import App, CycloptsError, Parameter
-from tqdm import tqdm
+from cyclopts import Parameter
 
 from ccln.pipeline import defaults
-from ccln.pipeline.memory import keep_freed_memory
-
-if TYPE_CHECKING:
-    from ccln.pipeline.extraction import Failure
+from ccln.pipeline.console import ProgressBar, new_app, report, run
 
 _Videos = Annotated[list[Path], Parameter(negative=())]
 
 
 def extract_command() -> None:
     """Entry point of ccln-extract."""
-    _run("ccln-extract", "Turn videos into cached features; what is cached already is not done again.", _extract)
+    kept = "Finished clips are kept: the same command goes on from there."
+    _run("ccln-extract", "Turn videos into cached features; what is cached already is not done again.", _extract, kept)
 
 
 def train_command() -> None:
@@ -81,7 +72,7 @@ def _extract(
     """
     from ccln.pipeline.extraction import extract
 
-    with _Bar("extract", "clip") as bar:
+    with ProgressBar("extract", "clip") as bar:
         summary = extract(
             videos,
             cache=cache,
@@ -101,7 +92,7 @@ def _extract(
         decoding = summary.decode_seconds / (summary.decode_seconds + summary.network_seconds)
         print(f"a clip's time: {100 * decoding:.0f} % decoding and scaling, {100 * (1 - decoding):.0f} % networks")
     print(f"features in {cache}, specification {summary.specification[:12]}")
-    return _report(summary.failed)
+    return report(summary.failed)
 
 
 def _train(
@@ -140,7 +131,7 @@ def _train(
     from ccln.pipeline.formats import score_table
     from ccln.pipeline.training import train
 
-    with _Bar("train", "epoch") as bar:
+    with ProgressBar("train", "epoch") as bar:
         result = train(
             data,
             cache=cache,
@@ -192,7 +183,7 @@ def _localize(
     from ccln.pipeline.formats import LOCALIZATION_FORMATS
     from ccln.pipeline.localization import localize
 
-    with _Bar("localize", "clip") as bar:
+    with ProgressBar("localize", "clip") as bar:
         found = localize(
             clips,
             checkpoint=checkpoint,
@@ -203,7 +194,7 @@ def _localize(
             progress=bar,
         )
     print(LOCALIZATION_FORMATS[format](found))
-    return _report(found.failed)
+    return report(found.failed)
 
 
 def _demo(*, out: Path = defaults.DEMO, seed: int = 0) -> int:
@@ -219,11 +210,11 @@ def _demo(*, out: Path = defaults.DEMO, seed: int = 0) -> int:
     from ccln.pipeline.demonstration import demo
     from ccln.pipeline.formats import clip_table, score_table
 
-    bars: dict[str, _Bar] = {}
+    bars: dict[str, ProgressBar] = {}
     units = {"make videos": "clip", "extract": "clip", "train": "epoch"}
 
     def progress(stage: str, done: int, total: int, note: str = "") -> None:
-        bars.setdefault(stage, _Bar(stage, units[stage]))(done, total, note)
+        bars.setdefault(stage, ProgressBar(stage, units[stage]))(done, total, note)
         if done == total:
             bars[stage].close()
 
@@ -239,60 +230,7 @@ def _demo(*, out: Path = defaults.DEMO, seed: int = 0) -> int:
     return 0
 
 
-def _report(failed: Sequence["Failure"]) -> int:
-    for failure in failed:
-        print(f"failed: {failure.reason}", file=sys.stderr)
-    return 1 if failed else 0
-
-
-class _Bar:
-    """A progress bar that appears with the first step, and only where a person watches."""
-
-    def __init__(self, title: str, unit: str) -> None:
-        self._title, self._unit = title, unit
-        self._bar: tqdm | None = None
-
-    def __enter__(self) -> "_Bar":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __call__(self, done: int, total: int, note: str = "") -> None:
-        if self._bar is None:
-            self._bar = tqdm(desc=self._title, total=total, unit=self._unit, disable=None, dynamic_ncols=True)
-        self._bar.set_postfix_str(note, refresh=False)
-        self._bar.update(done - self._bar.n)
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-
-def _run(name: str, about: str, command: Callable[..., int]) -> None:
-    """Parse the arguments, run, and end the process with an exit code; errors we know are one line, not a traceback."""
-    logging.basicConfig(format=f"{name}: %(message)s", level=logging.WARNING)
-    app = App(name=name, help=about, version=version("ccln"), version_flags=["--version"])
+def _run(name: str, about: str, command: Callable[..., int], kept: str = "") -> None:
+    app = new_app(name, about)
     app.default(command)
-    keep_freed_memory()
-    try:
-        code = app(sys.argv[1:], result_action="return_value", exit_on_error=False)
-    except CycloptsError:
-        sys.exit(2)  # it has printed what is wrong and what was perhaps meant
-    except KeyboardInterrupt:
-        kept = " Finished clips are kept: the same command goes on from there." if command is _extract else ""
-        print(f"\n{name}: stopped.{kept}", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(0)
-    except Exception as error:
-        if not _is_known(error):
-            raise
-        print(f"{name}: {error}", file=sys.stderr)
-        sys.exit(2)
-    sys.exit(code or 0)
-
-
-def _is_known(error: Exception) -> bool:
-    """Whether the message is meant for people: our own errors, and files that are not there or not ours to touch."""
-    return type(error).__module__.startswith("ccln.") or isinstance(error, OSError)
+    run(app, kept)
