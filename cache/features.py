@@ -5,6 +5,8 @@ import torch
 
 from ccln.cache.errors import CacheError
 
+MISSING = ((), ("audio",), ("video",))  # with neither there would be nothing to extract
+
 
 @dataclass(frozen=True, eq=False)  # == on tensors has no single truth value
 class Features:
@@ -18,14 +20,17 @@ class Features:
         audio: float32 (segment, channel).
         duration_seconds: how much of the clip the source covers, above 0 and at most one second a segment; the
             rest is padding.
+        missing: which stream the source lacked, its part being black pictures or silence instead: (), ("audio",) or
+            ("video",).
 
     Raises:
-        CacheError: where a type, a shape or the duration is not as above.
+        CacheError: where a type, a shape, the duration or ``missing`` is not as above.
     """
 
     visual: torch.Tensor
     audio: torch.Tensor
     duration_seconds: float
+    missing: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, tensor, dtype, axes in (
@@ -40,3 +45,5 @@ class Features:
             raise CacheError(f"visual features have {segments} segments, audio {len(self.audio)}; they must agree")
         if not (math.isfinite(self.duration_seconds) and 0 < self.duration_seconds <= segments):
             raise CacheError(f"duration_seconds is {self.duration_seconds}; it must be above 0 and at most {segments}")
+        if self.missing not in MISSING:
+            raise CacheError(f"missing is {self.missing!r}; it must be one of {', '.join(map(str, MISSING))}")

@@ -2,21 +2,30 @@
 
 import os
 import sqlite3
+import sys
 from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
 from pathlib import Path, PurePath
 from typing import NamedTuple, TypeVar
 
 from ccln.cache.entry import Header
-from ccln.cache.keys import specification_digest
+from ccln.cache.keys import is_digest, specification_digest
+from ccln.cache.shard import MAX_SHARD_HEADER_BYTES, Shard, shard_name
 
 _Result = TypeVar("_Result")
 
 _TIMEOUT_SECONDS = 60  # many writers take turns, each for milliseconds
-_MAX_VALUE_BYTES = 1 << 20
-_TABLE = "entries (key TEXT PRIMARY KEY, source_name TEXT NOT NULL, specification_sha256 TEXT NOT NULL) WITHOUT ROWID"
+_MAX_VALUE_BYTES = 2 * MAX_SHARD_HEADER_BYTES
+_TABLES = (
+    "entries (key TEXT PRIMARY KEY, source_name TEXT NOT NULL, specification_sha256 TEXT NOT NULL) WITHOUT ROWID",
+    # A row a shard, and not one a clip: a shard is in the index as a whole or not at all.
+    "shards (name TEXT PRIMARY KEY, keys TEXT NOT NULL, source_names TEXT NOT NULL, specification_sha256 TEXT NOT NULL)"
+    " WITHOUT ROWID",
+)
 # These say that the file is broken or not ours; all others (busy, full, read-only) that the moment is bad.
 _BROKEN = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG}
+_KEY_DIGITS = 64
+_BETWEEN_NAMES = "/"  # no file's name has one
 
 
 class Row(NamedTuple):
@@ -28,7 +37,20 @@ class Row(NamedTuple):
     @classmethod
     def of(cls, header: Header) -> "Row":
         """The row of the entry with this header."""
-        return cls(storable(PurePath(header.source_path).stem), specification_digest(header.specification))
+        return cls(_name_of(header), specification_digest(header.specification))
+
+
+class ShardRow(NamedTuple):
+    """What is asked of a shard without opening it."""
+
+    keys: tuple[str, ...]
+    source_names: tuple[str, ...]
+    specification_sha256: str
+
+    @classmethod
+    def of(cls, shard: Shard) -> "ShardRow":
+        """The row of an open shard."""
+        return cls(tuple(shard.keys), tuple(map(_name_of, shard.headers)), shard.specification_sha256)
 
 
 def storable(name: str) -> str:
@@ -36,8 +58,8 @@ def storable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def load(path: Path) -> dict[str, Row]:
-    """All rows by key; a broken index is replaced by an empty one.
+def load_entries(path: Path) -> dict[str, Row]:
+    """All rows of entries by key; a broken index is replaced by an empty one.
 
     Raises:
         sqlite3.Error, OSError: where the index cannot be read now.
@@ -45,17 +67,60 @@ def load(path: Path) -> dict[str, Row]:
 
     def select(connection: sqlite3.Connection) -> dict[str, Row]:
         rows = {}
-        for key, *values in connection.execute("SELECT key, source_name, specification_sha256 FROM entries"):
-            if not all(isinstance(value, str) for value in (key, *values)):  # SQLite reads lost bytes as NULL
-                raise sqlite3.DatabaseError("a row is malformed")
-            rows[key] = Row(*values)
+        for key, name, digest in connection.execute("SELECT key, source_name, specification_sha256 FROM entries"):
+            _require_texts(key, name, digest)
+            rows[key] = Row(name, sys.intern(digest))
         return rows
 
     return _run(path, select)
 
 
-def save(path: Path, rows: Mapping[str, Row], gone: Collection[str] = ()) -> None:
-    """Inserts or replaces ``rows`` and deletes the keys ``gone``, in one transaction.
+def load_shards(path: Path, names: Collection[str]) -> dict[str, ShardRow]:
+    """The rows of those of the shards that the index has; a broken index is replaced by an empty one.
+
+    Raises:
+        sqlite3.Error, OSError: where the index cannot be read now.
+    """
+
+    def select(connection: sqlite3.Connection) -> dict[str, ShardRow]:
+        rows = {}
+        for name in names:
+            found = connection.execute(
+                "SELECT keys, source_names, specification_sha256 FROM shards WHERE name = ?", (name,)
+            )
+            for keys, source_names, digest in found:
+                _require_texts(keys, source_names, digest)
+                row = ShardRow(
+                    tuple(keys[at : at + _KEY_DIGITS] for at in range(0, len(keys), _KEY_DIGITS)),
+                    tuple(source_names.split(_BETWEEN_NAMES)),
+                    sys.intern(digest),
+                )
+                if shard_name(row.keys) != name or len(row.keys) != len(row.source_names):
+                    raise sqlite3.DatabaseError("a row is malformed")
+                rows[name] = row
+        return rows
+
+    return _run(path, select)
+
+
+def shard_names(path: Path) -> set[str]:
+    """The names of all shards that the index has; a broken index is replaced by an empty one.
+
+    Raises:
+        sqlite3.Error, OSError: where the index cannot be read now.
+    """
+    return _run(path, lambda connection: {name for (name,) in connection.execute("SELECT name FROM shards")})
+
+
+def save(
+    path: Path,
+    entries: Mapping[str, Row] | None = None,
+    shards: Mapping[str, ShardRow] | None = None,
+    *,
+    gone_entries: Collection[str] = (),
+    gone_shards: Collection[str] = (),
+) -> None:
+    """Inserts or replaces rows and deletes those of the keys and shards that are gone, in one transaction.
 
     Raises:
         sqlite3.Error, OSError: where the index cannot be written now.
@@ -63,11 +128,42 @@ def save(path: Path, rows: Mapping[str, Row], gone: Collection[str] = ()) -> Non
 
     def transact(connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
-        connection.executemany("DELETE FROM entries WHERE key = ?", ((key,) for key in gone))
-        connection.executemany("REPLACE INTO entries VALUES (?, ?, ?)", ((key, *row) for key, row in rows.items()))
+        connection.executemany("DELETE FROM entries WHERE key = ?", ((key,) for key in gone_entries))
+        connection.executemany("DELETE FROM shards WHERE name = ?", ((name,) for name in gone_shards))
+        connection.executemany(
+            "REPLACE INTO entries VALUES (?, ?, ?)", ((key, *row) for key, row in (entries or {}).items())
+        )
+        connection.executemany(
+            "REPLACE INTO shards VALUES (?, ?, ?, ?)",
+            (
+                (name, "".join(row.keys), _BETWEEN_NAMES.join(row.source_names), row.specification_sha256)
+                for name, row in (shards or {}).items()
+            ),
+        )
         connection.execute("COMMIT")
 
     _run(path, transact)
+
+
+def clear(path: Path) -> None:
+    """Deletes all rows.
+
+    Raises:
+        sqlite3.Error, OSError: where the index cannot be written now.
+    """
+    _run(
+        path,
+        lambda connection: connection.executescript("BEGIN IMMEDIATE; DELETE FROM entries; DELETE FROM shards; COMMIT"),
+    )
+
+
+def _name_of(header: Header) -> str:
+    return storable(PurePath(header.source_path).stem)
+
+
+def _require_texts(*values: object) -> None:
+    if not all(isinstance(value, str) for value in values) or not is_digest(values[-1]):  # lost bytes read as NULL
+        raise sqlite3.DatabaseError("a row is malformed")
 
 
 def _run(path: Path, action: Callable[[sqlite3.Connection], _Result]) -> _Result:
@@ -88,9 +184,12 @@ def _attempt(path: Path, action: Callable[[sqlite3.Connection], _Result]) -> _Re
     # A connection lives for one action only, so that a cache object can be pickled and cross a fork.
     with closing(sqlite3.connect(path, timeout=_TIMEOUT_SECONDS, isolation_level=None)) as connection:
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE_BYTES)
-        schema = [sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master")]
+        schema = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master")}
         if not schema:
-            connection.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE}")
-        elif schema != [f"CREATE TABLE {_TABLE}"]:  # an older layout, or views and triggers of another's making
+            connection.execute("BEGIN IMMEDIATE")
+            for table in _TABLES:
+                connection.execute(f"CREATE TABLE IF NOT EXISTS {table}")
+            connection.execute("COMMIT")
+        elif schema != {f"CREATE TABLE {table}" for table in _TABLES}:  # older, or another's views and triggers
             raise sqlite3.DatabaseError("the index has another layout")
         return action(connection)

@@ -1,36 +1,30 @@
-"""The cache as a folder: ``entries/ab/cd/<key>.safetensors`` (the truth), ``partial/`` and ``index.sqlite``."""
+"""The door to the cache: features written, read, found and packed."""
 
 import os
 import sqlite3
-import time
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
-from ccln.cache import index
-from ccln.cache.entry import SUFFIX, encode, read_features, read_header, refuse_links
+from ccln.cache import index, packing
+from ccln.cache.catalogue import Catalogue, Progress, catalogue
+from ccln.cache.entry import encode, read_entry
 from ccln.cache.errors import CacheError
 from ccln.cache.features import Features
+from ccln.cache.folder import Folder, is_plain_file
 from ccln.cache.index import Row
-from ccln.cache.keys import JSON, is_digest, specification_digest
-
-_STALE_SECONDS = 3600
-
-
-class Rebuilt(NamedTuple):
-    """What ``rebuild_index`` found: entries indexed, and files that are no readable entry."""
-
-    indexed: int
-    unreadable: list[Path]
+from ccln.cache.keys import JSON, specification_digest
+from ccln.cache.packing import Packed
+from ccln.cache.shelf import Shelf
 
 
 class FeatureCache:
-    """Features on disk, one file a clip, safe for many processes that read and write at once.
+    """Features on disk, safe for many processes that read, write and pack at once.
 
-    Making the object touches nothing on disk: ``write`` makes the folders. The files are the truth. Questions that no
-    single file answers (``specifications``, ``find``) go to an index, which is first made to agree with the files.
+    A clip has a file of its own, or shares a shard with others; where it has both, its own file counts. Making the
+    object touches nothing on disk: ``write`` makes the folders. The files are the truth. Questions that no single file
+    answers (``specifications``, ``find``) go to an index, which is first made to agree with the files. The object may
+    be shared by threads, pickled, and taken across a fork.
 
     Args:
         root: the cache's folder.
@@ -38,29 +32,35 @@ class FeatureCache:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root).resolve()
-        self._keys_by_source: dict[tuple[str, str], list[str]] = {}
+        self._folder = Folder(self.root)
+        self._shelf = Shelf(self._folder)
+        self._keys_by_source: dict[tuple[str, str], list[str]] | None = None
+
+    def __reduce__(self) -> tuple[type["FeatureCache"], tuple[Path]]:
+        return FeatureCache, (self.root,)  # no open shard, and nothing that may have changed meanwhile
 
     def path_of(self, key: str) -> Path:
-        """Where the entry of a key lies, whether or not it exists.
+        """Where the entry of a key lies if it has a file of its own, whether or not it exists.
 
         Raises:
             CacheError: where the key is not 64 lower-case hex digits, and so might lead out of the folder.
         """
-        if not is_digest(key):
-            raise CacheError(f"{key!r} is not a feature key; pass the 64 hex digits that feature_key or find gives")
-        return self._entries / key[:2] / key[2:4] / f"{key}{SUFFIX}"
+        return self._folder.entry_path(key)
 
     def contains(self, key: str) -> bool:
-        """Whether the entry's file exists.
+        """Whether the entry exists, in a file of its own or in a shard.
 
         Raises:
-            CacheError: where the key is malformed.
+            CacheError: where the key is malformed, or the folder of shards cannot be read.
         """
-        path = self.path_of(key)
-        return path.is_file() and not path.is_symlink()
+        # In this order: an entry that is being packed is in the shard before its file goes.
+        return is_plain_file(self.path_of(key)) or self._shelf.shard_of(key) is not None
 
     def read(self, key: str, verify: bool = True) -> Features:
         """The features under a key, memory-mapped; changing the tensors in place never changes the file.
+
+        Tensors of packed clips are views of one mapping of their shard, shared by all reads of this object: copy them
+        before changing them in place.
 
         Args:
             key: from ``feature_key``, ``write`` or ``find``.
@@ -70,10 +70,17 @@ class FeatureCache:
             CacheError: where there is no such entry, or it is damaged.
         """
         path = self.path_of(key)
-        if not self.contains(key):
-            self._require_folder()
+        if is_plain_file(path):
+            try:
+                return read_entry(path, verify=verify).features
+            except CacheError:
+                if is_plain_file(path):
+                    raise  # else it was packed at this moment
+        entry = self._shelf.entry(key, verify=verify)
+        if entry is None:
+            self._folder.require()
             raise CacheError(f"{path}: no such entry; run ccln-extract on the clip with --cache {self.root}")
-        return read_features(path, verify=verify)
+        return entry.features
 
     def write(
         self,
@@ -100,151 +107,97 @@ class FeatureCache:
         header, data = encode(
             features, source_path=os.fspath(source_path), source_sha256=source_sha256, specification=specification
         )
-        path = self.path_of(header.key)
-        partial = self._partial / f"{header.key}.{uuid.uuid4().hex}"
-        try:
-            for folder in (path.parent, self._partial):
-                refuse_links(folder)
-                folder.mkdir(parents=True, exist_ok=True)
-            try:
-                with partial.open("xb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(partial, path)
-            finally:
-                partial.unlink(missing_ok=True)
-        except OSError as error:
-            raise CacheError(
-                f"{path} cannot be written ({error}); free some space there or choose another --cache folder"
-            ) from error
-        for folder in (path.parent, path.parent.parent, self._entries):
-            _fsync_folder(folder)
+        self._folder.write(self.path_of(header.key), lambda file: file.write(data))
         with suppress(sqlite3.Error, OSError):  # the entry is safe, and the next question puts in a missing row
-            index.save(self._index, {header.key: Row.of(header)})
-        self._keys_by_source.clear()
+            index.save(self._folder.index, {header.key: Row.of(header)})
+        self._keys_by_source = None
         return header.key
 
     def specifications(self) -> dict[str, Mapping[str, JSON]]:
-        """The specifications that entries were made with, by their digest.
+        """The specifications that entries were made with, by their digest; looks at the folder anew.
 
         Raises:
-            CacheError: where the folder is no feature cache.
+            CacheError: where the folder is no feature cache, or holds files and not one of them can be used.
         """
         found: dict[str, Mapping[str, JSON]] = {}
-        for key, row in self._refresh().items():
-            if row.specification_sha256 not in found:
+        holds = catalogue(self._folder, self._shelf)
+        self._keys_by_source = _by_source(holds)
+        for key, digest in _samples(holds):
+            if digest not in found:
                 with suppress(CacheError):  # damaged or deleted since; another entry of the same digest will do
-                    specification = read_header(self.path_of(key)).specification
-                    found[specification_digest(specification)] = specification
+                    if (specification := self._specification_of(key)) is not None:
+                        found[specification_digest(specification)] = specification
+        if holds.unreadable and not found:
+            raise CacheError(
+                f"{self.root}: none of its {len(holds.unreadable)} entries can be used. Delete the folder and run "
+                f"ccln-extract again. The first: {holds.unreadable[0]}"
+            )
         return found
 
     def find(self, specification_sha256: str, source_name: str) -> list[str]:
         """Keys of entries made with a specification from a source file of this stem (its name without extension).
 
-        For machines where the sources are absent. Cheap to ask clip by clip: the folder is listed at the first call,
-        after a write of this object's, and where nothing is found; what other processes add may be seen only then.
+        For machines where the sources are absent. Answers from what the last call of ``specifications`` saw, without
+        the entries that are gone since; looks at the folder itself only where there was no such call, or this object
+        has written or packed after it.
 
         Raises:
             CacheError: where the folder is no feature cache.
         """
-        wanted = (specification_sha256, index.storable(source_name))
-        found = [key for key in self._keys_by_source.get(wanted, []) if self.contains(key)]
-        if not found:
-            self._refresh()
-            found = self._keys_by_source.get(wanted, [])
-        return sorted(found)
+        if (by_source := self._keys_by_source) is None:
+            by_source = self._keys_by_source = _by_source(catalogue(self._folder, self._shelf))
+        found = by_source.get((specification_sha256, index.storable(source_name)), [])
+        return sorted({key for key in found if self.contains(key)})  # two runs of `pack` at once may pack a clip twice
 
-    def rebuild_index(self) -> Rebuilt:
-        """Makes the index anew from the entries' headers, leaving out what is not an entry.
+    def pack(
+        self, specification: str | None = None, *, clips_per_shard: int = 1000, progress: Progress | None = None
+    ) -> Packed:
+        """Moves entries that have a file of their own into shards; they are read the same way as before.
+
+        Others may read and write meanwhile; where they pack, too, a clip may get into two shards, which costs space
+        and nothing else. A run that is killed at any moment loses nothing, and the next one goes on
+        where it stopped. An entry stays a file where it is damaged, or where a shard has its key with other content.
+
+        Args:
+            specification: first digits of the digest of the specification whose entries to pack; all if None.
+            clips_per_shard: the most clips in one shard; fewer where names and paths make its header too large.
+            progress: called with the entries dealt with and the entries in all, before the first and after each shard.
 
         Raises:
-            CacheError: where the folder is no feature cache, or the index cannot be written.
+            CacheError: where the folder is no feature cache, no entry has such a specification, ``clips_per_shard`` is
+                not positive, or the disk refuses.
         """
-        rows, unreadable = self._rows({})
-        try:
-            index.save(self._index, rows, gone=index.load(self._index).keys() - rows.keys())
-        except (sqlite3.Error, OSError) as error:
-            raise CacheError(f"{self._index} cannot be written ({error}); check permissions and free space") from error
-        return Rebuilt(len(rows), unreadable)
+        packed = packing.pack(self._folder, self._shelf, specification or "", clips_per_shard, progress)
+        self._keys_by_source = None
+        return packed
 
     def sweep_partial(self) -> int:
         """Deletes partial files older than an hour, left by runs that were killed; returns how many."""
-        refuse_links(self._partial)
-        swept = 0
-        for path in self._partial.glob("*"):
-            with suppress(OSError):  # another process may sweep at the same time
-                if is_digest(path.name.partition(".")[0]) and time.time() - path.lstat().st_mtime > _STALE_SECONDS:
-                    path.unlink()
-                    swept += 1
-        return swept
+        return self._folder.sweep_partial()
 
-    @property
-    def _entries(self) -> Path:
-        return self.root / "entries"
-
-    @property
-    def _partial(self) -> Path:
-        return self.root / "partial"
-
-    @property
-    def _index(self) -> Path:
-        return self.root / "index.sqlite"
-
-    def _require_folder(self) -> None:
-        if not self._entries.is_dir():
-            raise CacheError(f"{self.root} is no feature cache; make one: ccln-extract VIDEOS --cache {self.root}")
-
-    def _refresh(self) -> dict[str, Row]:
-        """The rows of all entries; where index and files differ, the index is mended on the way."""
-        self._require_folder()
-        known: dict[str, Row] = {}
-        with suppress(sqlite3.Error, OSError):  # without an index the headers answer, only slower
-            known = index.load(self._index)
-        rows, _ = self._rows(known)
-        new, gone = {key: row for key, row in rows.items() if key not in known}, known.keys() - rows.keys()
-        if new or gone:
-            with suppress(sqlite3.Error, OSError):
-                index.save(self._index, new, gone)
-        self._keys_by_source = {}
-        for key, row in rows.items():
-            self._keys_by_source.setdefault((row.specification_sha256, row.source_name), []).append(key)
-        return rows
-
-    def _rows(self, known: Mapping[str, Row]) -> tuple[dict[str, Row], list[Path]]:
-        """The rows of all entries, taken from ``known`` or else from the header; and the files that have none."""
-        rows, unreadable = {}, []
-        for key in self._keys():
-            try:
-                rows[key] = known[key] if key in known else Row.of(read_header(self.path_of(key)))
-            except CacheError:
-                unreadable.append(self.path_of(key))
-        return rows, unreadable
-
-    def _keys(self) -> list[str]:
-        """Keys of all files that lie where an entry would, in order; links and other names are passed over."""
-        self._require_folder()
-        try:
-            return sorted(_keys_below(self._entries))
-        except OSError as error:  # a folder left out would silently train on a part of the data
-            raise CacheError(f"{error.filename} cannot be listed ({error.strerror}); check its permissions") from error
+    def _specification_of(self, key: str) -> Mapping[str, JSON] | None:
+        if is_plain_file(path := self.path_of(key)):
+            with suppress(CacheError):  # damaged, or packed at this moment
+                return read_entry(path, verify=False).header.specification
+        entry = self._shelf.entry(key, verify=False)
+        return entry and entry.header.specification
 
 
-def _keys_below(folder: str | os.PathLike[str], prefix: str = "") -> Iterator[str]:
-    with os.scandir(folder) as items:
-        for item in items:
-            if len(prefix) < 4 and len(item.name) == 2 and item.is_dir(follow_symlinks=False):
-                yield from _keys_below(item.path, prefix + item.name)
-            elif len(prefix) == 4 and item.is_file(follow_symlinks=False) and item.name.endswith(SUFFIX):
-                key = item.name.removesuffix(SUFFIX)
-                if is_digest(key) and key.startswith(prefix):
-                    yield key
+def _samples(holds: Catalogue) -> Iterator[tuple[str, str]]:
+    """Key and specification digest of every entry that has a file, and of one of each shard."""
+    for key, row in holds.entries.items():
+        yield key, row.specification_sha256
+    for shard in holds.shards.values():
+        yield shard.keys[0], shard.specification_sha256
 
 
-def _fsync_folder(folder: Path) -> None:
-    with suppress(OSError):  # some network file systems cannot; the entry is whole with or without
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _by_source(holds: Catalogue) -> dict[tuple[str, str], list[str]]:
+    """Keys by specification digest and source name."""
+    keys: dict[tuple[str, str], list[str]] = {}
+    for key, row in holds.entries.items():
+        keys.setdefault((row.specification_sha256, row.source_name), []).append(key)
+    for shard in holds.shards.values():
+        for key, name in zip(shard.keys, shard.source_names, strict=True):
+            if key not in holds.entries:  # a file of its own counts, and may have another name
+                keys.setdefault((shard.specification_sha256, name), []).append(key)
+    return keys

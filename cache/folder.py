@@ -1,0 +1,224 @@
+"""The cache as a folder: what lies where, listed with care and written whole or not at all."""
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from safetensors import SafetensorError, safe_open
+
+from ccln.cache.errors import CacheError, DamagedFileError
+from ccln.cache.keys import is_digest
+
+SUFFIX = ".safetensors"
+_STALE_SECONDS = 3600
+_ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class Folder:
+    """``entries/ab/cd/<key>.safetensors``, ``shards/<name>.safetensors``, ``partial/`` and ``index.sqlite``."""
+
+    root: Path
+
+    @property
+    def entries(self) -> Path:
+        """Where the clips lie that have a file each."""
+        return self.root / "entries"
+
+    @property
+    def shards(self) -> Path:
+        """Where the files lie that hold many clips each."""
+        return self.root / "shards"
+
+    @property
+    def partial(self) -> Path:
+        """Where files are written before they get their name."""
+        return self.root / "partial"
+
+    @property
+    def index(self) -> Path:
+        """The index, which can be thrown away."""
+        return self.root / "index.sqlite"
+
+    def entry_path(self, key: str) -> Path:
+        """The file of a key.
+
+        Raises:
+            CacheError: where the key is not 64 lower-case hex digits, and so might lead out of the folder.
+        """
+        if not is_digest(key):
+            raise CacheError(f"{key!r} is not a feature key; pass the 64 hex digits that feature_key or find gives")
+        return self.entries / key[:2] / key[2:4] / f"{key}{SUFFIX}"
+
+    def shard_path(self, name: str) -> Path:
+        """The file of a shard."""
+        return self.shards / f"{name}{SUFFIX}"
+
+    def require(self) -> None:
+        """Raises CacheError where the folder is no feature cache."""
+        if not (self.entries.is_dir() or self.shards.is_dir()):
+            raise CacheError(f"{self.root} is no feature cache; make one: ccln-extract VIDEOS --cache {self.root}")
+
+    def entry_keys(self) -> list[str]:
+        """Keys of all files that lie where an entry would, in order; links and other names are passed over.
+
+        Raises:
+            CacheError: where the folder is no feature cache, or a part of it cannot be listed.
+        """
+        self.require()
+        return _listed(self.entries, _keys_below)
+
+    def shard_names(self) -> list[str]:
+        """Names of all files that lie where a shard would, in order; links and other names are passed over.
+
+        Raises:
+            CacheError: where their folder cannot be listed, or is a link.
+        """
+        refuse_links(self.shards)
+        return _listed(self.shards, _digests_in)
+
+    def write(
+        self, path: Path, fill: Callable[[BinaryIO], object], check: Callable[[Path], object] | None = None
+    ) -> None:
+        """Writes a file of this folder; a reader sees it whole or not, even if this process dies at any moment.
+
+        Args:
+            path: the file; what was there before is replaced.
+            fill: writes the content.
+            check: raises CacheError where the file, which has another name yet, is not what it should be.
+
+        Raises:
+            CacheError: where a folder on the way is a link, or the disk refuses.
+        """
+        parents = [self.root / parent for parent in path.relative_to(self.root).parents]
+        if parents[-2].is_dir():
+            parents.pop()  # the root changes all the time, with the index; what matters is whether it has the next
+        try:
+            for attempt in range(_ATTEMPTS):
+                try:
+                    self._write_once(path, fill, check)
+                    break
+                except FileNotFoundError:  # others may remove an emptied folder, or sweep partial files, at this moment
+                    if attempt == _ATTEMPTS - 1:
+                        raise
+        except OSError as error:
+            raise CacheError(
+                f"{path} cannot be written ({error}); free some space there or choose another --cache folder"
+            ) from error
+        for folder in parents:
+            _fsync_folder(folder)
+
+    def _write_once(
+        self, path: Path, fill: Callable[[BinaryIO], object], check: Callable[[Path], object] | None
+    ) -> None:
+        partial = self.partial / f"{path.stem}.{uuid.uuid4().hex}"
+        for folder in (path.parent, self.partial):
+            refuse_links(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("xb") as file:
+                fill(file)
+                file.flush()
+                os.fsync(file.fileno())
+            if check is not None:
+                check(partial)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def sweep_partial(self, older_than_seconds: float = _STALE_SECONDS) -> int:
+        """Deletes partial files of at least this age, left by runs that were killed; returns how many."""
+        refuse_links(self.partial)
+        swept = 0
+        for path in self.partial.glob("*"):
+            with suppress(OSError):  # another process may sweep at the same time
+                age_seconds = time.time() - path.lstat().st_mtime
+                if is_digest(path.name.partition(".")[0]) and age_seconds >= older_than_seconds:
+                    path.unlink()
+                    swept += 1
+        return swept
+
+    def remove(self, path: Path) -> None:
+        """Deletes an entry's or a shard's file, and the folders of entries that it leaves empty: listing them costs.
+
+        Raises:
+            OSError: where the file cannot be deleted.
+        """
+        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            for parent in path.relative_to(self.root).parents[:-2]:  # not entries/ and shards/ themselves
+                (self.root / parent).rmdir()
+
+
+def is_plain_file(path: Path) -> bool:
+    """Whether a regular file is there; a link to one is none."""
+    return path.is_file() and not path.is_symlink()
+
+
+def refuse_links(path: Path) -> None:
+    """Raises CacheError where a symbolic link leads ``path`` elsewhere: a cache from others must not reach outside."""
+    if os.path.realpath(path) != os.fspath(path):
+        raise CacheError(f"{path} is, or lies behind, a symbolic link; remove the link")
+
+
+@contextmanager
+def opened(path: Path, max_header_bytes: int) -> Iterator[safe_open]:
+    """Opens a safetensors file that nobody vouches for, memory-mapped.
+
+    Raises:
+        DamagedFileError: whatever is wrong with the file, errors raised by the body of the ``with`` included.
+    """
+    try:
+        refuse_links(path)
+        if not path.is_file():  # opening a pipe would wait for ever
+            raise CacheError("not a regular file")
+        with path.open("rb") as raw:
+            header_bytes = int.from_bytes(raw.read(8), "little")
+        if header_bytes > max_header_bytes:
+            raise CacheError(f"its header claims {header_bytes} bytes")
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except DamagedFileError:
+        raise
+    except (CacheError, SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise DamagedFileError(path, str(error)) from error
+
+
+def _listed(folder: Path, list_: Callable[[str | os.PathLike[str]], Iterator[str]]) -> list[str]:
+    try:
+        return sorted(list_(folder))
+    except OSError as error:  # a folder left out would silently train on a part of the data
+        raise CacheError(f"{error.filename} cannot be listed ({error.strerror}); check its permissions") from error
+
+
+def _digests_in(folder: str | os.PathLike[str]) -> Iterator[str]:
+    """Names, less their ending, of the plain files in a folder that are named after a digest; none if it is gone."""
+    with suppress(FileNotFoundError), os.scandir(folder) as items:
+        for item in items:
+            name = item.name.removesuffix(SUFFIX)
+            if item.name.endswith(SUFFIX) and is_digest(name) and item.is_file(follow_symlinks=False):
+                yield name
+
+
+def _keys_below(folder: str | os.PathLike[str], prefix: str = "") -> Iterator[str]:
+    if len(prefix) == 4:
+        yield from (key for key in _digests_in(folder) if key.startswith(prefix))
+        return
+    with suppress(FileNotFoundError), os.scandir(folder) as items:
+        for item in items:
+            if len(item.name) == 2 and item.is_dir(follow_symlinks=False):
+                yield from _keys_below(item.path, prefix + item.name)
+
+
+def _fsync_folder(folder: Path) -> None:
+    with suppress(OSError):  # some network file systems cannot; the file is whole with or without
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
