@@ -6,23 +6,25 @@ Names that need torch are imported when they are first asked for, so that a comm
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ccln.extractors.choices import AudioChoice, Preset, VisualChoice
+from ccln.extractors.choices import AudioChoice, MelChoice, Preset, VisualChoice
 from ccln.extractors.contract import ExtractorError, WeightsError
 from ccln.extractors.presets import PRESETS, preset_from_specification, preset_named, preset_with
 
 if TYPE_CHECKING:
-    from ccln.extractors.extraction import Extractors, load_extractors, pick_device
+    from ccln.extractors.extraction import Extractors, load_extractors, pick_device, pick_precision
 
 __all__ = [
     "PRESETS",
     "AudioChoice",
     "ExtractorError",
     "Extractors",
+    "MelChoice",
     "Preset",
     "VisualChoice",
     "WeightsError",
     "load_extractors",
     "pick_device",
+    "pick_precision",
     "preset_from_specification",
     "preset_named",
     "preset_with",
@@ -30,6 +32,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Extractors", "load_extractors", "pick_device"):
+    if name in ("Extractors", "load_extractors", "pick_device", "pick_precision"):
         return getattr(import_module("ccln.extractors.extraction"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

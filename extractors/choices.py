@@ -1,11 +1,12 @@
 """What a preset is made of: every choice that decides a feature's value, as pure data that goes to JSON and back."""
 
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar, get_type_hints
 
 from ccln.extractors.contract import SEGMENT_SECONDS, ExtractorError
 
-_Choice = TypeVar("_Choice", bound="VisualChoice | AudioChoice | Preset")
+_Choice = TypeVar("_Choice", bound="VisualChoice | MelChoice | AudioChoice | Preset")
 Triple = tuple[float, float, float]
 
 
@@ -24,15 +25,18 @@ class VisualChoice:
     resize: str
     """How a picture comes to that size; "stretch" does not keep its aspect (the AVE field's recipe)."""
     interpolation: str
-    """The filter of that resizing: "bilinear" or "bicubic"."""
+    """The filter of that resizing: "bilinear" or "bicubic", which widen with the scale and so do not alias, or
+    "opencv-linear", which mixes the nearest 2 x 2 pixels at any scale, as OpenCV's INTER_LINEAR does."""
     mean: Triple
-    """Subtracted from RGB on the scale 0..1."""
+    """Subtracted from RGB on the scale 0..1. Always in the order red, green, blue, whatever the channel order."""
     std: Triple
-    """Divides RGB on the scale 0..1, after the mean."""
+    """Divides RGB on the scale 0..1, after the mean; red, green, blue likewise."""
+    channel_order: str
+    """The order in which the network gets the normalised channels: "rgb" or "bgr"."""
     pooling: str
     """How the maps of a segment's frames become one."""
     precision: str
-    """The arithmetic of the network."""
+    """The arithmetic of the network: "float32" or "bfloat16". The features are float32 either way."""
 
     def __post_init__(self) -> None:
         _require("frame_height", self.frame_height, 1, 1024)
@@ -41,41 +45,56 @@ class VisualChoice:
             _require("mean", mean, 0, 1)
             _require("std", std, 1e-3, 1)
         _require_one_of("resize", self.resize, "stretch")
-        _require_one_of("interpolation", self.interpolation, "bilinear", "bicubic")
+        _require_one_of("interpolation", self.interpolation, "bilinear", "bicubic", "opencv-linear")
+        _require_one_of("channel_order", self.channel_order, "rgb", "bgr")
         _require_one_of("pooling", self.pooling, "mean")
-        _require_one_of("precision", self.precision, "float32")
+        _require_one_of("precision", self.precision, "float32", "bfloat16")
 
 
 @dataclass(frozen=True)
-class AudioChoice:
-    """Everything that decides an audio feature's value, but for the waveform and the weights."""
+class MelChoice:
+    """A log-mel front end: magnitudes of windowed frames, summed in mel bands, then the natural logarithm."""
 
-    name: str
-    """The extractor's name in the registry."""
-    sample_rate_hz: int
     seconds_used: float
     """How much of each segment is used, from its start: this many seconds of hops, or as many as the segment holds."""
     window_seconds: float
     """Length of the periodic Hann window."""
     hop_seconds: float
     """From the start of one window to the next."""
-    mel_bands: int
-    mel_low_hz: float
-    mel_high_hz: float
+    bands: int
+    low_hz: float
+    """Where the lowest band begins."""
+    high_hz: float
+    """Where the highest band ends."""
     log_offset: float
-    """Added to a mel band's magnitude before the natural logarithm."""
+    """Added to a band's magnitude before the logarithm."""
+
+    def __post_init__(self) -> None:
+        _require("seconds_used", self.seconds_used, self.hop_seconds, SEGMENT_SECONDS)
+        _require("window_seconds", self.window_seconds, 0.001, SEGMENT_SECONDS)
+        _require("hop_seconds", self.hop_seconds, 0.001, self.window_seconds)
+        _require("bands", self.bands, 1, 512)
+        _require("low_hz", self.low_hz, 0, self.high_hz)
+        _require("high_hz", self.high_hz, 1, 192_000 / 2)
+        _require("log_offset", self.log_offset, 1e-9, 1)
+
+
+@dataclass(frozen=True)
+class AudioChoice:
+    """Everything that decides an audio feature's value, but for the waveform and the weights. Always float32."""
+
+    name: str
+    """The extractor's name in the registry."""
+    sample_rate_hz: int
+    mel: MelChoice | None
+    """The front end, or None where the network takes the waveform itself."""
     output: str
     """Which numbers become the feature."""
 
     def __post_init__(self) -> None:
         _require("sample_rate_hz", self.sample_rate_hz, 1000, 192_000)
-        _require("seconds_used", self.seconds_used, self.hop_seconds, SEGMENT_SECONDS)
-        _require("window_seconds", self.window_seconds, 0.001, SEGMENT_SECONDS)
-        _require("hop_seconds", self.hop_seconds, 0.001, self.window_seconds)
-        _require("mel_bands", self.mel_bands, 1, 512)
-        _require("mel_low_hz", self.mel_low_hz, 0, self.mel_high_hz)
-        _require("mel_high_hz", self.mel_high_hz, 1, self.sample_rate_hz / 2)
-        _require("log_offset", self.log_offset, 1e-9, 1)
+        if self.mel:
+            _require("high_hz", self.mel.high_hz, 1, self.sample_rate_hz / 2)
 
 
 @dataclass(frozen=True)
@@ -84,11 +103,18 @@ class Preset:
 
     name: str = field(compare=False)
     frames_per_segment: int
+    frame_at: float
+    """When a frame is taken: frame i of n is the one on display (i + frame_at) / n seconds into its segment, so that
+    0 takes each n-th of a second at its start and 0.5 at its middle. Below 1."""
+    decoder: str
+    """Which library decodes the video: "pyav" or "decord"."""
     visual: VisualChoice
     audio: AudioChoice
 
     def __post_init__(self) -> None:
         _require("frames_per_segment", self.frames_per_segment, 1, 60)
+        _require("frame_at", self.frame_at, 0, math.nextafter(1, 0))
+        _require_one_of("decoder", self.decoder, "pyav", "decord")
 
     def to_json(self) -> dict[str, Any]:
         """Return the preset as plain JSON values; `from_json` is the way back."""
@@ -134,6 +160,8 @@ def _read_field(hint: Any, value: Any, where: str) -> Any:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if hint in (VisualChoice, AudioChoice):
         return _read(hint, value, where)
+    if hint == MelChoice | None:
+        return None if value is None else _read(MelChoice, value, where)
     if hint is str and isinstance(value, str):
         return value
     if hint is int and is_number and isinstance(value, int):

@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from ccln.extractors.choices import AudioChoice, Preset, Triple, VisualChoice
+from ccln.extractors.choices import AudioChoice, MelChoice, Preset, Triple, VisualChoice
 from ccln.extractors.contract import ExtractorError
 
 TIMM_PREFIX = "timm:"
+TORCHAUDIO_PREFIX = "torchaudio:"
 
 _IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 _IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
@@ -28,6 +29,7 @@ VISUAL_CHOICES = {
             interpolation="bicubic",
             mean=(127 / 255, 127 / 255, 127 / 255),
             std=(128 / 255, 128 / 255, 128 / 255),
+            channel_order="rgb",
             pooling="mean",
             precision="float32",
         ),
@@ -40,37 +42,44 @@ VISUAL_CHOICES = {
             interpolation="bilinear",
             mean=_IMAGENET_MEAN,
             std=_IMAGENET_STD,
+            channel_order="rgb",
+            pooling="mean",
+            precision="float32",
+        ),
+        VisualChoice(
+            name="vgg19-keras",
+            layer="block5_pool",  # the same place under Keras's name
+            frame_height=224,
+            frame_width=224,
+            resize="stretch",
+            interpolation="opencv-linear",
+            mean=(123.68 / 255, 116.779 / 255, 103.939 / 255),
+            std=(1 / 255, 1 / 255, 1 / 255),  # none, on the scale 0..255
+            channel_order="bgr",
             pooling="mean",
             precision="float32",
         ),
     )
 }
 
+_LOG_MEL = MelChoice(
+    seconds_used=1.0,
+    window_seconds=0.025,
+    hop_seconds=0.010,
+    bands=64,
+    low_hz=125.0,
+    high_hz=7500.0,
+    log_offset=0.01,
+)
+
 AUDIO_CHOICES = {
     choice.name: choice
     for choice in (
-        AudioChoice(
-            name="log-mel",
-            sample_rate_hz=16_000,
-            seconds_used=1.0,
-            window_seconds=0.025,
-            hop_seconds=0.010,
-            mel_bands=64,
-            mel_low_hz=125.0,
-            mel_high_hz=7500.0,
-            log_offset=0.01,
-            output="mean-and-std",
-        ),
+        AudioChoice(name="log-mel", sample_rate_hz=16_000, mel=_LOG_MEL, output="mean-and-std"),
         AudioChoice(
             name="vggish",
             sample_rate_hz=16_000,
-            seconds_used=0.96,  # one patch from each segment's start
-            window_seconds=0.025,
-            hop_seconds=0.010,
-            mel_bands=64,
-            mel_low_hz=125.0,
-            mel_high_hz=7500.0,
-            log_offset=0.01,
+            mel=replace(_LOG_MEL, seconds_used=0.96),  # one patch from each segment's start
             output="embedding",  # after the last ReLU; no PCA, no quantisation
         ),
     )
@@ -79,8 +88,30 @@ AUDIO_CHOICES = {
 PRESETS = {
     preset.name: preset
     for preset in (
-        Preset("light", 4, VISUAL_CHOICES["efficientnet-lite0"], AUDIO_CHOICES["log-mel"]),
-        Preset("ave", 16, VISUAL_CHOICES["vgg19"], AUDIO_CHOICES["vggish"]),
+        Preset(
+            name="light",
+            frames_per_segment=4,
+            frame_at=0.5,
+            decoder="pyav",
+            visual=VISUAL_CHOICES["efficientnet-lite0"],
+            audio=AUDIO_CHOICES["log-mel"],
+        ),
+        Preset(
+            name="ave",
+            frames_per_segment=16,
+            frame_at=0.5,
+            decoder="pyav",
+            visual=VISUAL_CHOICES["vgg19"],
+            audio=AUDIO_CHOICES["vggish"],
+        ),
+        Preset(
+            name="ave-legacy",  # how the published AVE features were made
+            frames_per_segment=16,
+            frame_at=0.0,
+            decoder="pyav",
+            visual=VISUAL_CHOICES["vgg19-keras"],
+            audio=AUDIO_CHOICES["vggish"],
+        ),
     )
 }
 
@@ -96,26 +127,38 @@ def preset_named(name: str) -> Preset:
     return PRESETS[name]
 
 
-def preset_with(preset: Preset, visual: str | None = None, audio: str | None = None) -> Preset:
-    """Return `preset` with one or both of its extractors replaced by name.
+def preset_with(
+    preset: Preset,
+    visual: str | None = None,
+    audio: str | None = None,
+    precision: str | None = None,
+    decoder: str | None = None,
+) -> Preset:
+    """Return `preset` with some of its choices replaced by name.
 
     Args:
-        preset: what to start from; its frames per segment stay.
+        preset: what to start from; its frames per segment and their times stay.
         visual: a name in the registry, or "timm:NAME" for any timm model that has weights.
-        audio: a name in the registry.
+        audio: a name in the registry, or "torchaudio:NAME" for a speech representation model of torchaudio.pipelines.
+        precision: the arithmetic of the visual network, "float32" or "bfloat16"; sound is always float32.
+        decoder: "pyav" or "decord".
 
     Raises:
-        ExtractorError: no extractor has that name.
+        ExtractorError: no extractor, precision or decoder has that name.
     """
     names = [preset.name]
     if visual is not None:
         preset = replace(preset, visual=_visual_choice(visual))
         names.append(f"visual {preset.visual.name}")
     if audio is not None:
-        if audio not in AUDIO_CHOICES:
-            raise unknown_name("audio extractor", audio, AUDIO_CHOICES)
-        preset = replace(preset, audio=AUDIO_CHOICES[audio])
+        preset = replace(preset, audio=_audio_choice(audio))
         names.append(f"audio {preset.audio.name}")
+    if precision is not None:
+        preset = replace(preset, visual=replace(preset.visual, precision=precision))
+        names.append(precision)
+    if decoder is not None:
+        preset = replace(preset, decoder=decoder)
+        names.append(decoder)
     return replace(preset, name=", ".join(names))
 
 
@@ -150,3 +193,13 @@ def _visual_choice(name: str) -> VisualChoice:
     if name not in VISUAL_CHOICES:
         raise unknown_name("visual extractor", name, [*VISUAL_CHOICES, f"{TIMM_PREFIX}NAME"])
     return VISUAL_CHOICES[name]
+
+
+def _audio_choice(name: str) -> AudioChoice:
+    if name.startswith(TORCHAUDIO_PREFIX):
+        from ccln.extractors.torchaudio_bundle import torchaudio_choice  # torchaudio needs torch
+
+        return torchaudio_choice(name)
+    if name not in AUDIO_CHOICES:
+        raise unknown_name("audio extractor", name, [*AUDIO_CHOICES, f"{TORCHAUDIO_PREFIX}NAME"])
+    return AUDIO_CHOICES[name]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from torch import nn
 
-from ccln.extractors import efficientnet_lite0, log_mel, vgg19, vggish
+from ccln.extractors import efficientnet_lite0, log_mel, vgg19, vgg19_keras, vggish
 from ccln.extractors.choices import AudioChoice, VisualChoice
-from ccln.extractors.presets import TIMM_PREFIX, unknown_name
+from ccln.extractors.presets import TIMM_PREFIX, TORCHAUDIO_PREFIX, unknown_name
 
 VisualFactory = Callable[[VisualChoice, Path | None], nn.Module]
 """Returns a network from normalised frames (frame, 3, height, width) to maps (frame, channel, height, width)."""
@@ -17,6 +17,7 @@ AudioFactory = Callable[[AudioChoice, Path | None], nn.Module]
 VISUAL: dict[str, VisualFactory] = {
     "efficientnet-lite0": efficientnet_lite0.build,
     "vgg19": vgg19.build,
+    "vgg19-keras": vgg19_keras.build,
 }
 AUDIO: dict[str, AudioFactory] = {
     "log-mel": log_mel.build,
@@ -47,6 +48,10 @@ def build_audio(choice: AudioChoice, weights: Path | None) -> nn.Module:
         ExtractorError: there is none of that name, or it cannot be what the choice asks for.
         WeightsError: its weights cannot be had or do not fit.
     """
+    if choice.name.startswith(TORCHAUDIO_PREFIX):
+        from ccln.extractors import torchaudio_bundle  # torchaudio takes a second to import
+
+        return torchaudio_bundle.build(choice, weights)
     if choice.name not in AUDIO:
-        raise unknown_name("audio extractor", choice.name, AUDIO)
+        raise unknown_name("audio extractor", choice.name, [*AUDIO, f"{TORCHAUDIO_PREFIX}NAME"])
     return AUDIO[choice.name](choice, weights)

@@ -40,6 +40,7 @@ def timm_choice(name: str) -> VisualChoice:
         interpolation=data["interpolation"],
         mean=data["mean"],
         std=data["std"],
+        channel_order="rgb",
         pooling="mean",
         precision="float32",
     )
@@ -55,8 +56,8 @@ def build(choice: VisualChoice, weights: Path | None) -> nn.Module:
     if choice.layer != LAYER:
         raise ExtractorError(f"{choice.name} has no layer {choice.layer!r} to take: its layer is {LAYER}")
     config = _pretrained_config(choice.name)
-    state = read_weights(weights) if weights else _fetch(config, choice.name)
-    backbone = TimmBackbone(_model_with(state, choice.name, weights or "its published weights"), choice)
+    file = weights or _fetch(config, choice.name)
+    backbone = TimmBackbone(_model_with(read_weights(file), choice.name, file), choice)
     try:  # a model that does not fit shall say so now, not after the first clip is decoded
         with torch.inference_mode():
             backbone(torch.zeros(1, 3, choice.frame_height, choice.frame_width))
@@ -117,12 +118,12 @@ def _pretrained_config(name: str) -> PretrainedCfg:
     return config
 
 
-def _fetch(config: PretrainedCfg, name: str) -> dict[str, Tensor]:
+def _fetch(config: PretrainedCfg, name: str) -> Path:
     if config.hf_hub_id:
         filenames = (config.hf_hub_filename,) if config.hf_hub_filename else ("model.safetensors", "pytorch_model.bin")
         return fetch_hub(config.hf_hub_id, filenames, name, VISUAL_FLAG)
     if isinstance(config.url, str) and config.url:
-        return fetch_url(config.url, name, VISUAL_FLAG, check_hash=False)  # their names hold no hash
+        return fetch_url(config.url, name, VISUAL_FLAG)
     raise WeightsError(f"{name} has no published weights: give a file with {VISUAL_FLAG} FILE, or choose another model")
 
 

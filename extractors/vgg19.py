@@ -1,4 +1,4 @@
-"""torchvision's VGG-19 up to pool5: the network of the AVE field, though not the weights of its published features.
+"""VGG-19 up to pool5, the network of the AVE field, with torchvision's weights: not those of its published features.
 
 Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition", ICLR 2015.
 """
@@ -22,13 +22,19 @@ def build(choice: VisualChoice, weights: Path | None) -> nn.Module:
     """
     if choice.layer != "pool5":
         raise ExtractorError(f"vgg19 has no layer {choice.layer!r} to take: its layer is pool5")
-    from torchvision.models import VGG19_Weights, vgg19
+    from torchvision.models import VGG19_Weights
 
-    url = VGG19_Weights.IMAGENET1K_V1.url
-    state = read_weights(weights) if weights else fetch_url(url, "vgg19", VISUAL_FLAG)
+    file = weights or fetch_url(VGG19_Weights.IMAGENET1K_V1.url, "vgg19", VISUAL_FLAG)
+    model = bare_vgg19()
+    load_into(model, read_weights(file), "vgg19", file, ignored_prefixes=("classifier.",))
+    return model.get_submodule("features")
+
+
+def bare_vgg19() -> nn.Module:
+    """Return VGG-19 with `features` alone, its memory not filled."""
+    from torchvision.models import vgg19
+
     with torch.device("meta"):  # no time spent on random numbers, no memory on the classifier
         model = vgg19()
     del model.avgpool, model.classifier
-    model.to_empty(device="cpu")
-    load_into(model, state, "vgg19", weights or url, ignored_prefixes=("classifier.",))
-    return model.features
+    return model.to_empty(device="cpu")

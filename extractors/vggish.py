@@ -72,9 +72,10 @@ def build(choice: AudioChoice, weights: Path | None) -> nn.Module:
     with torch.device("meta"):  # no time spent on random numbers that the weights replace
         network = Vggish()
     extractor = VggishExtractor(choice, network.to_empty(device="cpu"))
-    patch = (extractor.front_end.frame_count, choice.mel_bands)
+    patch = (extractor.front_end.frame_count, extractor.front_end.bands)
     if patch != (PATCH_FRAMES, PATCH_BANDS):
         raise ExtractorError(f"the patch is {patch}, but vggish takes ({PATCH_FRAMES}, {PATCH_BANDS}) (frame, band)")
-    state = read_weights(weights) if weights else fetch_url(WEIGHTS_URL, "vggish", AUDIO_FLAG)
-    load_into(network, state, "vggish", weights or WEIGHTS_URL)
+    file = weights or fetch_url(WEIGHTS_URL, "vggish", AUDIO_FLAG)
+    # The published code keeps PCA's numbers beside the network, in a file of their own; a saved model has both.
+    load_into(network, read_weights(file), "vggish", file, ignored_prefixes=("pproc.",))
     return extractor

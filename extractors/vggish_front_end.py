@@ -10,27 +10,35 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ccln.extractors.choices import AudioChoice
-from ccln.extractors.contract import SEGMENT_SECONDS
+from ccln.extractors.choices import AudioChoice, MelChoice
+from ccln.extractors.contract import SEGMENT_SECONDS, ExtractorError
 
 
 class LogMelFrontEnd(nn.Module):
-    """Segments of sound to log-mel frames, each segment cut on its own."""
+    """Segments of sound to log-mel frames, each segment cut on its own.
+
+    Raises:
+        ExtractorError: the choice has no mel front end.
+    """
 
     def __init__(self, choice: AudioChoice) -> None:
         super().__init__()
-        self.window_samples = round(choice.window_seconds * choice.sample_rate_hz)
-        self.hop_samples = round(choice.hop_seconds * choice.sample_rate_hz)
+        if choice.mel is None:
+            raise ExtractorError(f"{choice.name} hears through a mel front end, but the choice has none: give it one")
+        mel, rate_hz = choice.mel, choice.sample_rate_hz
+        self.window_samples = round(mel.window_seconds * rate_hz)
+        self.hop_samples = round(mel.hop_seconds * rate_hz)
         self.fft_samples = 2 ** math.ceil(math.log2(self.window_samples))
         # A windowed frame starts at sample 0 of the transform. torch.stft would centre a shorter window in it.
         self.tail_samples = self.fft_samples - self.window_samples
-        self.log_offset = choice.log_offset
-        held_frames = 1 + (choice.sample_rate_hz * SEGMENT_SECONDS - self.window_samples) // self.hop_samples
-        self.frame_count = min(round(choice.seconds_used / choice.hop_seconds), held_frames)
+        self.log_offset = mel.log_offset
+        held_frames = 1 + (rate_hz * SEGMENT_SECONDS - self.window_samples) // self.hop_samples
+        self.bands = mel.bands
+        self.frame_count = min(round(mel.seconds_used / mel.hop_seconds), held_frames)
         window = torch.hann_window(self.window_samples, periodic=True, dtype=torch.float64)
         # Not persistent: they follow from the choice, they are no weights.
         self.register_buffer("window", nn.functional.pad(window, (0, self.tail_samples)), persistent=False)
-        self.register_buffer("mel_matrix", _mel_matrix(choice, self.fft_samples), persistent=False)
+        self.register_buffer("mel_matrix", _mel_matrix(mel, rate_hz, self.fft_samples), persistent=False)
         self.window: Tensor
         self.mel_matrix: Tensor
 
@@ -45,12 +53,12 @@ class LogMelFrontEnd(nn.Module):
         return torch.log(magnitude @ self.mel_matrix + self.log_offset).float()
 
 
-def _mel_matrix(choice: AudioChoice, fft_samples: int) -> Tensor:
+def _mel_matrix(mel: MelChoice, sample_rate_hz: int, fft_samples: int) -> Tensor:
     """Return the triangular filters, float64 (bin, band): bins to mel bands, slopes linear in mel."""
-    bins_hz = torch.linspace(0, choice.sample_rate_hz / 2, fft_samples // 2 + 1, dtype=torch.float64)
+    bins_hz = torch.linspace(0, sample_rate_hz / 2, fft_samples // 2 + 1, dtype=torch.float64)
     bins = _mel(bins_hz)[:, None]
-    low, high = _mel(torch.tensor([choice.mel_low_hz, choice.mel_high_hz], dtype=torch.float64)).tolist()
-    edges = torch.linspace(low, high, choice.mel_bands + 2, dtype=torch.float64)
+    low, high = _mel(torch.tensor([mel.low_hz, mel.high_hz], dtype=torch.float64)).tolist()
+    edges = torch.linspace(low, high, mel.bands + 2, dtype=torch.float64)
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
     matrix = torch.minimum(rising, falling).clamp(min=0)

@@ -1,14 +1,16 @@
 """Where networks get their weights: a local file, the libraries' own caches, or the net; and what weights are known by.
 
-Nothing here runs code from a file: pickles are read with `weights_only=True`.
+Nothing here runs code from a file: pickles are read with `weights_only=True`. A file whose name carries the start of
+its sha256 as torch hub's do (`vggish-10086976.pth`) has to have it, wherever it came from.
 """
 
 import contextlib
 import hashlib
 import json
+import os
 import pickle
+import re
 import socket
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -24,23 +26,28 @@ AUDIO_FLAG = "--audio-weights"
 
 _TIMEOUT_SECONDS = 10.0
 _MISMATCHES_SHOWN = 3
+_SHA256_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
     """Return the state dict in a .safetensors file, or else one that `torch.save` wrote.
 
     Raises:
-        WeightsError: there is no such file, or it holds no state dict of plain tensors.
+        WeightsError: there is no such file, or it has not the digest in its name, or it holds no plain state dict.
     """
+    check_digest(file)
+    if is_hdf5(file):
+        raise WeightsError(
+            f"{file} is an HDF5 file, as Keras writes: only vgg19-keras (preset ave-legacy) takes those; "
+            "give a .pth or .safetensors file"
+        )
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise WeightsError(f"there is no weights file {file}: check the path") from error
     except (OSError, EOFError, RuntimeError, LookupError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"{file} cannot be read as weights ({reason}): fetch it again") from error
+        raise unreadable(file, error) from error
     if not isinstance(state, Mapping) or not all(isinstance(part, Tensor) for part in state.values()):
         raise WeightsError(
             f"{file} holds no plain state dict (names and tensors): save the network's state_dict() alone"
@@ -48,25 +55,77 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
-def fetch_url(url: str, name: str, flag: str, check_hash: bool = True) -> dict[str, Tensor]:
-    """Return the state dict at `url`, from torch hub's cache if it is there.
+def check_digest(file: Path, name: str | None = None, md5: str | None = None) -> None:
+    """Check a file's sha256 against the start of it in the file's name, if that carries one, or else its md5.
+
+    Args:
+        file: what to check.
+        name: the name to go by, if it is not the file's own.
+        md5: the published md5 of a file whose name carries no digest.
+
+    Raises:
+        WeightsError: there is no such file, or its digest is another.
+    """
+    match = _SHA256_IN_NAME.search(name or file.name)
+    algorithm, wanted = ("sha256", match[1]) if match else ("md5", md5)
+    try:
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, algorithm).hexdigest() if wanted else ""
+    except FileNotFoundError as error:
+        raise WeightsError(f"there is no weights file {file}: check the path") from error
+    except OSError as error:
+        raise unreadable(file, error) from error
+    if wanted and not digest.startswith(wanted):
+        raise WeightsError(
+            f"{file} is not the file it is named after: its {algorithm} is {digest}, "
+            f"but that of {name or file.name} is {wanted}{'...' if match else ''}; delete it and fetch it again, "
+            "or rename it if it is another file"
+        )
+
+
+def is_hdf5(file: Path) -> bool:
+    """Return whether the file begins as HDF5 files do."""
+    with file.open("rb") as stream:
+        return stream.read(len(_HDF5_SIGNATURE)) == _HDF5_SIGNATURE
+
+
+def unreadable(file: Path, error: Exception) -> WeightsError:
+    """Return the error for a file that its library cannot read."""
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return WeightsError(f"{file} cannot be read as weights ({reason}): delete it and fetch it again")
+
+
+def fetch_url(url: str, name: str, flag: str, md5: str | None = None) -> Path:
+    """Return the file at `url` in torch hub's cache, fetched if it is not there.
 
     Args:
         url: the address of the file.
         name: the network, for the error.
         flag: the command flag that takes a local file instead, for the error.
-        check_hash: whether the file's name ends with the start of its sha256, to be checked after a download.
+        md5: the published md5 of a file whose name carries no digest.
 
     Raises:
-        WeightsError: the file is neither in the cache nor to be fetched.
+        WeightsError: the file is neither in the cache nor to be fetched, or it has another digest.
     """
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    with _fetching(name, url.rsplit("/", 1)[1], url, folder, flag):
-        return torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=check_hash, weights_only=True)
+    filename = url.rsplit("/", 1)[1]
+    file = Path(torch.hub.get_dir()) / "checkpoints" / filename
+    if file.exists():
+        check_digest(file, md5=md5)
+        return file
+    part = file.with_name(f"{filename}.{os.getpid()}.part")
+    with _fetching(name, filename, url, file.parent, flag):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(part))
+            check_digest(part, filename, md5)  # under the file's own name only once it is known to be that file
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
+    return file
 
 
-def fetch_hub(repository: str, filenames: Sequence[str], name: str, flag: str) -> dict[str, Tensor]:
-    """Return the state dict of a Hugging Face repository, from the hub's cache if it is there.
+def fetch_hub(repository: str, filenames: Sequence[str], name: str, flag: str) -> Path:
+    """Return a file of a Hugging Face repository in the hub's cache, fetched if it is not there.
 
     Args:
         repository: "owner/name".
@@ -83,10 +142,10 @@ def fetch_hub(repository: str, filenames: Sequence[str], name: str, flag: str) -
     for filename in filenames:
         cached = hub.try_to_load_from_cache(repository, filename)
         if isinstance(cached, str):
-            return read_weights(Path(cached))
+            return Path(cached)
     folder = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
     with _fetching(name, filenames[0], hub.hf_hub_url(repository, filenames[0]), folder, flag):
-        return read_weights(Path(hub.hf_hub_download(repository, _first_on_hub(repository, filenames))))
+        return Path(hub.hf_hub_download(repository, _first_on_hub(repository, filenames)))
 
 
 def load_into(
@@ -155,14 +214,13 @@ def _fetching(name: str, file: str, url: str, folder: Path, flag: str) -> Iterat
     timeout_before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_TIMEOUT_SECONDS)  # torch.hub sets none: it would wait for a silent server for ever
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # torch.hub prints; stdout belongs to the caller
-            yield
+        yield
     except WeightsError:
         raise
     except Exception as error:  # each hub client has errors of its own, of libraries that change underneath them
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise WeightsError(
-            f"the weights of {name} cannot be had ({reason}). Wanted: {file}, from {url}; no usable copy in {folder}. "
+            f"the weights of {name} cannot be had ({reason}). Wanted: {file}, from {url}; no copy in {folder}. "
             f"Fetch the file where there is a way to it and give it with {flag} FILE"
         ) from error
     finally:

@@ -1,0 +1,55 @@
+import timm
+import torch
+from torch import nn
+
+from ccln.extractors.folding import fold_batch_norms
+
+
+def batch_norms(network: nn.Module) -> int:
+    return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+
+
+def trained(network: nn.Module) -> nn.Module:
+    """Batch norms as training leaves them, not the identities they begin as."""
+    torch.manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor, low, high in (
+                (module.running_mean, -0.5, 0.5),
+                (module.running_var, 0.5, 2.0),
+                (module.weight, 0.5, 2.0),
+                (module.bias, -0.5, 0.5),
+            ):
+                assert tensor is not None
+                nn.init.uniform_(tensor, low, high)
+    return network.eval()
+
+
+@torch.inference_mode()
+def test_folding_changes_nothing_but_the_time_it_takes() -> None:
+    picture = torch.rand(2, 3, 64, 64)
+    for name in ("tf_efficientnet_lite0", "resnet18", "mobilenetv3_small_100"):
+        network = trained(timm.create_model(name))
+        folded = fold_batch_norms(network, picture[:1])
+        assert batch_norms(folded) == 0
+        assert batch_norms(network) > 0
+        wanted = network(picture)
+        assert torch.dist(folded(picture), wanted) < 1e-4 * wanted.norm()
+
+
+class Unfoldable(nn.Module):
+    """Its batch norm is registered after the convolution, but runs before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 3, 3)
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, picture: torch.Tensor) -> torch.Tensor:
+        return self.convolution(self.norm(picture))
+
+
+@torch.inference_mode()
+def test_a_network_that_folding_would_change_is_left_as_it_is() -> None:
+    network, picture = trained(Unfoldable()), torch.rand(1, 3, 8, 8)
+    assert torch.equal(fold_batch_norms(network, picture)(picture), network(picture))
