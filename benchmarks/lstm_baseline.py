@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from ccln.cache import FeatureCache
 from ccln.model import CCLN, ModelConfig
-from ccln.pipeline.annotations import read_ave_folder
+from ccln.pipeline.datasets import read_dataset
 from ccln.pipeline.evaluation import evaluate
 from ccln.pipeline.features import DatasetFeatures, LabelledClips, load_features
 from ccln.pipeline.memory import keep_freed_memory
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
     keep_freed_memory()
-    features = load_features(read_ave_folder(arguments.data), FeatureCache(arguments.cache))
+    features = load_features(read_dataset(arguments.data), FeatureCache(arguments.cache))
     print("network           seed  validation  test accuracy  background recall  event F1  boundary error")
     networks: dict[str, Callable[[DatasetFeatures, int], tuple[Scores, Scores]]] = {
         "CCLN": ccln,

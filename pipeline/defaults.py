@@ -23,7 +23,9 @@ def find_data() -> Path:
     found = sorted(path.parent for path in Path().glob("*/Annotations.txt"))
     if len(found) != 1:
         held = f"these folders do: {', '.join(map(str, found))}" if found else "no folder here does"
-        raise NothingFoundError(f"which data set? It is a folder that holds Annotations.txt; {held}. Name it: --data")
+        raise NothingFoundError(
+            f"which data set? It is a folder that holds Annotations.txt ({held}) or a CSV file. Name it: --data"
+        )
     return found[0]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from ccln.pipeline.annotations import HEADER, SPLIT_FILES
+from ccln.pipeline.ave_folder import HEADER, SPLIT_FILES
 from ccln.pipeline.demo_plan import ClipPlan, plan_demo_dataset
 from ccln.pipeline.demo_scenes import FRAME_HEIGHT, FRAME_RATE_HZ, FRAME_WIDTH, render_frames
 from ccln.pipeline.demo_sounds import SAMPLE_RATE_HZ, render_samples

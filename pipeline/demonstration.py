@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from ccln.pipeline import defaults
-from ccln.pipeline.annotations import AnnotatedClip, read_ave_folder
+from ccln.pipeline.annotations import AnnotatedClip
+from ccln.pipeline.ave_folder import read_ave_folder
 from ccln.pipeline.demo_dataset import make_demo_dataset
 from ccln.pipeline.events import Event
 from ccln.pipeline.extraction import extract
@@ -60,6 +61,7 @@ def demo(out: Path | str = defaults.DEMO, *, seed: int = 0, progress: Progress |
     extract([videos], cache=cache, preset="light", progress=tell("extract"))
     training = train(videos, cache=cache, out=run, seed=seed, epochs=EPOCHS, progress=tell("train"))
     clip = _example(videos)
+    assert clip.label is not None  # each of the demo's clips has an event
     video = videos / "AVE" / f"{clip.video_id}.mp4"
     located = localize([video], checkpoint=run, plots=timelines).clips[0]
     commands = (
@@ -70,7 +72,7 @@ def demo(out: Path | str = defaults.DEMO, *, seed: int = 0, progress: Progress |
     return Shown(
         training=training,
         located=located,
-        truth=Event(clip.label, clip.start_second, clip.end_second, 1.0),
+        truth=Event(clip.label, *clip.spans[0], 1.0),
         timeline=timelines / f"{video.stem}.png",
         commands=commands,
     )
@@ -83,5 +85,5 @@ def _command(*words: object) -> str:
 def _example(videos: Path) -> AnnotatedClip:
     """A test clip whose event is neither very short nor touches the clip's ends: it shows two boundaries."""
     clips = read_ave_folder(videos).clips_of("test")
-    telling = [c for c in clips if c.start_second > 0 and c.end_second < 10 and c.end_second - c.start_second > 2]
+    telling = [clip for clip in clips for start, end in clip.spans if start > 0 and end < 10 and end - start > 2]
     return (telling or clips)[0]

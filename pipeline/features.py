@@ -1,24 +1,37 @@
 """From the rows of a data set to features and labels, ready for training and evaluation."""
 
 import logging
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils import data
 
 from ccln.cache import FeatureCache, feature_key, source_digest
-from ccln.pipeline.annotations import AnnotatedClip, AVEFolder, DatasetError, Split, segment_labels
+from ccln.pipeline.annotations import (
+    SPLITS,
+    AnnotatedClip,
+    Dataset,
+    DatasetError,
+    Split,
+    class_labels,
+    segment_labels,
+    videos_of,
+)
+from ccln.pipeline.dataset_report import Digests, report_on, without_leaks
+from ccln.pipeline.published_names import published_name
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledClips(Dataset):
+class LabelledClips(data.Dataset):
     """Clips of one split that have features; every tensor of features is a view of its memory-mapped file."""
 
     clips: tuple[AnnotatedClip, ...]
@@ -29,7 +42,7 @@ class LabelledClips(Dataset):
     segment_labels: np.ndarray
     """int64 (clip, segment); background is the number of classes."""
     class_labels: np.ndarray
-    """int64 (clip,): the class that the row names."""
+    """int64 (clip,): the class that the row names, the number of classes where it names none."""
     class_count: int
     missing: tuple[AnnotatedClip, ...]
     """Rows of the split without features; they are in none of the other fields."""
@@ -56,25 +69,34 @@ class DatasetFeatures:
     splits: Mapping[Split, LabelledClips]
     specification: dict[str, Any]
     class_names: tuple[str, ...]
+    dropped: Mapping[Split, int]
+    """How many rows were left out because a later split has their video; all zero where that was not asked for."""
 
 
-def load_features(dataset: AVEFolder, cache: FeatureCache, specification: str | None = None) -> DatasetFeatures:
+def load_features(
+    dataset: Dataset, cache: FeatureCache, specification: str | None = None, *, drop_leaks: bool = False
+) -> DatasetFeatures:
     """Find the features of every row of a data set in a cache.
 
-    A row's video is known by its content; where the video itself is absent, by the name of the file it had when its
-    features were made.
+    A row's video is known by its content. Where that has no features, those are taken that were imported for this row
+    from the published AVE files; failing these, and only where the video itself is absent, those of the file that had
+    its name when they were made. What is remarkable about the data set and about what was found goes to the log.
 
     Args:
         dataset: Rows and splits.
         cache: Where the features rest.
         specification: First digits of the digest of the extractor specification wanted; needed only where the cache
             holds features of this data set under more than one.
+        drop_leaks: Leave out the training rows whose video validation or test has, and the validation rows whose video
+            test has, be it by id or by content.
 
     Raises:
-        DatasetError: No specification, or more than one, has features for this data set; or a split has none at all.
-        CacheError: An entry of the cache is damaged.
+        DatasetError: A split has no rows; no specification, or more than one, has features for this data set; a split
+            has none at all; or several files could be meant by a row.
+        CacheError: An entry of the cache is damaged, or a video cannot be read.
     """
-    digests = {row: source_digest(video) for row in dataset.clips if (video := dataset.video_of(row)) is not None}
+    digests = _digests(videos_of(dataset))
+    dataset, dropped = _looked_over(dataset, digests, drop_leaks)
     specifications = cache.specifications()
     candidates = {
         digest: keys
@@ -84,74 +106,106 @@ def load_features(dataset: AVEFolder, cache: FeatureCache, specification: str | 
     if not candidates:
         wanted = f" with a specification {specification}..." if specification else ""
         raise DatasetError(
-            f"{dataset.folder}: the cache {cache.root} has no features of this data set{wanted}. "
-            f"Make them first: ccln-extract {dataset.folder} --cache {cache.root}"
+            f"{dataset.source}: the cache {cache.root} has no features of this data set{wanted}. "
+            f"Make them first: ccln-extract {dataset.source} --cache {cache.root}"
         )
     if len(candidates) > 1:
         found = ", ".join(f"{digest[:12]} ({len(keys)} clips)" for digest, keys in sorted(candidates.items()))
         raise DatasetError(
-            f"{dataset.folder}: the cache {cache.root} has its features under several specifications: {found}. "
+            f"{dataset.source}: the cache {cache.root} has its features under several specifications: {found}. "
             "Choose one with --specification."
         )
     ((digest, keys),) = candidates.items()
-    splits: dict[Split, LabelledClips] = {
-        split: _labelled(dataset, split, keys, cache) for split in ("train", "validation", "test")
-    }
-    for split, clips in splits.items():
-        if not clips.clips:
-            raise DatasetError(f"{dataset.folder}: not one clip of the {split} split has features in {cache.root}")
-        if clips.missing:
-            names = ", ".join(clip.video_id for clip in clips.missing[:3])
-            log.warning(
-                "%d of %d rows of the %s split have no features and are left out (%s, ...): "
-                "run ccln-extract %s to see why",
-                *(len(clips.missing), len(clips.missing) + len(clips), split, names, dataset.folder),
+    splits: dict[Split, LabelledClips] = {split: _labelled(dataset, split, keys, cache) for split in SPLITS}
+    return DatasetFeatures(splits, dict(specifications[digest]), dataset.class_names, dropped)
+
+
+def _digests(videos: Iterable[Path]) -> Digests:
+    videos = list(videos)
+    with ThreadPoolExecutor() as threads:  # hashing lets other threads run
+        return dict(zip(videos, threads.map(source_digest, videos), strict=True))
+
+
+def _looked_over(dataset: Dataset, digests: Digests, drop_leaks: bool) -> tuple[Dataset, dict[Split, int]]:
+    """The data set to use, and how many rows were dropped for that by split; with a report to the log."""
+    whole = dataset
+    if drop_leaks:
+        dataset = without_leaks(dataset, digests)
+    dropped: dict[Split, int] = {split: len(whole.clips_of(split)) - len(dataset.clips_of(split)) for split in SPLITS}
+    report = report_on(dataset, digests)
+    log.info("%s: %s", dataset.source, report.summary())
+    for warning in report.warnings():
+        log.warning("%s: %s", dataset.source, warning)
+    for split, count in dropped.items():
+        if count:
+            log.info(
+                "%s: %d rows of the %s split dropped: a later split has their videos", dataset.source, count, split
             )
-    return DatasetFeatures(splits, dict(specifications[digest]), dataset.class_names)
-
-
-def _keys(
-    dataset: AVEFolder, digests: Mapping[AnnotatedClip, str], cache: FeatureCache, specification: str
-) -> dict[AnnotatedClip, str]:
-    """Keys of the entries that exist, by row."""
-    keys = {}
-    for row in dataset.clips:
-        if row in digests:
-            key = feature_key(digests[row], specification)
-            if cache.contains(key):
-                keys[row] = key
-            continue
-        named = cache.find(specification, row.video_id)
-        if len(named) > 1:
+    for split, count in report.clips.items():
+        if not count:
             raise DatasetError(
-                f"{dataset.folder}: the video of {row.video_id} is absent, and {cache.root} holds features of "
-                f"{len(named)} different files of that name. Put the video back, or use a cache of its own."
+                f"{dataset.source}: the {split} split has no clip. Put some into it: in AVE's layout in its file, "
+                "in a CSV with a column split"
             )
-        if named:
-            keys[row] = named[0]
-    return keys
+    return dataset, dropped
 
 
-def _labelled(
-    dataset: AVEFolder, split: Split, keys: Mapping[AnnotatedClip, str], cache: FeatureCache
-) -> LabelledClips:
+def _keys(dataset: Dataset, digests: Digests, cache: FeatureCache, specification: str) -> dict[AnnotatedClip, str]:
+    """Keys of the entries that exist, by row."""
+    files_of: defaultdict[str, set[Path | None]] = defaultdict(set)
+    for row in dataset.clips:
+        files_of[row.video_id].add(row.path)
+
+    def named(row: AnnotatedClip, name: str) -> str | None:
+        keys = cache.find(specification, name)
+        if len(keys) > 1:
+            raise DatasetError(
+                f"{dataset.source}: the video of {row.video_id} is absent or has no features of its own, and "
+                f"{cache.root} holds features of {len(keys)} different files named {name}. Put the video back and "
+                "extract its features, or use a cache of its own."
+            )
+        return keys[0] if keys else None
+
+    def key_of(row: AnnotatedClip) -> str | None:
+        digest = None if row.path is None else digests.get(row.path)
+        if digest is not None and cache.contains(key := feature_key(digest, specification)):
+            return key
+        if row.row is not None and (key := named(row, published_name(row.row, row.video_id))) is not None:
+            return key
+        # A name says nothing where the video is there, or where the data set itself has two files of that name.
+        return named(row, row.video_id) if digest is None and len(files_of[row.video_id]) == 1 else None
+
+    return {row: key for row in dataset.clips if (key := key_of(row)) is not None}
+
+
+def _labelled(dataset: Dataset, split: Split, keys: Mapping[AnnotatedClip, str], cache: FeatureCache) -> LabelledClips:
+    """A split's clips that have features; what is lacking goes to the log."""
     rows = dataset.clips_of(split)
     present = tuple(row for row in rows if row in keys)
+    missing = tuple(row for row in rows if row not in keys)
+    if not present:
+        raise DatasetError(f"{dataset.source}: not one clip of the {split} split has features in {cache.root}")
+    if missing:
+        log.warning(
+            "%d of %d rows of the %s split have no features and are left out (%s, ...): run ccln-extract %s to see why",
+            *(len(missing), len(rows), split, ", ".join(row.video_id for row in missing[:3]), dataset.source),
+        )
     features = [cache.read(keys[row]) for row in present]
     _check_one_shape(split, Counter((tuple(f.visual.shape), tuple(f.audio.shape)) for f in features))
+    lacking = Counter(stream for entry in features for stream in entry.missing)
+    log.info(
+        "%s split: %d clips with features%s",
+        *(split, len(present), "".join(f", {count} of them without {name}" for name, count in sorted(lacking.items()))),
+    )
     return LabelledClips(
         clips=present,
         visual=tuple(entry.visual for entry in features),
         audio=tuple(entry.audio for entry in features),
         segment_labels=segment_labels(present, dataset.class_names),
-        class_labels=_class_labels(present, dataset.class_names),
+        class_labels=class_labels(present, dataset.class_names),
         class_count=len(dataset.class_names),
-        missing=tuple(row for row in rows if row not in keys),
+        missing=missing,
     )
-
-
-def _class_labels(clips: Sequence[AnnotatedClip], class_names: Sequence[str]) -> np.ndarray:
-    return np.array([class_names.index(clip.label) for clip in clips], np.int64)
 
 
 def _check_one_shape(split: Split, shapes: Counter) -> None:

@@ -91,7 +91,7 @@ def floors(train_truth: np.ndarray, truth: np.ndarray, class_count: int, clip_la
         train_truth: True labels of the training clips (clip, segment).
         truth: True labels of the clips to score (clip, segment).
         class_count: Number of classes without the background.
-        clip_labels: True class of each clip to score (clip,), each below `class_count`.
+        clip_labels: True class of each clip to score (clip,); `class_count` where a clip is background throughout.
 
     Returns:
         By name: "always background"; "most frequent label per segment", the commonest of all labels in training, for
@@ -108,7 +108,7 @@ def floors(train_truth: np.ndarray, truth: np.ndarray, class_count: int, clip_la
         raise ValueError(f"train_truth has {train_truth.shape[1]} segments a clip but truth {truth.shape[1]}")
     if clip_labels.shape != truth.shape[:1]:
         raise ValueError(f"clip_labels has the shape {clip_labels.shape}; expected {truth.shape[:1]}")
-    _checked("clip_labels", clip_labels[:, np.newaxis], class_count - 1)
+    _checked("clip_labels", clip_labels[:, np.newaxis], class_count)
 
     counts = np.stack([np.bincount(labels, minlength=class_count + 1) for labels in train_truth.T])  # (segment, label)
     answers = {

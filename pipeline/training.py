@@ -5,7 +5,7 @@ import importlib.metadata
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -21,8 +21,9 @@ from torch.utils.tensorboard import SummaryWriter
 from ccln.cache import FeatureCache
 from ccln.model import CCLN, Checkpoint, LossConfig, ModelConfig, Part, save_checkpoint, supervised_loss
 from ccln.pipeline import defaults
-from ccln.pipeline.annotations import read_ave_folder
+from ccln.pipeline.annotations import Split
 from ccln.pipeline.augmentation import exchange_sounds
+from ccln.pipeline.datasets import read_dataset
 from ccln.pipeline.evaluation import evaluate
 from ccln.pipeline.features import DatasetFeatures, LabelledClips, load_features
 from ccln.pipeline.metrics import Scores, floors
@@ -61,6 +62,8 @@ class TrainingResult:
     history: tuple[Epoch, ...]
     missing: dict[str, int]
     """Rows without features, by split."""
+    dropped: Mapping[Split, int]
+    """Rows left out because a later split has their video, by split."""
 
 
 def train(
@@ -73,6 +76,7 @@ def train(
     epochs: int | None = None,
     without: Sequence[Part] = (),
     specification: str | None = None,
+    drop_leaks: bool = False,
     progress: Progress | None = None,
 ) -> TrainingResult:
     """Train CCLN with full supervision and write a run folder.
@@ -81,7 +85,7 @@ def train(
     `curves.png` and TensorBoard's event file.
 
     Args:
-        data: AVE folder: annotations, splits, videos; if None, the one in the working folder.
+        data: data set: a folder in AVE's layout or a CSV file; if None, the AVE folder in the working folder.
         cache: feature cache that holds the clips' features.
         out: run folder; made here, must not hold a run yet; if None, a new one in runs/.
         config: TOML file with any of the tables [model], [training], [loss].
@@ -89,6 +93,8 @@ def train(
         epochs: overrides the config's.
         without: parts to leave out: sbi, fee, wccl.
         specification: first digits of the extractor specification, where the cache holds several for this data.
+        drop_leaks: leave out training rows whose video validation or test has, and validation rows whose video test
+            has.
         progress: called before the first epoch, and after each.
 
     Raises:
@@ -101,7 +107,7 @@ def train(
     settings = read_settings(None if config is None else Path(config))
     overrides = {key: value for key, value in (("seed", seed), ("epochs", epochs)) if value is not None}
     training = replace(settings.training, **overrides)
-    features = load_features(read_ave_folder(data), FeatureCache(cache), specification)
+    features = load_features(read_dataset(data), FeatureCache(cache), specification, drop_leaks=drop_leaks)
     shape = features.splits["train"].visual[0].shape  # (T, H, W, C)
     model_config = ModelConfig(
         *shape[1:],
@@ -239,6 +245,7 @@ def _finish(out: Path, fitted: Fitted, features: DatasetFeatures, training: Trai
         floors=floors(train_clips.segment_labels, test.segment_labels, test.class_count, test.class_labels),
         history=fitted.history,
         missing={split: len(clips.missing) for split, clips in features.splits.items()},
+        dropped=features.dropped,
     )
     metrics: dict[str, Any] = {
         "test": result.test.as_dict(),
@@ -246,6 +253,7 @@ def _finish(out: Path, fitted: Fitted, features: DatasetFeatures, training: Trai
         "floors": {name: scores.as_dict() for name, scores in result.floors.items()},
         "best_epoch": result.best_epoch,
         "missing": result.missing,
+        "dropped": dict(result.dropped),
         "history": [
             {"losses": epoch.losses, "learning_rate": epoch.learning_rate, "validation": epoch.validation.as_dict()}
             for epoch in result.history

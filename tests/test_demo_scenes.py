@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccln.pipeline import demo_dataset
-from ccln.pipeline.annotations import read_ave_folder
+from ccln.pipeline.ave_folder import read_ave_folder
 from ccln.pipeline.demo_dataset import DemoDataset, make_demo_dataset, write_clip
 from ccln.pipeline.demo_plan import CLASS_NAMES, ClipPlan, Span, plan_demo_dataset
 from ccln.pipeline.demo_scenes import FRAME_RATE_HZ, render_frames

@@ -13,7 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from ccln.cache import FeatureCache, Features, source_digest
 from ccln.model import load_checkpoint
 from ccln.pipeline import train
-from ccln.pipeline.annotations import DatasetError, read_ave_folder
+from ccln.pipeline.annotations import DatasetError
+from ccln.pipeline.ave_folder import read_ave_folder
 from ccln.pipeline.evaluation import predict
 from ccln.pipeline.features import load_features
 from ccln.pipeline.metrics import score
@@ -141,7 +142,8 @@ def test_labels_are_those_of_the_rows(tiny_set: Path, tiny_cache: Path) -> None:
     clips = load_features(read_ave_folder(tiny_set), FeatureCache(tiny_cache)).splits["train"]
     for index, clip in enumerate(clips.clips):
         event = np.arange(10)
-        expected = (clip.start_second <= event) & (event < clip.end_second)
+        ((start, end),) = clip.spans
+        expected = (start <= event) & (event < end)
         item = clips[index]
         assert item["event"].numpy().astype(bool).tolist() == expected.tolist()
         assert item["label"].item() == (clips.class_labels[index] if expected.any() else -1)
