@@ -24,7 +24,7 @@ from ccln.extractors import PRESETS, Preset, load_extractors, preset_with
 from ccln.extractors.vgg19 import bare_vgg19
 from ccln.extractors.vggish_front_end import LogMelFrontEnd
 from ccln.pipeline.decoding import FrameRequest, decode_clip
-from ccln.pipeline.demo_dataset import make_demo_dataset
+from ccln.pipeline.demonstration.dataset import make_demo_dataset
 
 RATE_HZ, SECONDS, PATCH = 16_000, 10, 96
 SEGMENTS = [2, 6]

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from safetensors.torch import save
 
@@ -78,7 +79,7 @@ def encode(
     """
     tensors = {name: getattr(features, name).detach().cpu().contiguous() for name in TENSORS}
     for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
+        if not np.isfinite(tensor.numpy()).all():  # torch would wake all its threads for it
             raise CacheError(f"{source_path}: {name} features hold NaN or infinity; check the source and the extractor")
     plain = json.loads(canonical_json(dict(specification)))
     unsealed = Header(source_path, source_sha256, plain, float(features.duration_seconds), features.missing, "")

@@ -1,20 +1,29 @@
 """The stages in order, decode -> extract -> train -> evaluate -> localize -> report, and the commands.
 
-`extract`, `train`, `localize` and `demo` are the commands as Python functions; each is imported when it is first used.
+`extract`, `train`, `localize`, `demo`, `import_ave` and `export_ave` are the commands as Python functions, each imported
+when it is first used.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ccln.pipeline.demonstration import demo
+    from ccln.pipeline.demonstration.demo import demo
+    from ccln.pipeline.exchange.ave import export_ave, import_ave
     from ccln.pipeline.extraction import extract
     from ccln.pipeline.localization import localize
     from ccln.pipeline.training import train
 
-__all__ = ["demo", "extract", "localize", "train"]
+__all__ = ["demo", "export_ave", "extract", "import_ave", "localize", "train"]
 
-_HOMES = {"demo": "demonstration", "extract": "extraction", "localize": "localization", "train": "training"}
+_HOMES = {
+    "demo": "demonstration.demo",
+    "export_ave": "exchange.ave",
+    "extract": "extraction",
+    "import_ave": "exchange.ave",
+    "localize": "localization",
+    "train": "training",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -143,7 +143,7 @@ def _import_ave(folder: Path, /, *, cache: Path = defaults.CACHE) -> int:
     cache
         Folder where the features go.
     """
-    from ccln.pipeline.exchange import import_ave
+    from ccln.pipeline.exchange.ave import import_ave
 
     with ProgressBar("import", "clip") as bar:
         summary = import_ave(folder, cache=cache, progress=bar)
@@ -180,7 +180,7 @@ def _export_ave(
     pad
         Fill up with zeros to the shapes that are built into the peers' code: 512 channels seen, 128 heard, 28 classes.
     """
-    from ccln.pipeline.exchange import export_ave
+    from ccln.pipeline.exchange.ave import export_ave
 
     data = defaults.find_data() if data is None else data
     with ProgressBar("export", "clip") as bar:

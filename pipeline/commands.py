@@ -1,5 +1,6 @@
 """The commands: parse, call one public function, print; heavy libraries are imported once the arguments are right."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,7 +21,7 @@ def extract_command() -> None:
 
 def train_command() -> None:
     """Entry point of ccln-train."""
-    _run("ccln-train", "Train CCLN on cached features of a data set in AVE's layout.", _train)
+    _run("ccln-train", "Train CCLN on the cached features of a data set.", _train)
 
 
 def localize_command() -> None:
@@ -43,6 +44,10 @@ def _extract(
     audio: str | None = None,
     visual_weights: Path | None = None,
     audio_weights: Path | None = None,
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    decoder: Literal["pyav", "decord"] = "pyav",
+    on_missing: Literal["error", "zeros", "skip"] = "error",
+    check: Annotated[bool, Parameter(negative=())] = False,
     device: str = "auto",
     workers: int | None = None,
 ) -> int:
@@ -51,25 +56,39 @@ def _extract(
     Parameters
     ----------
     videos
-        Video files, and folders that are searched through and through; an AVE folder is one.
+        Video files, folders that are searched through and through (an AVE folder is one), and data sets as CSV files.
     cache
         Folder where the features go.
     preset
-        Pair of extractors: light (EfficientNet-Lite0 at 4 frames a second, log-mel; needs no download) or ave (VGG-19
-        at 16 frames a second, VGGish).
+        Pair of extractors: light (EfficientNet-Lite0 at 4 frames a second, log-mel; needs no download), ave (VGG-19
+        at 16 frames a second, VGGish) or ave-legacy (the recipe of AVE's published features: Keras's VGG-19).
     visual
-        Another visual extractor than the preset's: efficientnet-lite0, vgg19, or timm:NAME for any timm model.
+        Another visual extractor than the preset's: efficientnet-lite0, vgg19, vgg19-keras, or timm:NAME for any timm
+        model.
     audio
-        Another audio extractor than the preset's: log-mel or vggish.
+        Another audio extractor than the preset's: log-mel, vggish, or torchaudio:NAME for any speech representation
+        model of torchaudio.pipelines.
     visual_weights
         Local file with the visual network's weights.
     audio_weights
         Local file with the audio network's weights.
+    precision
+        Arithmetic of the visual network. auto is bfloat16 where the processor or GPU has it (twice as fast), else
+        float32. Features of the two are kept apart: name one where machines of both kinds share a cache.
+    decoder
+        What decodes the frames; decord is an extra, for comparison with features that it made.
+    on_missing
+        A file without picture, or without sound: error makes it a failure, zeros puts black frames or silence in its
+        place (which the cache remembers), skip leaves it out.
+    check
+        Only look: one line a file on its streams, rates, rotation, silence, and what would fail. No network runs.
     device
         auto, cpu, cuda, cuda:1, ...
     workers
         Clips in work at the same time. As many as there are processors if not given.
     """
+    if check:
+        return _check(videos, on_missing)
     from ccln.pipeline.extraction import extract
 
     with ProgressBar("extract", "clip") as bar:
@@ -81,18 +100,38 @@ def _extract(
             audio=audio,
             visual_weights=visual_weights,
             audio_weights=audio_weights,
+            precision=precision,
+            decoder=decoder,
+            on_missing=on_missing,
             device=device,
             workers=workers,
             progress=bar,
         )
-    rate = f", {summary.done / summary.seconds:.1f} clips/s" if summary.done else ""
-    counts = f"{summary.done} done, {summary.cached} cached, {len(summary.failed)} failed"
+    rate = f", {summary.done / summary.seconds:.2g} clips/s" if summary.done else ""
+    skipped = f"{len(summary.skipped)} skipped, " if summary.skipped else ""
+    counts = f"{summary.done} done, {summary.cached} cached, {skipped}{len(summary.failed)} failed"
     print(f"{counts} in {summary.seconds:.1f} s{rate}")
     if summary.done:
         decoding = summary.decode_seconds / (summary.decode_seconds + summary.network_seconds)
         print(f"a clip's time: {100 * decoding:.0f} % decoding and scaling, {100 * (1 - decoding):.0f} % networks")
-    print(f"features in {cache}, specification {summary.specification[:12]}")
+    print(f"features in {cache}, specification {summary.specification[:12]} ({summary.precision})")
+    for left_out in summary.skipped:
+        print(f"skipped: {left_out.reason}", file=sys.stderr)
     return report(summary.failed)
+
+
+def _check(videos: list[Path], on_missing: str) -> int:
+    from ccln.pipeline.inspection import inspect_clip, report_table
+    from ccln.pipeline.videos import find_videos
+
+    files = find_videos(videos)
+    reports = []
+    with ProgressBar("check", "clip") as bar:
+        for file in files:
+            reports.append(inspect_clip(file))
+            bar(len(reports), len(files))
+    print(report_table(reports))
+    return 1 if any(report.problems for report in reports) else 0
 
 
 def _train(
@@ -104,6 +143,7 @@ def _train(
     seed: Annotated[int | None, Parameter(show_default="0")] = None,
     epochs: Annotated[int | None, Parameter(show_default="30")] = None,
     without: Annotated[tuple[Literal["sbi", "fee", "wccl"], ...], Parameter(negative=(), show_default=False)] = (),
+    drop_leaks: Annotated[bool, Parameter(negative=())] = False,
     specification: str | None = None,
 ) -> int:
     """Run ccln-train.
@@ -111,8 +151,8 @@ def _train(
     Parameters
     ----------
     data
-        AVE folder: Annotations.txt, trainSet.txt, valSet.txt, testSet.txt, and the videos in AVE/. If not given, the
-        one here.
+        AVE folder (Annotations.txt, trainSet.txt, valSet.txt, testSet.txt, and the videos in AVE/), or a CSV file with
+        the columns path,start,end,label and perhaps split. If not given, the AVE folder here.
     cache
         Folder of the features that ccln-extract made.
     out
@@ -125,6 +165,8 @@ def _train(
         Passes over the training split; overrides the config's.
     without
         Leave a part out: sbi, fee or wccl. May be repeated.
+    drop_leaks
+        Leave out training clips whose video validation or test has too, and validation clips whose video test has.
     specification
         First digits of the extractor specification to train on, where the cache holds several.
     """
@@ -140,6 +182,7 @@ def _train(
             seed=seed,
             epochs=epochs,
             without=without,
+            drop_leaks=drop_leaks,
             specification=specification,
             progress=bar,
         )
@@ -207,7 +250,7 @@ def _demo(*, out: Path = defaults.DEMO, seed: int = 0) -> int:
     seed
         Of the data set and of the training.
     """
-    from ccln.pipeline.demonstration import demo
+    from ccln.pipeline.demonstration.demo import demo
     from ccln.pipeline.formats import clip_table, score_table
 
     bars: dict[str, ProgressBar] = {}

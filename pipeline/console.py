@@ -65,6 +65,7 @@ def run(app: App, kept: str = "") -> None:
     """
     name = app.name[0]
     logging.basicConfig(format=f"{name}: %(message)s", level=logging.WARNING)
+    logging.getLogger("ccln").setLevel(logging.INFO)
     keep_freed_memory()
     try:
         code = app(sys.argv[1:], result_action="return_value", exit_on_error=False)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils import data
 
 from ccln.cache import FeatureCache, feature_key, source_digest
-from ccln.pipeline.annotations import (
+from ccln.pipeline.datasets.annotations import (
     SPLITS,
     AnnotatedClip,
     Dataset,
@@ -24,8 +24,8 @@ from ccln.pipeline.annotations import (
     segment_labels,
     videos_of,
 )
-from ccln.pipeline.dataset_report import Digests, report_on, without_leaks
-from ccln.pipeline.published_names import published_name
+from ccln.pipeline.datasets.report import Digests, report_on, without_leaks
+from ccln.pipeline.exchange.names import published_name
 
 log = logging.getLogger(__name__)
 
@@ -193,10 +193,8 @@ def _labelled(dataset: Dataset, split: Split, keys: Mapping[AnnotatedClip, str],
     features = [cache.read(keys[row]) for row in present]
     _check_one_shape(split, Counter((tuple(f.visual.shape), tuple(f.audio.shape)) for f in features))
     lacking = Counter(stream for entry in features for stream in entry.missing)
-    log.info(
-        "%s split: %d clips with features%s",
-        *(split, len(present), "".join(f", {count} of them without {name}" for name, count in sorted(lacking.items()))),
-    )
+    for stream, count in sorted(lacking.items()):
+        log.info("%d of %d clips of the %s split have no %s: zeros stand for it", count, len(present), split, stream)
     return LabelledClips(
         clips=present,
         visual=tuple(entry.visual for entry in features),

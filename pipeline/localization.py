@@ -97,6 +97,11 @@ class Localizer:
             ExtractorError, WeightsError: they cannot be had.
             SpecificationError: those that can be had are not the checkpoint's.
         """
+        if "imported" in checkpoint.specification:
+            raise SpecificationError(
+                "the checkpoint was trained on imported features, which nothing here makes from a video. Train one on "
+                "features of ccln-extract; the preset ave-legacy follows the recipe of AVE's published features."
+            )
         self._checkpoint = checkpoint
         self._device = pick_device(device)
         self._extractors: Extractors = load_extractors(

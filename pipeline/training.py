@@ -21,9 +21,9 @@ from torch.utils.tensorboard import SummaryWriter
 from ccln.cache import FeatureCache
 from ccln.model import CCLN, Checkpoint, LossConfig, ModelConfig, Part, save_checkpoint, supervised_loss
 from ccln.pipeline import defaults
-from ccln.pipeline.annotations import Split
 from ccln.pipeline.augmentation import exchange_sounds
 from ccln.pipeline.datasets import read_dataset
+from ccln.pipeline.datasets.annotations import Split
 from ccln.pipeline.evaluation import evaluate
 from ccln.pipeline.features import DatasetFeatures, LabelledClips, load_features
 from ccln.pipeline.metrics import Scores, floors

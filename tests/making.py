@@ -4,9 +4,11 @@ Every picture carries its own number as a grid of black and white blocks, which 
 is silence but for one sweep at a known second, which a matched filter finds again to the sample.
 """
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 
 import av
@@ -42,6 +44,13 @@ def number_in(picture: np.ndarray) -> int:
 def numbers_in(frames: np.ndarray) -> np.ndarray:
     """The numbers in frames (segment, frame, height, width, 3), as (segment, frame)."""
     return np.array([[number_in(frame) for frame in segment] for segment in frames])
+
+
+def on_display(seconds: Sequence[Fraction], frames_per_segment: int = 16, frame_at: float = 0.5) -> np.ndarray:
+    """Number of the picture on display at every wanted time (segment, frame), from the times on the clip's clock."""
+    wanted = [(place + Fraction(frame_at)) / frames_per_segment for place in range(10 * frames_per_segment)]
+    picked = [bisect_right(seconds, time) - 1 for time in wanted]
+    return np.array(picked).clip(min=0).reshape(10, frames_per_segment)
 
 
 def sweep(rate_hz: int) -> np.ndarray:
@@ -80,6 +89,7 @@ class Picture:
     width: int = WIDTH
     quarter_turns: int = 0
     """How often a player must turn the stored picture counter-clockwise; the number is readable after that."""
+    pixel_format: str = "yuv420p"
     time_base: Fraction = Fraction(1, 30_000)
     """Grid of the times. AVI and MPEG-2 want one over the frame rate."""
     options: Mapping[str, str] = field(default_factory=dict)
@@ -144,6 +154,13 @@ def make_video(
     return path
 
 
+def cover_picture() -> bytes:
+    """A small JPEG picture, as music files carry one."""
+    image = BytesIO()
+    VideoFrame.from_ndarray(np.zeros((8, 8, 3), np.uint8), format="rgb24").to_image().save(image, "jpeg")
+    return image.getvalue()
+
+
 def _add_video(output: OutputContainer, picture: Picture) -> VideoStream:
     # The stated rate only fills headers; what counts are the time stamps.
     rate = Fraction(25) if len(picture.seconds) < 2 else 1 / (picture.seconds[1] - picture.seconds[0])
@@ -152,7 +169,7 @@ def _add_video(output: OutputContainer, picture: Picture) -> VideoStream:
     stream.height, stream.width = picture.height, picture.width
     if picture.quarter_turns % 2:
         stream.height, stream.width = picture.width, picture.height
-    stream.pix_fmt = "yuv420p"
+    stream.pix_fmt = picture.pixel_format
     stream.codec_context.time_base = picture.time_base
     stream.codec_context.thread_count = 1
     if picture.quarter_turns:
@@ -166,6 +183,7 @@ def _pictures(picture: Picture) -> list[tuple[Fraction, VideoFrame | AudioFrame]
         stored = np.rot90(numbered_picture(number, picture.height, picture.width), -picture.quarter_turns)
         colourless = np.full((stored.shape[0] // 2, stored.shape[1]), 128, np.uint8)
         frame = VideoFrame.from_ndarray(np.concatenate([stored, colourless]), format="yuv420p")
+        frame = frame.reformat(format=picture.pixel_format)
         frame.pts, frame.time_base = round(seconds / picture.time_base), picture.time_base
         frames.append((seconds, frame))
     return frames

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccln.pipeline.annotations import (
+from ccln.pipeline.datasets.annotations import (
     AnnotatedClip,
     Dataset,
     DatasetError,

@@ -9,8 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccln.pipeline.annotations import AnnotatedClip, Dataset, DatasetError, Split, class_labels, segment_labels
-from ccln.pipeline.ave_folder import read_ave_folder
+from ccln.pipeline.datasets.annotations import (
+    SPLITS,
+    AnnotatedClip,
+    Dataset,
+    DatasetError,
+    Split,
+    class_labels,
+    segment_labels,
+)
+from ccln.pipeline.datasets.ave_folder import read_ave_folder
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "ave"
 needs_published = pytest.mark.skipif(not PUBLISHED.is_dir(), reason=f"the published AVE files are not in {PUBLISHED}")
@@ -299,3 +307,15 @@ def test_published_variants_are_equal(tmp_path):
         (tmp_path / "Annotations.txt").write_bytes((PUBLISHED / name).read_bytes())
         read.append(read_ave_folder(tmp_path))
     assert read[0] == read[1]
+
+
+@needs_published
+def test_beside_the_published_index_files_the_text_files_of_the_splits_are_not_needed(tmp_path: Path) -> None:
+    for name in ("train_order.h5", "val_order.h5", "test_order.h5"):
+        shutil.copy(PUBLISHED / name, tmp_path)
+    shutil.copy(PUBLISHED / "Annotations.github.txt", tmp_path / "Annotations.txt")
+    indexed, worded = read_ave_folder(tmp_path), read_ave_folder(PUBLISHED)
+    assert indexed.class_names == worded.class_names
+    for split in SPLITS:
+        assert {clip.row for clip in indexed.clips_of(split)} == {clip.row for clip in worded.clips_of(split)}
+    assert {clip.row: clip for clip in indexed.clips} == {clip.row: clip for clip in worded.clips}

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccln.pipeline.annotations import AnnotatedClip, DatasetError, segment_labels
-from ccln.pipeline.ave_folder import read_ave_folder
-from ccln.pipeline.csv_dataset import read_csv_dataset
 from ccln.pipeline.datasets import read_dataset
+from ccln.pipeline.datasets.annotations import AnnotatedClip, DatasetError, segment_labels
+from ccln.pipeline.datasets.ave_folder import read_ave_folder
+from ccln.pipeline.datasets.csv_file import read_csv_dataset
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "ave"
 HEADER = "path,start,end,label,split\n"

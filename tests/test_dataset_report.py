@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from ccln.pipeline.annotations import AnnotatedClip, Dataset, Split, videos_of
-from ccln.pipeline.ave_folder import read_ave_folder
-from ccln.pipeline.csv_dataset import read_csv_dataset
-from ccln.pipeline.dataset_report import report_on, without_leaks
+from ccln.pipeline.datasets.annotations import AnnotatedClip, Dataset, Split, videos_of
+from ccln.pipeline.datasets.ave_folder import read_ave_folder
+from ccln.pipeline.datasets.csv_file import read_csv_dataset
+from ccln.pipeline.datasets.report import report_on, without_leaks
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "ave"
 

@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccln.pipeline import demo_dataset
-from ccln.pipeline.ave_folder import read_ave_folder
-from ccln.pipeline.demo_dataset import DemoDataset, make_demo_dataset, write_clip
-from ccln.pipeline.demo_plan import CLASS_NAMES, ClipPlan, Span, plan_demo_dataset
-from ccln.pipeline.demo_scenes import FRAME_RATE_HZ, render_frames
-from ccln.pipeline.demo_sounds import SAMPLE_RATE_HZ, render_samples
+from ccln.pipeline.datasets.ave_folder import read_ave_folder
+from ccln.pipeline.demonstration.dataset import DemoDataset, make_demo_dataset, write_clip
+from ccln.pipeline.demonstration.plan import CLASS_NAMES, ClipPlan, Span, plan_demo_dataset
+from ccln.pipeline.demonstration.scenes import FRAME_RATE_HZ, render_frames
+from ccln.pipeline.demonstration.sounds import SAMPLE_RATE_HZ, render_samples
 
 SPLIT_FILES = {"train": "trainSet.txt", "validation": "valSet.txt", "test": "testSet.txt"}
 TINY_PLANS = plan_demo_dataset(1, train=6, validation=5, test=5)  # those of the fixture tiny_set
@@ -256,8 +256,10 @@ def test_a_clip_that_fails_half_way_leaves_no_file(tmp_path: Path, monkeypatch: 
 
 def test_a_killed_run_leaves_whole_clips_only_and_no_worker(tmp_path: Path):
     folder = tmp_path / "demo"
-    code = "import sys; from pathlib import Path; from ccln.pipeline.demo_dataset import make_demo_dataset as make; "
-    run = subprocess.Popen([sys.executable, "-c", code + "make(Path(sys.argv[1]))", folder], stdout=subprocess.PIPE)
+    code = (
+        "import sys, pathlib, ccln.pipeline.demonstration.dataset as d; d.make_demo_dataset(pathlib.Path(sys.argv[1]))"
+    )
+    run = subprocess.Popen([sys.executable, "-c", code, folder], stdout=subprocess.PIPE)
     give_up = time.monotonic() + 60
     while not (clips := list(folder.glob("AVE/*.mp4"))):
         assert run.poll() is None

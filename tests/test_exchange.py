@@ -26,11 +26,11 @@ from publishing import (
 
 from ccln.cache import CacheError, FeatureCache, Features, specification_digest
 from ccln.extractors import ExtractorError, preset_from_specification
-from ccln.pipeline.annotations import DatasetError, Split
-from ccln.pipeline.ave_folder import read_ave_folder
-from ccln.pipeline.exchange import ExportSummary, export_ave, import_ave
+from ccln.pipeline.datasets.annotations import DatasetError, Split
+from ccln.pipeline.datasets.ave_folder import read_ave_folder
+from ccln.pipeline.exchange.ave import ExportSummary, export_ave, import_ave
+from ccln.pipeline.exchange.labels import compare_labels, compare_orders, label_arrays, match_order_arrays
 from ccln.pipeline.features import load_features
-from ccln.pipeline.published_labels import compare_labels, compare_orders, label_arrays, match_order_arrays
 
 AVE = Path("../shared/ave")
 needs_ave = pytest.mark.skipif(not AVE.is_dir(), reason="the published label files are not here")

@@ -1,4 +1,5 @@
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -6,13 +7,14 @@ import sys
 import time
 from pathlib import Path
 
+import av
 import pytest
 import torch
 
 from ccln.cache import FeatureCache, feature_key, source_digest, specification_digest
-from ccln.extractors import PRESETS, ExtractorError, load_extractors
+from ccln.extractors import PRESETS, ExtractorError, load_extractors, pick_precision, preset_with
 from ccln.pipeline import extract
-from ccln.pipeline.extraction import find_videos
+from ccln.pipeline.videos import find_videos
 
 
 def entries(cache: Path) -> dict[str, int]:
@@ -35,7 +37,8 @@ def test_every_clip_is_done_once_and_a_second_run_does_nothing(tiny_set: Path, t
 def test_features_lie_under_content_and_specification_with_the_shapes_of_the_preset(
     tiny_set: Path, tiny_cache: Path
 ) -> None:
-    specification = load_extractors(PRESETS["light"]).specification
+    preset = preset_with(PRESETS["light"], precision=pick_precision("auto", "cpu"))
+    specification = load_extractors(preset).specification
     key = feature_key(source_digest(videos_of(tiny_set)[0]), specification_digest(specification))
     features = FeatureCache(tiny_cache).read(key)
     assert features.visual.shape == (10, 7, 7, 320)
@@ -112,3 +115,66 @@ def test_nothing_to_do_is_an_error(tmp_path: Path) -> None:
 def test_an_unknown_preset_names_the_known_ones(tiny_set: Path, tmp_path: Path) -> None:
     with pytest.raises(ExtractorError, match="light"):
         extract([tiny_set], cache=tmp_path, preset="lite")
+
+
+def test_a_csv_names_its_videos_and_those_absent_are_left_out(tiny_set: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first, second = videos_of(tiny_set)[:2]
+    listing = tiny_set / "own.csv"
+    rows = ["path,start,end,label", f"AVE/{second.name},0,1,Bell", f"AVE/{first.name},2,3,Dog", "AVE/gone.mp4,0,1,Dog"]
+    listing.write_text("\n".join(rows))
+    try:
+        assert find_videos([listing]) == [second, first]
+    finally:
+        listing.unlink()
+    assert "gone" in caplog.text
+
+
+def without_stream(video: Path, kind: str, copy: Path) -> Path:
+    """The same file, without its video or its audio."""
+    with av.open(str(video)) as source, av.open(str(copy), "w") as target:
+        (kept,) = (stream for stream in source.streams if stream.type != kind)
+        copied = target.add_stream_from_template(kept)
+        for packet in source.demux(kept):
+            if packet.dts is not None:
+                packet.stream = copied
+                target.mux(packet)
+    return copy
+
+
+@pytest.mark.parametrize("kind", ["audio", "video"])
+def test_a_missing_stream_fails_or_is_filled_or_skipped_as_asked(tiny_set: Path, tmp_path: Path, kind: str) -> None:
+    lacking = without_stream(videos_of(tiny_set)[0], kind, tmp_path / "lacking.mp4")
+    failing, skipping = (extract([lacking], cache=tmp_path / "c", on_missing=policy) for policy in ("error", "skip"))
+    assert (failing.done, len(failing.failed), len(failing.skipped)) == (0, 1, 0)
+    assert f"no {kind} stream" in failing.failed[0].reason
+    assert (skipping.done, len(skipping.failed), len(skipping.skipped)) == (0, 0, 1)
+    filled = extract([lacking], cache=tmp_path / "c", on_missing="zeros")
+    assert (filled.done, filled.failed) == (1, ())
+    features = FeatureCache(tmp_path / "c").read(feature_key(source_digest(lacking), filled.specification))
+    assert features.missing == (kind,)
+    filling = features.audio if kind == "audio" else features.visual
+    assert torch.equal(filling, filling[:1].expand_as(filling))  # silence, or black, in every segment
+
+
+def test_precision_is_part_of_the_specification(tiny_set: Path, tmp_path: Path) -> None:
+    video = videos_of(tiny_set)[0]
+    single, half = (extract([video], cache=tmp_path, precision=name) for name in ("float32", "bfloat16"))
+    assert (single.precision, half.precision) == ("float32", "bfloat16")
+    assert single.specification != half.specification
+    exact, rounded = (
+        FeatureCache(tmp_path).read(feature_key(source_digest(video), run.specification)) for run in (single, half)
+    )
+    assert torch.equal(exact.audio, rounded.audio)
+    error = torch.dist(exact.visual.float(), rounded.visual.float()) / exact.visual.float().norm()
+    assert 0 < error < 0.05
+
+
+def test_memory_is_flat_from_the_first_clip_to_the_last(tiny_set: Path, tmp_path: Path) -> None:
+    peaks: list[int] = []
+
+    def note(done: int, total: int) -> None:
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+    extract([tiny_set], cache=tmp_path, workers=2, progress=note)
+    half = len(peaks) // 2
+    assert peaks[-1] <= peaks[half] * 1.1  # after the first few, no clip leaves anything behind

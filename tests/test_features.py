@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from ccln.cache import FeatureCache, Features, source_digest
-from ccln.pipeline.annotations import Dataset, DatasetError
 from ccln.pipeline.datasets import read_dataset
+from ccln.pipeline.datasets.annotations import Dataset, DatasetError
+from ccln.pipeline.exchange.names import published_background_name, published_name
 from ccln.pipeline.features import DatasetFeatures, load_features
-from ccln.pipeline.published_names import published_background_name, published_name
 from ccln.pipeline.training import train
 
 SPECIFICATION = {"made": "for a test"}
@@ -172,8 +172,9 @@ def test_clips_that_lack_a_stream_are_counted(
     store(cache, "b", 1, missing=("video",))
     with caplog.at_level(logging.INFO, "ccln"):
         load_features(csv_set(tmp_path / "set"), cache)
-    assert "train split: 2 clips with features, 1 of them without audio, 1 of them without video" in caplog.text
-    assert "validation split: 2 clips with features\n" in caplog.text
+    for stream in ("audio", "video"):
+        assert f"1 of 2 clips of the train split have no {stream}: zeros stand for it" in caplog.text
+    assert "validation split have no" not in caplog.text
 
 
 def test_a_csv_of_five_clips_trains_and_records_what_was_dropped(tmp_path: Path, cache: FeatureCache) -> None:

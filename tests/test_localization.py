@@ -43,7 +43,7 @@ def test_localizing_agrees_with_evaluating_cached_features(
     found: Localization, tiny_run: Path, tiny_set: Path, tiny_cache: Path
 ) -> None:
     from ccln.cache import FeatureCache
-    from ccln.pipeline.annotations import read_ave_folder
+    from ccln.pipeline.datasets.ave_folder import read_ave_folder
     from ccln.pipeline.evaluation import predict
     from ccln.pipeline.features import load_features
 
@@ -117,10 +117,19 @@ def test_features_of_another_shape_than_the_networks_are_refused(
 ) -> None:
     run = shutil.copytree(tiny_run, tmp_path / "run")
     config = json.loads((run / "config.json").read_text())
-    config["specification"]["audio"]["mel_bands"] = 32
+    config["specification"]["audio"]["mel"]["bands"] = 32
     (run / "config.json").write_text(json.dumps(config))
     with pytest.raises(SpecificationError, match=r"audio.*64.*128"):
         localize(sorted((tiny_set / "AVE").iterdir())[:1], checkpoint=run)
+
+
+def test_a_checkpoint_of_imported_features_says_what_to_train_on_instead(tiny_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    config["specification"] = {"imported": "published AVE features"}
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(SpecificationError, match=r"imported features.*ave-legacy"):
+        localize([Path(__file__)], checkpoint=run)
 
 
 def test_differences_are_all_named() -> None:

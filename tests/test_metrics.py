@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import accuracy_score, recall_score
 
-from ccln.pipeline.annotations import class_labels, segment_labels
-from ccln.pipeline.ave_folder import read_ave_folder
+from ccln.pipeline.datasets.annotations import class_labels, segment_labels
+from ccln.pipeline.datasets.ave_folder import read_ave_folder
 from ccln.pipeline.metrics import floors, score
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "ave"

@@ -13,8 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from ccln.cache import FeatureCache, Features, source_digest
 from ccln.model import load_checkpoint
 from ccln.pipeline import train
-from ccln.pipeline.annotations import DatasetError
-from ccln.pipeline.ave_folder import read_ave_folder
+from ccln.pipeline.datasets.annotations import DatasetError
+from ccln.pipeline.datasets.ave_folder import read_ave_folder
 from ccln.pipeline.evaluation import predict
 from ccln.pipeline.features import load_features
 from ccln.pipeline.metrics import score

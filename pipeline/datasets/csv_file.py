@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ccln.pipeline.annotation_files import read_annotation_file, row_error
-from ccln.pipeline.annotations import AnnotatedClip, Dataset, DatasetError, Split
+from ccln.pipeline.datasets.annotations import AnnotatedClip, Dataset, DatasetError, Split
+from ccln.pipeline.datasets.files import read_annotation_file, row_error
 from ccln.pipeline.segments import CLIP_SECONDS
 
 LAYOUT = (

@@ -7,7 +7,7 @@ import numpy as np
 
 from ccln.cache.hdf5 import read_array
 from ccln.cache.published import ARRAY_KEY, ORDER_KEY
-from ccln.pipeline.annotations import AnnotatedClip, DatasetError, Split, class_labels, segment_labels
+from ccln.pipeline.datasets.annotations import AnnotatedClip, DatasetError, Split, class_labels, segment_labels
 from ccln.pipeline.segments import SEGMENT_COUNT
 
 LABELS, CLASS_LABELS, EVENT_LABELS = "labels.h5", "mil_labels.h5", "labels_closs.h5"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ccln.pipeline.demo_plan import CLASS_BEAT_HZ, CLASS_NAMES, Span, clip_generator
+from ccln.pipeline.demonstration.plan import CLASS_BEAT_HZ, CLASS_NAMES, Span, clip_generator
 from ccln.pipeline.segments import CLIP_SECONDS
 
 SAMPLE_RATE_HZ = 44_100

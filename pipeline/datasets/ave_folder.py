@@ -2,12 +2,12 @@
 
 import os
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ccln.pipeline.annotation_files import read_annotation_file, row_error
-from ccln.pipeline.annotations import VIDEO_ENDINGS, AnnotatedClip, Dataset, DatasetError, Split
+from ccln.pipeline.datasets.annotations import VIDEO_ENDINGS, AnnotatedClip, Dataset, DatasetError, Split
+from ccln.pipeline.datasets.files import read_annotation_file, row_error
 from ccln.pipeline.segments import CLIP_SECONDS
 
 HEADER = "Category&VideoID&Quality&StartTime&EndTime"
@@ -22,36 +22,57 @@ _SECONDS = {str(second): second for second in range(CLIP_SECONDS + 1)}
 def read_ave_folder(folder: str | os.PathLike[str]) -> Dataset:
     """Reads the annotations and the splits of a folder in AVE's layout.
 
-    Annotations.txt may have its header line (the copy in AVE's archive) or not (the copy in its repository).
+    Annotations.txt may have its header line (the copy in AVE's archive) or not (the copy in its repository). Beside the
+    latter the splits are index files (train_order.h5, val_order.h5, test_order.h5): each is read where its text is not.
 
     Args:
-        folder: The folder that holds Annotations.txt, the three split files and AVE/, which may be absent.
+        folder: The folder that holds Annotations.txt, the split files and AVE/, which may be absent.
 
     Raises:
         DatasetError: A file is missing, too large or unreadable, a row of it is malformed, or AVE/ cannot be listed.
     """
     folder = Path(folder)
     annotations = folder / "Annotations.txt"
-    rows_of: defaultdict[_Row, deque[int]] = defaultdict(deque)
-    class_names: dict[str, None] = {}
-    for position, (_, row) in enumerate(_read_rows(annotations)):
-        rows_of[row].append(position)
-        class_names.setdefault(row.label)
-    if not class_names:
+    all_rows = [row for _, row in _read_rows(annotations)]
+    class_names = tuple(dict.fromkeys(row.label for row in all_rows))
+    if not all_rows:
         raise DatasetError(f"{annotations} has no rows; {LAYOUT}")
+    positions_of: defaultdict[_Row, deque[int]] = defaultdict(deque)
+    for position, row in enumerate(all_rows):
+        positions_of[row].append(position)
 
     videos = _videos(folder / "AVE")
     clips = []
     for split, name in SPLIT_FILES.items():
-        for line_number, row in _read_rows(folder / name):
-            if row.label not in class_names:
-                raise row_error(folder / name, line_number, "category", row.label, "a category of Annotations.txt")
-            rows = rows_of.get(row)
-            # Equal rows are given out in order; the last one again to a split that repeats it.
-            position = None if rows is None else rows.popleft() if len(rows) > 1 else rows[0]
+        placed = _order(folder, split, all_rows)
+        if placed is None:
+            placed = _placed(folder / name, class_names, positions_of)
+        for position, row in placed:
             span = (row.start_seconds, row.end_seconds)
             clips.append(AnnotatedClip(position, row.label, row.video_id, (span,), split, videos.get(row.video_id)))
-    return Dataset(folder, tuple(class_names), tuple(clips))
+    return Dataset(folder, class_names, tuple(clips))
+
+
+def _placed(
+    path: Path, class_names: Collection[str], positions_of: Mapping["_Row", deque[int]]
+) -> Iterator[tuple[int | None, "_Row"]]:
+    """The rows of a split's text file, each with its position in Annotations.txt."""
+    for line_number, row in _read_rows(path):
+        if row.label not in class_names:
+            raise row_error(path, line_number, "category", row.label, "a category of Annotations.txt")
+        positions = positions_of.get(row)
+        # Equal rows are given out in order; the last one again to a split that repeats it.
+        yield None if positions is None else positions.popleft() if len(positions) > 1 else positions[0], row
+
+
+def _order(folder: Path, split: Split, rows: Sequence["_Row"]) -> list[tuple[int | None, "_Row"]] | None:
+    """The rows that a split's index file names, if there is one and the text file is not there."""
+    if (folder / SPLIT_FILES[split]).exists():
+        return None
+    from ccln.pipeline.exchange.labels import ORDERS, read_orders  # HDF5 is not needed beside the text files
+
+    (order, *_) = [*read_orders(folder, {split: ORDERS[split]}, len(rows)).values(), None]
+    return None if order is None else [(position, rows[position]) for position in order.tolist()]
 
 
 def _videos(folder: Path) -> dict[str, Path]:

@@ -11,11 +11,10 @@ import numpy as np
 from torch import Tensor
 
 from ccln.cache import FeatureCache, feature_key, source_digest, specification_digest
-from ccln.pipeline.annotation_files import read_annotation_file
-from ccln.pipeline.annotations import SPLITS, VIDEO_ENDINGS, AnnotatedClip, Dataset, DatasetError, Split
-from ccln.pipeline.ave_folder import HEADER, LAYOUT
-from ccln.pipeline.features import load_features
-from ccln.pipeline.published_labels import (
+from ccln.pipeline.datasets.annotations import SPLITS, VIDEO_ENDINGS, AnnotatedClip, Dataset, DatasetError, Split
+from ccln.pipeline.datasets.ave_folder import HEADER, LAYOUT
+from ccln.pipeline.datasets.files import read_annotation_file
+from ccln.pipeline.exchange.labels import (
     BACKGROUND_LABELS,
     EVENT_LABELS,
     MATCH_ORDERS,
@@ -25,7 +24,8 @@ from ccln.pipeline.published_labels import (
     order_arrays,
     read_orders,
 )
-from ccln.pipeline.published_names import published_background_name
+from ccln.pipeline.exchange.names import published_background_name
+from ccln.pipeline.features import load_features
 from ccln.pipeline.segments import SEGMENT_COUNT
 
 ANNOTATIONS, BACKGROUND_SET = "Annotations.txt", "backgroundSet.txt"

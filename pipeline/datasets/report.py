@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
-from ccln.pipeline.annotations import SPLITS, AnnotatedClip, Dataset, Split, segment_labels
+from ccln.pipeline.datasets.annotations import SPLITS, AnnotatedClip, Dataset, Split, segment_labels
 
 _SHOWN = 3
 

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ccln.pipeline.demo_plan import CLASS_BEAT_HZ, CLASS_NAMES, Span, clip_generator
-from ccln.pipeline.demo_sprites import DRAWINGS, PHASES, Pen, draw_phases, hsv
+from ccln.pipeline.demonstration.plan import CLASS_BEAT_HZ, CLASS_NAMES, Span, clip_generator
+from ccln.pipeline.demonstration.sprites import DRAWINGS, PHASES, Pen, draw_phases, hsv
 from ccln.pipeline.segments import CLIP_SECONDS
 
 FRAME_RATE_HZ = 16

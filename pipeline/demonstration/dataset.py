@@ -12,10 +12,10 @@ from pathlib import Path
 import av
 import numpy as np
 
-from ccln.pipeline.ave_folder import HEADER, SPLIT_FILES
-from ccln.pipeline.demo_plan import ClipPlan, plan_demo_dataset
-from ccln.pipeline.demo_scenes import FRAME_HEIGHT, FRAME_RATE_HZ, FRAME_WIDTH, render_frames
-from ccln.pipeline.demo_sounds import SAMPLE_RATE_HZ, render_samples
+from ccln.pipeline.datasets.ave_folder import HEADER, SPLIT_FILES
+from ccln.pipeline.demonstration.plan import ClipPlan, plan_demo_dataset
+from ccln.pipeline.demonstration.scenes import FRAME_HEIGHT, FRAME_RATE_HZ, FRAME_WIDTH, render_frames
+from ccln.pipeline.demonstration.sounds import SAMPLE_RATE_HZ, render_samples
 
 _MOST_WORKERS = 16  # beyond that, starting a worker costs more than it saves
 

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from ccln.pipeline import defaults
-from ccln.pipeline.annotations import AnnotatedClip
-from ccln.pipeline.ave_folder import read_ave_folder
-from ccln.pipeline.demo_dataset import make_demo_dataset
+from ccln.pipeline.datasets.annotations import AnnotatedClip
+from ccln.pipeline.datasets.ave_folder import read_ave_folder
+from ccln.pipeline.demonstration.dataset import make_demo_dataset
 from ccln.pipeline.events import Event
 from ccln.pipeline.extraction import extract
 from ccln.pipeline.localization import LocatedClip, localize

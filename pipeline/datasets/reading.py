@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-from ccln.pipeline.annotations import Dataset, DatasetError
-from ccln.pipeline.ave_folder import read_ave_folder
-from ccln.pipeline.csv_dataset import read_csv_dataset
+from ccln.pipeline.datasets.annotations import Dataset, DatasetError
+from ccln.pipeline.datasets.ave_folder import read_ave_folder
+from ccln.pipeline.datasets.csv_file import read_csv_dataset
 
 
 def read_dataset(path: str | os.PathLike[str]) -> Dataset:

@@ -4,7 +4,7 @@ import codecs
 import stat
 from pathlib import Path
 
-from ccln.pipeline.annotations import DatasetError
+from ccln.pipeline.datasets.annotations import DatasetError
 
 SIZE_LIMIT_BYTES = 8 * 2**20  # AVE's largest has 144 KiB
 

@@ -1,0 +1,196 @@
+"""How near extraction comes to the limit of the hardware, and how far it is ahead of the loop that peers write.
+
+    uv run python benchmarks/extraction.py VIDEO_FOLDER [--preset light|vgg19] [--clips 16] [--rounds 3]
+
+Everything is measured in one run, in turn, on the same clips; what is printed are medians over the rounds. The limit is
+what the cores could do if nothing were lost between the stages: 1 / (seconds a clip of the network alone, on ready-made
+batches in the same precision, on all cores + seconds a clip of decoding and scaling alone, on all cores), for both need
+the same cores. `vgg19` is VGG-19 at 16 frames a second with VGGish, both with random weights: speed does not depend on
+them.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from av.video.stream import VideoStream
+
+from ccln.extractors import Preset, load_extractors, pick_precision, preset_named, preset_with
+from ccln.extractors.registry import build_audio, build_visual
+from ccln.extractors.vggish import Vggish
+from ccln.pipeline.decoding import FrameRequest, decode_clip
+from ccln.pipeline.extraction import frame_request
+from ccln.pipeline.memory import keep_freed_memory
+from ccln.pipeline.videos import find_videos
+
+CORES = len(os.sched_getaffinity(0))
+EXTRACT = """
+import json, resource, sys
+from ccln.pipeline import extract
+from ccln.pipeline.memory import keep_freed_memory
+keep_freed_memory()
+summary = extract(**json.loads(sys.argv[1]))
+assert not summary.failed, summary.failed
+peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+print(json.dumps([summary.seconds / summary.done, peak_gib]))
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", type=Path)
+    parser.add_argument("--preset", choices=("light", "vgg19"), default="light")
+    parser.add_argument("--clips", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    keep_freed_memory()
+    files = find_videos([options.videos])
+    files = files[:: max(1, len(files) // options.clips)][: options.clips]
+    preset = preset_named("light" if options.preset == "light" else "ave")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        weights = random_weights(folder) if options.preset == "vgg19" else {}
+        silent = [without_sound(file, folder / f"{number}.mkv") for number, file in enumerate(files)]
+        rounds = []
+        for number in range(options.rounds):
+            cache = folder / f"cache{number}"
+            rounds.append(measure(preset, files, weights, cache) | measure_decoders(preset, silent))
+    print(f"{options.preset}, {len(files)} clips, {CORES} cores, medians of {options.rounds} rounds")
+    for name in rounds[0]:
+        print(f"  {name:<52}{statistics.median(measured[name] for measured in rounds):10.3f}")
+
+
+def measure(preset: Preset, files: Sequence[Path], weights: dict[str, str], cache: Path) -> dict[str, float]:
+    extractors = load_extractors(preset_with(preset, precision=pick_precision("auto", "cpu")), **weights)
+    request = frame_request(extractors)
+    decoding = seconds_a_clip(lambda file: decode_clip(file, request), files)
+    ready = [decode_clip(file, request) for file in files[: 2 * CORES]]
+    ready = [ready[number % len(ready)] for number in range(len(files))]
+    # The better of the two ways to use all cores: a clip on each, or each clip on all.
+    network = min(
+        seconds_a_clip(lambda clip: extractors(clip.frames, clip.waveform), ready, workers) for workers in (CORES, 1)
+    )
+    arguments = json.dumps({"videos": [str(f) for f in files], "cache": str(cache), "preset": preset.name, **weights})
+    told = subprocess.run([sys.executable, "-c", EXTRACT, arguments], check=True, capture_output=True, text=True)
+    whole, peak_gib = json.loads(told.stdout.splitlines()[-1])
+    plain = plain_loop(preset, files[: max(2, len(files) // 4)], weights)
+    return {
+        "ccln-extract, clips/s": 1 / whole,
+        "network alone, all cores, s a clip": network,
+        "decoding and scaling alone, all cores, s a clip": decoding,
+        "limit, clips/s": 1 / (network + decoding),
+        "RATIO of ccln-extract to the limit": (network + decoding) / whole,
+        "plain float32 loop, one file at a time, clips/s": 1 / plain,
+        "RATIO of ccln-extract to the plain loop": plain / whole,
+        "peak memory of ccln-extract, GiB": peak_gib,
+    }
+
+
+def measure_decoders(preset: Preset, files: Sequence[Path]) -> dict[str, float]:
+    """Pictures only, the same frames for all, one clip a core."""
+    visual = preset.visual
+    request = FrameRequest(visual.frame_height, visual.frame_width, preset.frames_per_segment, visual.interpolation)
+    found = {
+        "our decoding, pictures only, s a clip": seconds_a_clip(
+            lambda f: decode_clip(f, request, on_missing="zeros"), files
+        )
+    }
+    for mode in ("NONE", "SLICE", "FRAME", "AUTO"):
+        found[f"PyAV {mode}, s a clip"] = seconds_a_clip(lambda file, mode=mode: with_pyav(file, request, mode), files)
+    found["decord, s a clip"] = seconds_a_clip(lambda file: with_decord(file, request), files)
+    ours, *others = found.values()
+    return found | {"RATIO of our decoding time to the fastest other": ours / min(others)}
+
+
+def seconds_a_clip(work: Callable, items: Sequence, workers: int = CORES) -> float:
+    """Wall time over the number of items, each worker with its share of the cores."""
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(CORES // workers,)) as threads:
+        list(threads.map(work, items[:workers]))  # what only the first does, buffers and such
+        started = time.perf_counter()
+        list(threads.map(work, items))
+        return (time.perf_counter() - started) / len(items)
+
+
+def plain_loop(preset: Preset, files: Sequence[Path], weights: dict[str, str]) -> float:
+    """Seconds a clip of what peers do: every frame decoded and kept, a second's frames a batch, one after the other."""
+    paths = {name: Path(file) for name, file in weights.items()}
+    visual = build_visual(preset.visual, paths.get("visual_weights")).eval()
+    audio = build_audio(preset.audio, paths.get("audio_weights")).eval()
+    torch.set_num_threads(CORES)
+    started = time.perf_counter()
+    for file in files:
+        with av.open(str(file)) as container:
+            pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        wanted = np.linspace(0, len(pictures) - 1, 10 * preset.frames_per_segment).astype(int)
+        waveform = torch.from_numpy(decode_clip(file, FrameRequest(8, 8, 1)).waveform)
+        with torch.no_grad():
+            for indices in wanted.reshape(10, -1):
+                batch = torch.from_numpy(np.stack([pictures[index] for index in indices])).permute(0, 3, 1, 2).float()
+                batch = torch.nn.functional.interpolate(batch.contiguous(), (224, 224), mode="bilinear") / 255
+                visual((batch - 0.45) / 0.22).mean(0)
+            audio(waveform.view(10, -1))
+    return (time.perf_counter() - started) / len(files)
+
+
+def with_pyav(file: Path, request: FrameRequest, mode: str) -> list[np.ndarray]:
+    found: list[np.ndarray] = []
+    targets = request.target_times()
+    with av.open(str(file)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = mode
+        last = None
+        for frame in container.decode(stream):
+            while last is not None and len(found) < len(targets) and targets[len(found)] < frame.time:
+                picture = last.reformat(
+                    request.width, request.height, "rgb24", interpolation=request.interpolation.upper()
+                )
+                found.append(picture.to_ndarray())
+            last = frame
+            if len(found) == len(targets):
+                break
+    return found
+
+
+def with_decord(file: Path, request: FrameRequest) -> np.ndarray:
+    import decord
+
+    reader = decord.VideoReader(str(file), width=request.width, height=request.height, num_threads=1)
+    starts = reader.get_frame_timestamp(range(len(reader)))[:, 0]
+    wanted = np.searchsorted(starts, [float(time) for time in request.target_times()], side="right") - 1
+    return reader.get_batch(wanted.clip(0)).asnumpy()
+
+
+def random_weights(folder: Path) -> dict[str, str]:
+    from torchvision.models import vgg19
+
+    torch.manual_seed(0)
+    torch.save(vgg19().state_dict(), folder / "visual.pth")
+    torch.save(Vggish().state_dict(), folder / "audio.pth")
+    return {"visual_weights": str(folder / "visual.pth"), "audio_weights": str(folder / "audio.pth")}
+
+
+def without_sound(file: Path, copy: Path) -> Path:
+    """The same packets of pictures in a file of their own."""
+    with av.open(str(file)) as source, av.open(str(copy), "w") as target:
+        stream: VideoStream = source.streams.video[0]
+        copied = target.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if packet.dts is not None:
+                packet.stream = copied
+                target.mux(packet)
+    return copy
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Sparing the decoder pictures that nobody looks at, where that cannot change any other picture."""
+
+from bisect import bisect_left, bisect_right, insort
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from math import floor
+
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+# How far to look for the picture that is displayed next; where it comes later still, one more picture is decoded.
+_AHEAD_PACKETS = 24
+_AHEAD_BYTES = 32_000_000
+
+
+class PictureSkipper:
+    """Tells an H.264 decoder which pictures it may leave out.
+
+    It may leave out a picture that is on display at none of the wanted times, if no other picture is predicted from it
+    (most B-pictures are such; the packet says so). The pictures that do come out are the same to the bit.
+
+    Only for H.264: what HEVC calls a picture without reference may still be referred to from a higher layer. Only for
+    progressive pictures: the two fields of interlaced ones may lie in two packets.
+    """
+
+    def __init__(self, video: VideoStream, wanted_seconds: Sequence[Fraction]) -> None:
+        """Prepare for one pass through a stream.
+
+        Args:
+            video: the stream; others than H.264 with B-pictures are passed as they are.
+            wanted_seconds: on the stream's own clock, ascending; all that follows the last is wanted too.
+        """
+        assert video.time_base is not None
+        self._video = video
+        self._wanted = [floor(seconds / video.time_base) for seconds in wanted_seconds]
+        self._able = video.codec_context.name == "h264" and video.codec_context.has_b_frames
+        self._progressive = False
+        self._leaving_out = False
+        self._latest = 0  # time of display of the latest picture so far
+
+    def saw(self, frame: VideoFrame) -> None:
+        """Learn from a decoded frame whether the stream is interlaced; nothing is left out before the first."""
+        self._able = self._able and not frame.interlaced_frame
+        self._progressive = True
+
+    def packets(self, packets: Iterable[Packet]) -> Iterator[Packet]:
+        """The same packets in the same order, the decoder set for each; some are read before they are passed on."""
+        if not self._able:
+            yield from packets
+            return
+        shown: list[int] = []  # times of display up to the last packet read, ascending
+        waiting: deque[Packet] = deque()
+        pictures = size = 0
+        for packet in packets:
+            waiting.append(packet)
+            size += packet.size
+            if packet.stream is self._video:
+                pictures += 1
+                self._able = self._able and (packet.pts is not None or not packet.size)
+                if packet.pts is not None and not packet.is_discard:
+                    insort(shown, packet.pts)
+            while pictures > _AHEAD_PACKETS or size > _AHEAD_BYTES:
+                passed = waiting.popleft()
+                size -= passed.size
+                pictures -= passed.stream is self._video
+                yield self._set(passed, shown)
+        for packet in waiting:
+            yield self._set(packet, shown)
+
+    def _set(self, packet: Packet, shown: Sequence[int]) -> Packet:
+        if packet.stream is self._video:
+            # A picture that others wait for shows that the times are those of display: AVI has none, and FFmpeg's guess
+            # ascends in the order of decoding.
+            able = self._able and self._progressive and packet.pts is not None and packet.pts < self._latest
+            leave_out = able and not self._is_wanted(packet.pts or 0, shown)
+            self._latest = max(self._latest, packet.pts or 0)
+            if leave_out != self._leaving_out:
+                self._leaving_out = leave_out
+                self._video.codec_context.skip_frame = "NONREF" if leave_out else "DEFAULT"
+        return packet
+
+    def _is_wanted(self, time: int, shown: Sequence[int]) -> bool:
+        """Whether the picture shown from a time on is on display at a wanted one, as far as can be told."""
+        after = bisect_right(shown, time)
+        if time in (shown[0], shown[-1]) or time > self._wanted[-1]:
+            return True
+        return self._wanted[bisect_left(self._wanted, time)] < shown[after]

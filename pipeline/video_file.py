@@ -1,0 +1,126 @@
+"""Opening a video file that may be anything: what can go wrong, which streams count, and when its clock starts."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.error
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition, Stream
+from av.video.stream import VideoStream
+
+# Larger than any camera's picture (8K is 33 million), small enough that a forged header cannot exhaust the memory.
+MAX_PIXELS = 120_000_000
+
+
+class DecodeError(Exception):
+    """A video file that cannot be turned into a clip; the message says which file, why, and what to do."""
+
+
+class MissingStreamError(DecodeError):
+    """A file that plays but has no video, or no audio, in its first ten seconds."""
+
+
+@contextmanager
+def open_video(path: Path) -> Iterator[InputContainer]:
+    """Open a file for reading, as a context.
+
+    No other file is opened, whatever a playlist may ask for.
+
+    Raises:
+        DecodeError: the file is missing, or is not a video, or FFmpeg or the disk refuses something in the context.
+    """
+    try:
+        if not path.is_file():
+            raise DecodeError(f"{path}: {'is not a file' if path.exists() else 'no such file'}. Check the path.")
+        if path.stat().st_size == 0:
+            raise DecodeError(f"{path}: is empty. Fetch it again.")
+        # Given an open file and no protocol, FFmpeg neither takes "12:30.mp4" for an address nor follows a playlist.
+        with (
+            path.open("rb") as file,
+            av.open(
+                file,
+                "r",
+                options=_decoder_options(),
+                container_options={"protocol_whitelist": "none"},
+                metadata_errors="replace",
+            ) as container,
+        ):
+            yield container
+    except (av.error.FFmpegError, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DecodeError(
+            f"{path}: cannot be read as a video ({reason}). Check that it plays; if not, fetch or convert it again."
+        ) from error
+
+
+def _decoder_options() -> dict[str, str]:
+    return {"max_pixels": str(MAX_PIXELS)}
+
+
+def chosen_streams(path: Path, container: InputContainer) -> tuple[VideoStream | None, AudioStream | None]:
+    """The streams a player would choose, ready to be decoded, None for one that is not there.
+
+    Raises:
+        DecodeError: there is neither, or one that cannot be decoded.
+    """
+    video, audio = container.streams.best("video"), container.streams.best("audio")
+    if not isinstance(video, VideoStream) or video.disposition & Disposition.attached_pic:
+        video = None  # the latter is the cover picture of a sound file
+    if not isinstance(audio, AudioStream):
+        audio = None
+    if video is None and audio is None:
+        raise DecodeError(f"{path}: has neither a video nor an audio stream. Check that it plays.")
+    for stream in (video, audio):
+        if stream is not None and stream.codec_context is None:
+            raise DecodeError(f"{path}: no decoder for its {stream.type} stream. Convert the file to H.264 and AAC.")
+    if video is not None:
+        if not 0 < video.width * video.height <= MAX_PIXELS:
+            raise DecodeError(
+                f"{path}: its pictures are larger than the {MAX_PIXELS} pixels allowed, or of no known size "
+                f"({video.width} × {video.height}). Scale the video down, or convert it again."
+            )
+        video.codec_context.options = _decoder_options()  # a stream may hold larger pictures than its header says
+    return video, audio
+
+
+def stream_start(stream: Stream) -> Fraction | None:
+    """When a stream starts in seconds, on the file's own clock; None where the container does not say."""
+    if stream.start_time is None or stream.time_base is None:
+        return None
+    return stream.start_time * stream.time_base
+
+
+class Clock:
+    """Turns the timestamps of all streams of a file into seconds since the earliest of them started."""
+
+    def __init__(self, *streams: Stream | None) -> None:
+        starts = (stream_start(stream) for stream in streams if stream is not None)
+        self.zero = min((start for start in starts if start is not None), default=None)
+        """When it starts, in seconds on the file's own clock; None where the container does not say."""
+        self._bases = {stream.index: _time_base(stream) for stream in streams if stream is not None}
+
+    def start(self, stream: Stream, stamp: int) -> None:
+        """Start the clock with a timestamp of a stream, unless the container has said when."""
+        if self.zero is None:
+            self.zero = stamp * self._bases[stream.index]
+
+    def seconds(self, stream: Stream, stamp: int) -> float:
+        """The double that is nearest to the exact time: equal times are equal numbers."""
+        base, zero = self._bases[stream.index], self.zero or Fraction(0)
+        scaled = stamp * base.numerator * zero.denominator - zero.numerator * base.denominator
+        return scaled / (base.denominator * zero.denominator)
+
+    def packet_seconds(self, packet: Packet) -> float:
+        """When a packet is due; 0 for the empty ones at the end, which have no time."""
+        stamp = packet.pts if packet.dts is None else packet.dts
+        return 0.0 if stamp is None else self.seconds(packet.stream, stamp)
+
+
+def _time_base(stream: Stream) -> Fraction:
+    assert stream.time_base is not None  # every demuxed stream has one
+    return stream.time_base
