@@ -1,7 +1,7 @@
 """The stages in order, decode -> extract -> train -> evaluate -> localize -> report, and the commands.
 
-`extract`, `train`, `localize`, `demo`, `import_ave` and `export_ave` are the commands as Python functions, each imported
-when it is first used.
+`extract`, `train`, `localize`, `demo`, `import_ave` and `export_ave` are the commands as Python functions, each
+imported when it is first used.
 """
 
 from importlib import import_module

@@ -35,7 +35,8 @@ class PictureSkipper:
         assert video.time_base is not None
         self._video = video
         self._wanted = [floor(seconds / video.time_base) for seconds in wanted_seconds]
-        self._able = video.codec_context.name == "h264" and video.codec_context.has_b_frames
+        self._waiting: int = getattr(video.codec_context, "reorder_depth", 0)  # new in PyAV 17
+        self._able = video.codec_context.name == "h264" and self._waiting > 0
         self._progressive = False
         self._leaving_out = False
         self._latest = 0  # time of display of the latest picture so far
@@ -60,6 +61,9 @@ class PictureSkipper:
                 pictures += 1
                 self._able = self._able and (packet.pts is not None or not packet.size)
                 if packet.pts is not None and not packet.is_discard:
+                    # Where the stream does not say how many pictures wait for another, FFmpeg guesses, and adds to its
+                    # guess when it sees more wait; when it does so must not depend on what was left out.
+                    self._able = self._able and len(shown) - bisect_right(shown, packet.pts) <= self._waiting
                     insort(shown, packet.pts)
             while pictures > _AHEAD_PACKETS or size > _AHEAD_BYTES:
                 passed = waiting.popleft()

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccln.pipeline import demo_dataset
 from ccln.pipeline.datasets.ave_folder import read_ave_folder
+from ccln.pipeline.demonstration import dataset as demo_dataset
 from ccln.pipeline.demonstration.dataset import DemoDataset, make_demo_dataset, write_clip
 from ccln.pipeline.demonstration.plan import CLASS_NAMES, ClipPlan, Span, plan_demo_dataset
 from ccln.pipeline.demonstration.scenes import FRAME_RATE_HZ, render_frames
