@@ -79,8 +79,9 @@ def decode_clip(
     it: what is left of the file is a shorter clip. A refused packet that others follow is an error. Damage that the
     decoder conceals, or in a picture that is neither wanted nor needed for another, is taken as it comes.
 
-    Memory is bounded by the decoder's own picture buffers plus the result, and time by about twenty seconds of the
-    file, whatever its length. No other file is opened, whatever a playlist may ask for.
+    Memory is bounded by the decoder's own picture buffers plus the result (and, for decord, the compressed pictures of
+    the ten seconds), and time by about twenty seconds of the file, whatever its length. No other file is opened,
+    whatever a playlist may ask for.
 
     Args:
         path: the video file.
@@ -91,7 +92,8 @@ def decode_clip(
 
     Raises:
         MissingStreamError: there is no video, or no audio, and `on_missing` is "error".
-        DecodeError: the file is missing, is not a video, or is damaged; or decord is asked for and not installed.
+        DecodeError: the file is missing, is not a video, or is damaged, or decord would not decode it rightly.
+        DecordMissingError: decord is asked for and not installed.
     """
     with open_video(path) as container:
         video, audio = chosen_streams(path, container)

@@ -7,6 +7,7 @@ display when, PyAV's timestamps say.
 """
 
 import io
+import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -28,6 +29,8 @@ _TOLERANCE_SECONDS = 0.002
 # H.264 and HEVC allow sixteen pictures to come before one that is displayed before them; no other codec more.
 _MAX_REORDERED = 16
 _MAX_PICTURES = 100_000
+# What decord's messages start with: time, file and line of its source.
+_LOG_PREFIX = re.compile(r"\[[\d:]+\] \S+:\d+: ")
 
 
 class DecordMissingError(Exception):
@@ -178,7 +181,7 @@ class DecordFrames:
                 yield reader.next().asnumpy()
                 position = number + 1
         except known as error:
-            raise self._refusal(str(error).strip().splitlines()[0] if str(error).strip() else repr(error)) from error
+            raise self._refusal(_LOG_PREFIX.sub("", str(error)).strip().split("\n")[0] or repr(error)) from error
 
     def _refusal(self, reason: str) -> DecodeError:
         return DecodeError(f"{self._path}: decord cannot decode its video ({reason}). Use the decoder pyav.")

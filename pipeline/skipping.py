@@ -39,7 +39,7 @@ class PictureSkipper:
         self._able = video.codec_context.name == "h264" and self._waiting > 0
         self._progressive = False
         self._leaving_out = False
-        self._latest = 0  # time of display of the latest picture so far
+        self._latest: int | None = None  # time of display of the latest picture so far
 
     def saw(self, frame: VideoFrame) -> None:
         """Learn from a decoded frame whether the stream is interlaced; nothing is left out before the first."""
@@ -75,19 +75,21 @@ class PictureSkipper:
 
     def _set(self, packet: Packet, shown: Sequence[int]) -> Packet:
         if packet.stream is self._video:
-            # A picture that others wait for shows that the times are those of display: AVI has none, and FFmpeg's guess
-            # ascends in the order of decoding.
-            able = self._able and self._progressive and packet.pts is not None and packet.pts < self._latest
-            leave_out = able and not self._is_wanted(packet.pts or 0, shown)
-            self._latest = max(self._latest, packet.pts or 0)
+            time = packet.pts
+            # A picture that another waits for shows that the times are those of display: AVI has none, and FFmpeg's
+            # guess ascends in the order of decoding.
+            waited_for = time is not None and self._latest is not None and time < self._latest
+            leave_out = self._able and self._progressive and waited_for and not self._is_wanted(packet, shown)
+            if time is not None and not waited_for:
+                self._latest = time
             if leave_out != self._leaving_out:
                 self._leaving_out = leave_out
                 self._video.codec_context.skip_frame = "NONREF" if leave_out else "DEFAULT"
         return packet
 
-    def _is_wanted(self, time: int, shown: Sequence[int]) -> bool:
-        """Whether the picture shown from a time on is on display at a wanted one, as far as can be told."""
-        after = bisect_right(shown, time)
-        if time in (shown[0], shown[-1]) or time > self._wanted[-1]:
+    def _is_wanted(self, packet: Packet, shown: Sequence[int]) -> bool:
+        """Whether a picture is on display at a wanted time, as far as can be told."""
+        time = packet.pts
+        if time is None or packet.is_discard or time in (shown[0], shown[-1]) or time > self._wanted[-1]:
             return True
-        return self._wanted[bisect_left(self._wanted, time)] < shown[after]
+        return self._wanted[bisect_left(self._wanted, time)] < shown[bisect_right(shown, time)]

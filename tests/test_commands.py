@@ -5,9 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import pytest
 
-COMMANDS = ("ccln-extract", "ccln-train", "ccln-localize", "ccln-demo")
+COMMANDS = ("ccln-extract", "ccln-train", "ccln-localize", "ccln-cache", "ccln-demo")
 
 
 def run(command: str, *words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -89,3 +90,32 @@ def test_some_failures_are_exit_code_one_and_each_is_named(tiny_set: Path, tmp_p
     assert shown.returncode == 1
     assert "1 done, 0 cached, 1 failed" in shown.stdout
     assert "broken.mp4" in shown.stderr
+
+
+def test_check_only_looks_and_says_what_would_fail(tiny_set: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"nothing")
+    clip = sorted((tiny_set / "AVE").iterdir())[0]
+    good = run("ccln-extract", clip, "--check", cwd=tmp_path)
+    assert good.returncode == 0, good.stderr
+    assert "h264" in good.stdout
+    bad = run("ccln-extract", clip, "broken.mp4", "--check", cwd=tmp_path)
+    assert bad.returncode == 1
+    assert "broken.mp4" in bad.stdout
+    assert not (tmp_path / "features").exists()
+
+
+def test_a_clip_without_sound_is_skipped_when_asked(tiny_set: Path, tmp_path: Path) -> None:
+    clip = sorted((tiny_set / "AVE").iterdir())[0]
+    with av.open(str(clip)) as source, av.open(str(tmp_path / "mute.mp4"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    shown = run("ccln-extract", "mute.mp4", "--on-missing", "skip", cwd=tmp_path)
+    assert shown.returncode == 0
+    assert "0 done, 0 cached, 1 skipped, 0 failed" in shown.stdout
+    assert "mute.mp4: has no audio stream" in shown.stderr
+    checked = run("ccln-extract", "mute.mp4", "--check", cwd=tmp_path)
+    assert checked.returncode == 1
+    assert "no audio" in checked.stdout
