@@ -10,6 +10,10 @@ _Choice = TypeVar("_Choice", bound="VisualChoice | MelChoice | AudioChoice | Pre
 Triple = tuple[float, float, float]
 
 
+DECODING_REVISION = 1
+"""Raised whenever the same file comes to give other pixels or samples, so that old features are not taken for new."""
+
+
 @dataclass(frozen=True)
 class VisualChoice:
     """Everything that decides a visual feature's value, but for the frames and the weights."""
@@ -108,6 +112,8 @@ class Preset:
     0 takes each n-th of a second at its start and 0.5 at its middle. Below 1."""
     decoder: str
     """Which library decodes the video: "pyav" or "decord"."""
+    decoding_revision: int
+    """The `DECODING_REVISION` that the features were made with."""
     visual: VisualChoice
     audio: AudioChoice
 
@@ -115,6 +121,11 @@ class Preset:
         _require("frames_per_segment", self.frames_per_segment, 1, 60)
         _require("frame_at", self.frame_at, 0, math.nextafter(1, 0))
         _require_one_of("decoder", self.decoder, "pyav", "decord")
+        if self.decoding_revision != DECODING_REVISION:
+            raise ExtractorError(
+                f"the features were made with decoding revision {self.decoding_revision}, this version decodes as "
+                f"revision {DECODING_REVISION}: extract them again, and train again"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Return the preset as plain JSON values; `from_json` is the way back."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from ccln.extractors.choices import AudioChoice, MelChoice, Preset, Triple, VisualChoice
+from ccln.extractors.choices import DECODING_REVISION, AudioChoice, MelChoice, Preset, Triple, VisualChoice
 from ccln.extractors.contract import ExtractorError
 
 TIMM_PREFIX = "timm:"
@@ -93,6 +93,7 @@ PRESETS = {
             frames_per_segment=4,
             frame_at=0.5,
             decoder="pyav",
+            decoding_revision=DECODING_REVISION,
             visual=VISUAL_CHOICES["efficientnet-lite0"],
             audio=AUDIO_CHOICES["log-mel"],
         ),
@@ -101,6 +102,7 @@ PRESETS = {
             frames_per_segment=16,
             frame_at=0.5,
             decoder="pyav",
+            decoding_revision=DECODING_REVISION,
             visual=VISUAL_CHOICES["vgg19"],
             audio=AUDIO_CHOICES["vggish"],
         ),
@@ -109,6 +111,7 @@ PRESETS = {
             frames_per_segment=16,
             frame_at=0.0,
             decoder="pyav",
+            decoding_revision=DECODING_REVISION,
             visual=VISUAL_CHOICES["vgg19-keras"],
             audio=AUDIO_CHOICES["vggish"],
         ),

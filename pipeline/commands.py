@@ -128,7 +128,7 @@ def _check(videos: list[Path], on_missing: str) -> int:
     reports = []
     with ProgressBar("check", "clip") as bar:
         for file in files:
-            reports.append(inspect_clip(file))
+            reports.append(inspect_clip(file, missing_fails=on_missing == "error"))
             bar(len(reports), len(files))
     print(report_table(reports))
     return 1 if any(report.problems for report in reports) else 0

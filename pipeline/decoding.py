@@ -64,7 +64,7 @@ def decode_clip(
     request: FrameRequest,
     *,
     on_missing: Literal["error", "zeros"] = "error",
-    decoder: Literal["pyav", "decord"] = "pyav",
+    decoder: str = "pyav",
 ) -> DecodedClip:
     """Decode the first ten seconds of a video file, both streams in one pass.
 
@@ -88,7 +88,8 @@ def decode_clip(
         request: which frames, how large.
         on_missing: where the file has no video, or no audio, in these ten seconds: "error", or "zeros" for black frames
             and silence. A silent audio stream is not missing.
-        decoder: what decodes the frames; see `ccln.pipeline.decord_decoding` for "decord". Sound is always PyAV's.
+        decoder: what decodes the frames, "pyav" or "decord" (see `ccln.pipeline.decord_decoding`). Sound is always
+            PyAV's.
 
     Raises:
         MissingStreamError: there is no video, or no audio, and `on_missing` is "error".

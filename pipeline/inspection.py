@@ -83,10 +83,12 @@ class ClipReport:
     """What a user may want to know of a file that can be decoded."""
 
 
-def inspect_clip(path: Path) -> ClipReport:
+def inspect_clip(path: Path, *, missing_fails: bool = True) -> ClipReport:
     """Read the header of a video file and decode its first ten seconds; a bad file is a report with problems.
 
-    A missing audio or video stream is a remark: whether it fails is the caller's choice.
+    Args:
+        path: the video file.
+        missing_fails: whether a file without audio or without video is a problem, or only worth a remark.
     """
     report = ClipReport(path)
     try:
@@ -100,7 +102,12 @@ def inspect_clip(path: Path) -> ClipReport:
         silent="audio" not in clip.missing and bool(np.abs(clip.waveform).max() < _SILENCE),
         covered_seconds=clip.duration_seconds,
     )
-    return replace(report, remarks=tuple(_remarks(report, clip)))
+    lacking = tuple(f"no {stream} stream, or nothing in it" for stream in clip.missing)
+    return replace(
+        report,
+        problems=lacking if missing_fails else (),
+        remarks=(*(() if missing_fails else lacking), *_remarks(report, clip)),
+    )
 
 
 def _with_streams(report: ClipReport, container: InputContainer) -> ClipReport:
@@ -166,10 +173,6 @@ def _start_seconds(stream: VideoStream | AudioStream) -> float | None:
 
 
 def _remarks(report: ClipReport, clip: DecodedClip) -> Iterable[str]:
-    if "audio" in clip.missing:
-        yield "no audio stream, or nothing in it: fails unless a missing stream is allowed"
-    if "video" in clip.missing:
-        yield "no video stream, or nothing in it: fails unless a missing stream is allowed"
     if report.silent:
         yield "silent: no sample above -60 dBFS in the first ten seconds"
     if report.covered_seconds < CLIP_SECONDS - 0.05:

@@ -74,6 +74,7 @@ def test_any_preset_survives_json(
         (["frame_at"], -0.1, "frame_at"),
         (["frame_at"], float("nan"), "frame_at"),
         (["decoder"], "opencv", "opencv"),
+        (["decoding_revision"], 0, "decoding revision 0.*extract them again"),
         (["visual", "surprise"], 1, "surprise"),
         (["visual"], "vgg19", "visual"),
         (["audio", "name"], 3, "audio.name"),
