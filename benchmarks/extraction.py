@@ -1,6 +1,6 @@
 """How near extraction comes to the limit of the hardware, and how far it is ahead of the loop that peers write.
 
-    uv run python benchmarks/extraction.py VIDEO_FOLDER [--preset light|vgg19] [--clips 16] [--rounds 3]
+    uv run python benchmarks/extraction.py VIDEO_FOLDER [--preset light|vgg19] [--clips N] [--rounds N]
 
 Everything is measured in one run, in turn, on the same clips; what is printed are medians over the rounds. The limit is
 what the cores could do if nothing were lost between the stages: 1 / (seconds a clip of the network alone, on ready-made

@@ -1,8 +1,12 @@
 """What the tests of the whole pipeline share: a tiny data set of real videos, extracted once a session."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# The tests share the processors by running side by side; networks with a thread for each would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
