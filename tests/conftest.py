@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-# The tests share the processors by running side by side; networks with a thread for each would only wait for each other.
+# The tests run side by side, one a processor; networks with more threads than that would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
