@@ -22,12 +22,12 @@ from torch.nn import functional as F
 from ccln.cache import FeatureCache
 from ccln.model import CCLN, ModelConfig
 from ccln.pipeline.datasets import read_dataset
-from ccln.pipeline.evaluation import evaluate
 from ccln.pipeline.features import DatasetFeatures, LabelledClips, load_features
+from ccln.pipeline.fitting import fit
 from ccln.pipeline.memory import keep_freed_memory
 from ccln.pipeline.metrics import Scores, score
 from ccln.pipeline.settings import Settings
-from ccln.pipeline.training import fit
+from ccln.pipeline.tasks import SupervisedLocalization
 
 EPOCHS, BATCH, WIDTH = 60, 64, 128
 
@@ -96,10 +96,12 @@ def ccln(features: DatasetFeatures, seed: int) -> tuple[Scores, Scores]:
         *shape[1:], audio_channels=train.audio[0].shape[-1], class_count=train.class_count, segment_count=shape[0]
     )
     settings = Settings()
+    training = replace(settings.training, seed=seed)
+    task = SupervisedLocalization(features, settings.loss, training.sound_exchange)
     set_seed(seed)
     with tempfile.TemporaryDirectory() as folder:
-        fitted = fit(CCLN(config), features, replace(settings.training, seed=seed), settings.loss, Path(folder))
-    return fitted.history[fitted.best_epoch - 1].validation, evaluate(fitted.model, features.splits["test"])
+        fitted = fit(CCLN(config), task, training, Path(folder))
+    return task.evaluate(fitted.model, "validation").scores, task.evaluate(fitted.model, "test").scores
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from ccln.model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, 
 from ccln.model.config import PARTS, ModelConfig, Part
 from ccln.model.losses import LossConfig, supervised_loss
 from ccln.model.network import CCLN, Output
+from ccln.model.weak import weak_loss
 
 __all__ = [
     "CCLN",
@@ -17,4 +18,5 @@ __all__ = [
     "load_checkpoint",
     "save_checkpoint",
     "supervised_loss",
+    "weak_loss",
 ]

@@ -35,6 +35,14 @@ class LossConfig:
             raise ValueError(f"temperature = {self.temperature}: expected a finite number above 0")
 
 
+def log_both_and_not(heard_logits: Tensor, seen_logits: Tensor) -> tuple[Tensor, Tensor]:
+    """log(P(heard) P(seen)) and log(1 - P(heard) P(seen)), each of the logits' shape."""
+    log_both = F.logsigmoid(heard_logits) + F.logsigmoid(seen_logits)
+    # Not both = not heard, or heard and not seen: keeps its digits and its gradient where both are sure.
+    log_not_both = torch.logaddexp(F.logsigmoid(-heard_logits), F.logsigmoid(heard_logits) + F.logsigmoid(-seen_logits))
+    return log_both, log_not_both
+
+
 def seen_and_heard_loss(heard_logits: Tensor, seen_logits: Tensor, event: Tensor, labels: Tensor) -> Tensor:
     """Binary cross-entropy of P(heard) P(seen) per class against "this class's event is here" (our reading).
 
@@ -52,9 +60,7 @@ def seen_and_heard_loss(heard_logits: Tensor, seen_logits: Tensor, event: Tensor
     """
     classes = torch.arange(heard_logits.shape[-1], device=labels.device)
     target = (labels[:, None] == classes).to(event.dtype)[:, None, :] * event[..., None]  # (B, T, n)
-    log_both = F.logsigmoid(heard_logits) + F.logsigmoid(seen_logits)
-    # Not both = not heard, or heard and not seen: keeps its digits and its gradient where both are sure.
-    log_not_both = torch.logaddexp(F.logsigmoid(-heard_logits), F.logsigmoid(heard_logits) + F.logsigmoid(-seen_logits))
+    log_both, log_not_both = log_both_and_not(heard_logits, seen_logits)
     return -(target * log_both + (1 - target) * log_not_both).sum(-1).mean()
 
 

@@ -1,7 +1,7 @@
 """The stages in order, decode -> extract -> train -> evaluate -> localize -> report, and the commands.
 
-`extract`, `train`, `localize`, `demo`, `import_ave` and `export_ave` are the commands as Python functions, each
-imported when it is first used.
+`extract`, `train`, `evaluate_checkpoint`, `localize`, `demo`, `import_ave` and `export_ave` are the commands as Python
+functions, each imported when it is first used.
 """
 
 from importlib import import_module
@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from ccln.pipeline.exchange.ave import export_ave, import_ave
     from ccln.pipeline.extraction import extract
     from ccln.pipeline.localization import localize
+    from ccln.pipeline.reports import evaluate_checkpoint
     from ccln.pipeline.training import train
 
-__all__ = ["demo", "export_ave", "extract", "import_ave", "localize", "train"]
+__all__ = ["demo", "evaluate_checkpoint", "export_ave", "extract", "import_ave", "localize", "train"]
 
 _HOMES = {
     "demo": "demonstration.demo",
+    "evaluate_checkpoint": "reports",
     "export_ave": "exchange.ave",
     "extract": "extraction",
     "import_ave": "exchange.ave",

@@ -21,7 +21,8 @@ def extract_command() -> None:
 
 def train_command() -> None:
     """Entry point of ccln-train."""
-    _run("ccln-train", "Train CCLN on the cached features of a data set.", _train)
+    kept = "Finished epochs are kept: the same command with --out FOLDER, naming the run's, goes on from there."
+    _run("ccln-train", "Train CCLN on the cached features of a data set.", _train, kept)
 
 
 def localize_command() -> None:
@@ -140,10 +141,14 @@ def _train(
     cache: Path = defaults.CACHE,
     out: Path | None = None,
     config: Path | None = None,
+    task: Literal["supervised", "weak"] = "supervised",
     seed: Annotated[int | None, Parameter(show_default="0")] = None,
+    seeds: int | None = None,
+    ablate: Annotated[bool, Parameter(negative=())] = False,
     epochs: Annotated[int | None, Parameter(show_default="30")] = None,
     without: Annotated[tuple[Literal["sbi", "fee", "wccl"], ...], Parameter(negative=(), show_default=False)] = (),
     drop_leaks: Annotated[bool, Parameter(negative=())] = False,
+    watch_test: Annotated[bool, Parameter(negative=())] = False,
     specification: str | None = None,
 ) -> int:
     """Run ccln-train.
@@ -156,40 +161,67 @@ def _train(
     cache
         Folder of the features that ccln-extract made.
     out
-        Folder for this run; must not hold one yet. If not given, a new one in runs/.
+        Folder for this run; a run that was stopped there goes on. If not given, a new one in runs/.
     config
         TOML file with any of the tables [model], [training], [loss]; every run writes its own whole one as config.toml.
+    task
+        supervised learns from the label of every segment; weak from the class of the clip alone, and from
+        background-only clips where there are any.
     seed
         Of weights, order, dropout and noise; overrides the config's.
+    seeds
+        Train with the seeds 0, 1, ... up to this many, each in its own folder, and show mean and spread.
+    ablate
+        Train the full network, the network less each of its parts, and less all of them, with the same seeds (5 if
+        --seeds is not given), and show what each part is worth.
     epochs
         Passes over the training split; overrides the config's.
     without
         Leave a part out: sbi, fee or wccl. May be repeated.
     drop_leaks
         Leave out training clips whose video validation or test has too, and validation clips whose video test has.
+    watch_test
+        Report beside the result what selecting on the test split would give, as some papers do.
     specification
         First digits of the extractor specification to train on, where the cache holds several.
     """
     from ccln.pipeline.formats import score_table
-    from ccln.pipeline.training import train
+    from ccln.pipeline.training import TrainingError, prepare, train
 
+    if seed is not None and (seeds is not None or ablate):
+        raise TrainingError("--seed names one seed, --seeds and --ablate take the first several. Give one of them.")
+    if without and ablate:
+        raise TrainingError("--ablate leaves out every part in turn. Give it without --without.")
+    told = {
+        "task": task,
+        "cache": cache,
+        "config": config,
+        "epochs": epochs,
+        "specification": specification,
+        "drop_leaks": drop_leaks,
+        "watch_test": watch_test,
+    }
     with ProgressBar("train", "epoch") as bar:
-        result = train(
-            data,
-            cache=cache,
-            out=out,
-            config=config,
-            seed=seed,
-            epochs=epochs,
-            without=without,
-            drop_leaks=drop_leaks,
-            specification=specification,
-            progress=bar,
-        )
-    print(score_table(result))
-    print(
-        f"selected epoch {result.best_epoch} on validation; checkpoint, metrics.json and curves.png in {result.folder}"
-    )
+        if seeds is None and not ablate:
+            result = train(data, out=out, seed=seed, without=without, progress=bar, **told)
+            print(score_table(result))
+            print(
+                f"selected epoch {result.best_epoch} on validation; checkpoint, metrics.json and curves.png in "
+                f"{result.folder}"
+            )
+            return 0
+        from ccln.pipeline import repetition
+        from ccln.pipeline.seeds import ablation_table, seeds_table
+
+        experiment, out = prepare(data, **told), out or defaults.new_run()
+        if ablate:
+            runs = repetition.ablate(experiment, out, seeds=5 if seeds is None else seeds, progress=bar)
+        else:
+            runs = {"CCLN": repetition.train_seeds(experiment, out, seeds=seeds or 0, without=without, progress=bar)}
+    test = {name: [result.test for result in results] for name, results in runs.items()}
+    validation = {f"{name}, validation": [r.validation for r in results] for name, results in runs.items()}
+    print(ablation_table(test, repetition.FULL) if ablate else seeds_table(test | validation))
+    print(f"each epoch selected on validation, tested once; runs in {out}")
     return 0
 
 

@@ -21,11 +21,15 @@ class Predictions:
     class_probability: np.ndarray
     """float32 (clip, class); a clip's numbers add up to one."""
 
+    def clip_labels(self) -> np.ndarray:
+        """int64 (clip,): the clip's most probable class, whether or not there is an event."""
+        return self.class_probability.argmax(1)
+
     def segment_labels(self) -> np.ndarray:
         """int64 (clip, segment): the clip's class where the event probability passes the threshold, else background."""
         class_count = self.class_probability.shape[1]
         is_event = self.event_probability >= EVENT_THRESHOLD
-        return np.where(is_event, self.class_probability.argmax(1)[:, None], class_count)
+        return np.where(is_event, self.clip_labels()[:, None], class_count)
 
 
 @torch.inference_mode()

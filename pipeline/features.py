@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils import data
 
 from ccln.cache import FeatureCache, feature_key, source_digest
 from ccln.pipeline.datasets.annotations import (
@@ -31,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledClips(data.Dataset):
+class LabelledClips:
     """Clips of one split that have features; every tensor of features is a view of its memory-mapped file."""
 
     clips: tuple[AnnotatedClip, ...]
@@ -50,16 +49,16 @@ class LabelledClips(data.Dataset):
     def __len__(self) -> int:
         return len(self.clips)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One clip: visual, audio, event (segment,) of 0 and 1, and label, -1 where the clip holds no event."""
-        event = self.segment_labels[index] != self.class_count
-        label = int(self.class_labels[index]) if event.any() else -1
-        return {
-            "visual": self.visual[index],
-            "audio": self.audio[index],
-            "event": torch.from_numpy(event.astype(np.float32)),
-            "label": torch.tensor(label),
-        }
+    @property
+    def event(self) -> Tensor:
+        """float32 (clip, segment): 1 in event segments."""
+        return torch.from_numpy((self.segment_labels != self.class_count).astype(np.float32))
+
+    @property
+    def labels(self) -> Tensor:
+        """int64 (clip,): class of each clip's event, -1 where no segment is event."""
+        classes = torch.from_numpy(self.class_labels)
+        return torch.where(self.event.any(1), classes, -1)
 
 
 @dataclass(frozen=True)

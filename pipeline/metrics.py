@@ -5,17 +5,13 @@ last one second, so positions are seconds.
 """
 
 import math
-from collections import defaultdict
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from ccln.pipeline.events import equal_runs
+from ccln.pipeline.event_matching import boundary_errors, count_overlapping, count_within_tolerance, events_by_class
 
-EVENT_TOLERANCE_SECONDS = 1
 TOLD_THE_CLASS = "right class, every segment an event"  # a reference that uses the truth, not a floor
-
-_Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -25,9 +21,10 @@ class Scores:
     Attributes:
         segment_accuracy: Share of the segments whose label, of the classes and the background, is right. AVE's metric.
         background_recall: Share of the background segments that were called background.
+        background_precision: Share of the segments called background that are.
         event_f1: F1 over all events of the set. An event is a maximal run of one class; a predicted one is right where
-            it is matched one to one with a true one of its class in its clip, both ends at most
-            `EVENT_TOLERANCE_SECONDS` apart.
+            it is matched one to one with a true one of its class in its clip, both ends at most one second apart.
+        event_f1_tiou: The same, a pair being right where its temporal intersection over union is at least one half.
         boundary_error_seconds: Mean distance of the ends of a true event from those of the predicted event of its class
             that overlaps it most (the earliest of several), over the true events that have one.
         boundary_matched: Share of the true events that have one.
@@ -36,14 +33,16 @@ class Scores:
 
     segment_accuracy: float
     background_recall: float
+    background_precision: float
     event_f1: float
+    event_f1_tiou: float
     boundary_error_seconds: float
     boundary_matched: float
     clips: int
 
     def as_dict(self) -> dict[str, float | int | None]:
         """The scores by name, fit for JSON: None instead of NaN."""
-        return {name: None if math.isnan(value) else value for name, value in asdict(self).items()}
+        return {name: none_for_nan(value) for name, value in asdict(self).items()}
 
 
 def score(predicted: np.ndarray, truth: np.ndarray, class_count: int) -> Scores:
@@ -57,29 +56,30 @@ def score(predicted: np.ndarray, truth: np.ndarray, class_count: int) -> Scores:
     Raises:
         ValueError: Shapes differ or are not (clip, segment), there is no clip, or labels are not integers in range.
     """
-    predicted = _checked("predicted", predicted, class_count)
-    truth = _checked("truth", truth, class_count)
-    if predicted.shape != truth.shape:
-        raise ValueError(f"predicted has the shape {predicted.shape} but truth {truth.shape}; expected the same")
-
-    predicted_count = true_count = right_count = 0
-    boundary_errors = []
+    predicted, truth = checked_pair(predicted, truth, class_count)
+    predicted_count = true_count = within_tolerance = overlapping = 0
+    errors = []
     for predicted_clip, true_clip in zip(predicted, truth, strict=True):
-        predicted_events = _events(predicted_clip, class_count)
-        true_events = _events(true_clip, class_count)
+        predicted_events = events_by_class(predicted_clip, class_count)
+        true_events = events_by_class(true_clip, class_count)
         predicted_count += sum(map(len, predicted_events.values()))
         true_count += sum(map(len, true_events.values()))
         for label in predicted_events.keys() & true_events.keys():
-            right_count += _count_right(predicted_events[label], true_events[label])
-            boundary_errors += _boundary_errors(predicted_events[label], true_events[label])
+            both = predicted_events[label], true_events[label]
+            within_tolerance += count_within_tolerance(*both)
+            overlapping += count_overlapping(*both)
+            errors += boundary_errors(*both)
 
-    is_background = truth == class_count
+    is_background, called_background = truth == class_count, predicted == class_count
+    right_background = (is_background & called_background).sum().item()
     return Scores(
         segment_accuracy=float(np.mean(predicted == truth)),
-        background_recall=_ratio((is_background & (predicted == truth)).sum().item(), is_background.sum().item()),
-        event_f1=_ratio(2 * right_count, predicted_count + true_count),
-        boundary_error_seconds=_ratio(sum(boundary_errors), len(boundary_errors)),
-        boundary_matched=_ratio(len(boundary_errors), true_count),
+        background_recall=ratio(right_background, is_background.sum().item()),
+        background_precision=ratio(right_background, called_background.sum().item()),
+        event_f1=ratio(2 * within_tolerance, predicted_count + true_count),
+        event_f1_tiou=ratio(2 * overlapping, predicted_count + true_count),
+        boundary_error_seconds=ratio(sum(errors), len(errors)),
+        boundary_matched=ratio(len(errors), true_count),
         clips=len(truth),
     )
 
@@ -103,12 +103,9 @@ def floors(train_truth: np.ndarray, truth: np.ndarray, class_count: int, clip_la
     """
     train_truth = _checked("train_truth", train_truth, class_count)
     truth = _checked("truth", truth, class_count)
-    clip_labels = np.asarray(clip_labels)
     if train_truth.shape[1] != truth.shape[1]:
         raise ValueError(f"train_truth has {train_truth.shape[1]} segments a clip but truth {truth.shape[1]}")
-    if clip_labels.shape != truth.shape[:1]:
-        raise ValueError(f"clip_labels has the shape {clip_labels.shape}; expected {truth.shape[:1]}")
-    _checked("clip_labels", clip_labels[:, np.newaxis], class_count)
+    clip_labels = checked_clips("clip_labels", clip_labels, len(truth), class_count)
 
     counts = np.stack([np.bincount(labels, minlength=class_count + 1) for labels in train_truth.T])  # (segment, label)
     answers = {
@@ -118,6 +115,31 @@ def floors(train_truth: np.ndarray, truth: np.ndarray, class_count: int, clip_la
         TOLD_THE_CLASS: clip_labels[:, np.newaxis],
     }
     return {name: score(np.broadcast_to(answer, truth.shape), truth, class_count) for name, answer in answers.items()}
+
+
+def checked_pair(predicted: np.ndarray, truth: np.ndarray, class_count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Predicted and true labels (clip, segment) as int64.
+
+    Raises:
+        ValueError: Shapes differ or are not (clip, segment), there is no clip, or labels are not integers in range.
+    """
+    predicted = _checked("predicted", predicted, class_count)
+    truth = _checked("truth", truth, class_count)
+    if predicted.shape != truth.shape:
+        raise ValueError(f"predicted has the shape {predicted.shape} but truth {truth.shape}; expected the same")
+    return predicted, truth
+
+
+def checked_clips(name: str, labels: np.ndarray, clips: int, class_count: int) -> np.ndarray:
+    """One label a clip (clip,) as int64.
+
+    Raises:
+        ValueError: There are not `clips` of them, or they are not integers from 0 to `class_count`.
+    """
+    labels = np.asarray(labels)
+    if labels.shape != (clips,):
+        raise ValueError(f"{name} has the shape {labels.shape}; expected {(clips,)}")
+    return _checked(name, labels[:, np.newaxis], class_count)[:, 0]
 
 
 def _checked(name: str, labels: np.ndarray, highest: int) -> np.ndarray:
@@ -132,43 +154,11 @@ def _checked(name: str, labels: np.ndarray, highest: int) -> np.ndarray:
     return labels.astype(np.int64)
 
 
-def _events(labels: np.ndarray, background: int) -> dict[int, list[_Span]]:
-    """The events of a clip by class, in order of time, from its labels (segment,)."""
-    events = defaultdict(list)
-    for start, end in equal_runs(labels):
-        if labels[start] != background:
-            events[int(labels[start])].append((start, end))
-    return events
-
-
-def _count_right(predicted: list[_Span], true: list[_Span]) -> int:
-    """Size of the largest one-to-one matching of the events of one class in one clip.
-
-    Both lists are in order and their events do not overlap, so two matches that cross can be uncrossed: matching the
-    earliest pair that fits is never worse, and of a pair that does not fit, the event whose start or end comes too
-    early for the other fits nothing later either.
-    """
-    right = i = j = 0
-    while i < len(predicted) and j < len(true):
-        start_ahead, end_ahead = (p - t for p, t in zip(predicted[i], true[j], strict=True))
-        if max(abs(start_ahead), abs(end_ahead)) <= EVENT_TOLERANCE_SECONDS:
-            right, i, j = right + 1, i + 1, j + 1
-        elif min(start_ahead, end_ahead) < -EVENT_TOLERANCE_SECONDS:
-            i += 1
-        else:
-            j += 1
-    return right
-
-
-def _boundary_errors(predicted: list[_Span], true: list[_Span]) -> list[float]:
-    """For each true event that a predicted one of its class overlaps, how far the ends are off on average."""
-    errors = []
-    for start, end in true:
-        best = max(predicted, key=lambda span: min(span[1], end) - max(span[0], start))
-        if best[0] < end and start < best[1]:
-            errors.append((abs(best[0] - start) + abs(best[1] - end)) / 2)
-    return errors
-
-
-def _ratio(part: float, whole: float) -> float:
+def ratio(part: float, whole: float) -> float:
+    """`part / whole`, NaN where there is nothing to divide by."""
     return float(part / whole) if whole else math.nan
+
+
+def none_for_nan(value: float) -> float | None:
+    """The number, or None for NaN, which JSON does not have."""
+    return None if math.isnan(value) else value

@@ -1,5 +1,6 @@
 """Pictures: a run's curves, and a clip's timeline."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +32,10 @@ def plot_curves(history: Sequence["Epoch"], best_epoch: int, path: Path) -> None
     losses.set(title="Training losses", xlabel="epoch", yscale="log")
     styles = {"segment_accuracy": (_BLUE, "-"), "background_recall": (_ORANGE, "--"), "event_f1": (_GREEN, "-.")}
     for name, (color, dash) in styles.items():
-        values = [100 * getattr(epoch.validation, name) for epoch in history]
+        if name not in history[-1].validation:  # another task's scores
+            continue
+        found = [epoch.validation[name] for epoch in history]
+        values = [math.nan if value is None else 100 * value for value in found]
         scores.plot(epochs, values, label=name.replace("_", " "), color=color, ls=dash)
     scores.set(title="Validation", xlabel="epoch", ylabel="%", ylim=(0, 101))
     for axes in (losses, scores):

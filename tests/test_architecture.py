@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROOMS = ("pipeline", "extractors", "model", "cache")
 MODULES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+COMMANDS = ("commands.py", "cache_commands.py", "evaluate_command.py", "console.py")
 HEAVY = {"torch", "timm", "torchvision", "matplotlib", "librosa", "accelerate"}
 
 each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -90,7 +91,14 @@ def test_an_allowed_import_passes(room: str, source: str):
 
 
 @pytest.mark.parametrize(
-    "module", ["ccln.pipeline.commands", "ccln.pipeline.cache_commands", "ccln.pipeline", "ccln.extractors"]
+    "module",
+    [
+        "ccln.pipeline.commands",
+        "ccln.pipeline.cache_commands",
+        "ccln.pipeline.evaluate_command",
+        "ccln.pipeline",
+        "ccln.extractors",
+    ],
 )
 def test_no_heavy_library_is_imported_before_it_is_needed(module: str):
     program = f"import sys, {module}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
@@ -111,7 +119,7 @@ def test_the_package_holds_every_room_and_its_types():
 
 @each_module
 def test_only_the_commands_print(path: Path):
-    if path.parent == ROOT / "pipeline" and path.name in ("commands.py", "cache_commands.py", "console.py"):
+    if path.parent == ROOT / "pipeline" and path.name in COMMANDS:
         return
     prints = [
         f"line {node.lineno}"

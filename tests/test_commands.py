@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import pytest
 
-COMMANDS = ("ccln-extract", "ccln-train", "ccln-localize", "ccln-cache", "ccln-demo")
+COMMANDS = ("ccln-extract", "ccln-train", "ccln-localize", "ccln-evaluate", "ccln-cache", "ccln-demo")
 
 
 def run(command: str, *words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -54,6 +54,8 @@ def test_a_wrong_option_says_which_was_meant(command: str, words: list[str], mea
         ("ccln-extract", [".", "--preset", "lihgt"], "light"),
         ("ccln-train", [], "--data"),
         ("ccln-train", ["--data", "."], "Annotations.txt"),
+        ("ccln-train", ["--seed", "1", "--seeds", "2"], "--seeds"),
+        ("ccln-train", ["--ablate", "--without", "sbi"], "--without"),
         ("ccln-localize", ["x.mp4"], "ccln-train"),
         ("ccln-localize", ["x.mp4", "--checkpoint", "."], "config.json"),
         ("ccln-demo", ["--out", "."], "--out"),
@@ -119,3 +121,17 @@ def test_a_clip_without_sound_is_skipped_when_asked(tiny_set: Path, tmp_path: Pa
     checked = run("ccln-extract", "mute.mp4", "--check", cwd=tmp_path)
     assert checked.returncode == 1
     assert "no audio" in checked.stdout
+
+
+def test_several_seeds_give_mean_and_spread_and_finished_runs_are_kept(
+    tiny_set: Path, tiny_cache: Path, tmp_path: Path
+) -> None:
+    words = ("--data", tiny_set, "--cache", tiny_cache, "--out", "runs", "--epochs", 1, "--seeds", 2, "--task", "weak")
+    first = run("ccln-train", *words, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "±" in first.stdout
+    weights = {file: file.stat().st_mtime_ns for file in tmp_path.glob("runs/seed-*/model.safetensors")}
+    assert len(weights) == 2
+    again = run("ccln-train", *words, cwd=tmp_path)
+    assert again.stdout == first.stdout
+    assert {file: file.stat().st_mtime_ns for file in weights} == weights

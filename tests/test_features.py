@@ -137,8 +137,8 @@ def test_labels_of_fractions_and_of_background(tmp_path: Path, cache: FeatureCac
     assert validation.class_labels.tolist() == [0, 1]
     assert test.segment_labels.tolist() == [[2] * 10]
     assert test.class_labels.tolist() == [2]
-    assert test[0]["label"].item() == -1
-    assert test[0]["event"].sum().item() == 0
+    assert test.labels.tolist() == [-1]
+    assert test.event.sum().item() == 0
 
 
 def test_an_empty_split_is_refused(tmp_path: Path, cache: FeatureCache) -> None:

@@ -44,7 +44,9 @@ def test_a_run_folder_holds_all_that_was_promised(tiny_run: Path, tiny_cache: Pa
     with Image.open(tiny_run / "curves.png") as curves:
         assert min(curves.size) > 300
     events = EventAccumulator(str(tiny_run)).Reload()
-    assert len(events.Scalars("validation/segment_accuracy")) == 2
+    for name in ("validation/segment_accuracy", "loss/wccl", "learning_rate", "gradient_norm", "gate/sbi", "gate/fee"):
+        assert [scalar.step for scalar in events.Scalars(name)] == [1, 2], name
+    assert 0 < events.Scalars("gate/sbi")[0].value < 1
 
 
 def test_the_saved_network_gives_the_saved_test_scores(tiny_run: Path, tiny_cache: Path, tiny_set: Path) -> None:
@@ -141,12 +143,11 @@ def test_two_specifications_in_one_cache_must_be_told_apart(tiny_set: Path, tiny
 def test_labels_are_those_of_the_rows(tiny_set: Path, tiny_cache: Path) -> None:
     clips = load_features(read_ave_folder(tiny_set), FeatureCache(tiny_cache)).splits["train"]
     for index, clip in enumerate(clips.clips):
-        event = np.arange(10)
+        segment = np.arange(10)
         ((start, end),) = clip.spans
-        expected = (start <= event) & (event < end)
-        item = clips[index]
-        assert item["event"].numpy().astype(bool).tolist() == expected.tolist()
-        assert item["label"].item() == (clips.class_labels[index] if expected.any() else -1)
+        expected = (start <= segment) & (segment < end)
+        assert clips.event[index].numpy().astype(bool).tolist() == expected.tolist()
+        assert clips.labels[index].item() == (clips.class_labels[index] if expected.any() else -1)
 
 
 @pytest.mark.parametrize(

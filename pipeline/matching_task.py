@@ -1,0 +1,86 @@
+"""Cross-modality localization as a task of the training loop."""
+
+import torch
+from torch import Tensor, nn
+
+from ccln.model import LossConfig
+from ccln.model.matching import is_findable, matching_loss
+from ccln.pipeline.batches import ClipBatches
+from ccln.pipeline.datasets.annotations import Split
+from ccln.pipeline.features import DatasetFeatures
+from ccln.pipeline.matching import (
+    MatchingScores,
+    embed_clips,
+    evaluate_matching,
+    matching_floors,
+    matching_table,
+    score_matching,
+    score_shuffled,
+)
+
+
+class CrossModalityLocalization:
+    """A query in one modality is to be found in the other; every segment of the training clips has a label.
+
+    Its features are those of a data set in the splits of `matching_dataset`, its model a `MatchingNetwork`.
+    """
+
+    name = "cml"
+
+    def __init__(self, features: DatasetFeatures, loss: LossConfig) -> None:
+        clips = features.splits["train"]
+        # The network reads a map's mean alone: to take it once makes a batch fifty times smaller.
+        pictures = [visual.float().mean((1, 2), keepdim=True) for visual in clips.visual]  # each (T, 1, 1, C)
+        self.clips = ClipBatches(pictures, clips.audio, event=clips.event, label=clips.labels)
+        self._features, self._loss = features, loss
+
+    def augmented(self, batch: dict[str, Tensor], random: torch.Generator) -> dict[str, Tensor]:
+        """The batch with `surrounded` events."""
+        return surrounded(batch, random)
+
+    def losses(self, model: nn.Module, batch: dict[str, Tensor], warmth: float) -> dict[str, Tensor]:
+        """`matching_loss`."""
+        output = model(batch["visual"], batch["audio"], batch["event"])
+        return matching_loss(output, batch["event"], batch["label"], self._loss, warmth)
+
+    def evaluate(self, network: nn.Module, split: Split) -> MatchingScores:
+        """Score both directions on the clips of a split that have something to find."""
+        return evaluate_matching(network, self._features.splits[split])
+
+    def floors(self, split: Split) -> dict[str, MatchingScores]:
+        """`matching_floors` of a split."""
+        return matching_floors(self._features.splits["train"].event, self._features.splits[split].event)
+
+    def shuffled(self, network: nn.Module, split: Split) -> MatchingScores:
+        """`score_shuffled` of a split."""
+        return score_shuffled(embed_clips(network, self._features.splits[split]))
+
+    def table(self, network: nn.Module, split: Split) -> str:
+        """`matching_table` of a split."""
+        clips = embed_clips(network, self._features.splits[split])
+        return matching_table(score_matching(clips), score_shuffled(clips), self.floors(split))
+
+
+def surrounded(batch: dict[str, Tensor], random: torch.Generator) -> dict[str, Tensor]:
+    """Put background around events that fill their clip, so that there is something to find in them, too.
+
+    Such a clip takes the background seconds, sound and picture, of a random clip of the batch that `is_findable`, and
+    with them the place and the length of its event. Most of AVE's training clips are one full event (2,547 of 3,339),
+    of which the contrast of windows would else learn nothing. Our own addition to the training.
+
+    Args:
+        batch: visual, audio and event, each (batch, segment, ...); more is passed on.
+        random: of the random choices, on the CPU as all tensors here.
+    """
+    event = batch["event"]
+    lenders = is_findable(event).nonzero().squeeze(1)
+    if not len(lenders):
+        return batch
+    lender = lenders[torch.randint(len(lenders), (len(event),), generator=random)]  # (B,)
+    taken = event.bool().all(1, keepdim=True) & (event[lender] == 0)  # (B, T)
+    changed = {
+        name: torch.where(taken.view(*taken.shape, *[1] * (x.ndim - 2)), x[lender], x)
+        for name, x in batch.items()
+        if name in ("visual", "audio", "event")
+    }
+    return batch | changed

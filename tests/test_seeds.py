@@ -1,0 +1,107 @@
+import math
+import statistics
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccln.pipeline.metrics import Scores
+from ccln.pipeline.seeds import PairedDifference, Spread, ablation_table, paired_difference, seeds_table, spread
+
+SHARES = st.lists(st.floats(0, 1), min_size=2, max_size=8)
+
+
+def run(accuracy: float, **others: float) -> Scores:
+    """Scores of a run of which only the accuracy matters, and what is named."""
+    values = {
+        "background_recall": 0.75,
+        "background_precision": 0.5,
+        "event_f1": 0.6,
+        "event_f1_tiou": 0.7,
+        "boundary_error_seconds": 0.5,
+        "boundary_matched": 1.0,
+        **others,
+    }
+    return Scores(segment_accuracy=accuracy, clips=160, **values)
+
+
+def test_spread_by_hand():
+    found = spread([0.80, 0.82, 0.87])
+    assert found.mean == pytest.approx(0.83)
+    assert found.standard_deviation == pytest.approx(math.sqrt((0.03**2 + 0.01**2 + 0.04**2) / 2))
+    assert found.values == (0.80, 0.82, 0.87)
+
+
+def test_a_single_run_has_no_spread():
+    found = spread([0.8])
+    assert (found.mean, found.values) == (0.8, (0.8,))
+    assert math.isnan(found.standard_deviation)
+    assert math.isnan(paired_difference([0.8], [0.7]).standard_error)
+
+
+def test_paired_difference_by_hand():
+    # Differences 1, 3, 2: mean 2, standard deviation 1.
+    found = paired_difference([11, 23, 32], [10, 20, 30])
+    assert found.mean == pytest.approx(2)
+    assert found.standard_error == pytest.approx(1 / math.sqrt(3))
+
+
+def test_what_all_runs_of_a_seed_share_cancels_out():
+    assert paired_difference([0.5, 0.75, 1.0], [0.25, 0.5, 0.75]) == PairedDifference(0.25, 0.0)
+
+
+@given(SHARES)
+def test_spread_agrees_with_the_standard_library(values):
+    found = spread(values)
+    assert found.mean == pytest.approx(statistics.fmean(values))
+    assert found.standard_deviation == pytest.approx(statistics.stdev(values), abs=1e-12)
+
+
+@given(SHARES, st.data())
+def test_the_other_way_round_only_the_sign_changes(a, data):
+    b = data.draw(st.lists(st.floats(0, 1), min_size=len(a), max_size=len(a)))
+    there, back = paired_difference(a, b), paired_difference(b, a)
+    assert there.mean == pytest.approx(-back.mean)
+    assert there.standard_error == pytest.approx(back.standard_error)
+
+
+def test_runs_that_cannot_be_compared_are_refused():
+    with pytest.raises(ValueError, match="no run"):
+        spread([])
+    with pytest.raises(ValueError, match="2 runs against 1"):
+        paired_difference([0.1, 0.2], [0.1])
+    with pytest.raises(ValueError, match="no run"):
+        seeds_table({"CCLN": []})
+    with pytest.raises(ValueError, match="2 runs against 1"):
+        ablation_table({"full": [run(0.8), run(0.9)], "without SBI": [run(0.8)]}, "full")
+    with pytest.raises(KeyError, match="whole"):
+        ablation_table({"full": [run(0.8)]}, "whole")
+
+
+def test_a_line_a_method_with_its_single_runs():
+    table = seeds_table(
+        {
+            "CCLN": [run(0.84, boundary_error_seconds=0.4), run(0.86, boundary_error_seconds=0.6)],
+            "one run": [run(0.8, background_recall=math.nan)],
+        }
+    )
+    head, both, one = table.splitlines()
+    assert head.split("  ")[-1].strip() == "accuracy of the runs %"
+    assert " ".join(both.split()) == "CCLN 85.0 ± 1.4 75.0 ± 0.0 60.0 ± 0.0 0.50 ± 0.14 84.0 86.0"
+    assert " ".join(one.split()) == "one run 80.0 – 60.0 0.50 80.0"
+    assert len(head) == len(both) == len(one)
+
+
+def test_the_ablation_table_says_what_each_part_is_worth():
+    full, less = [run(0.84), run(0.86), run(0.85)], [run(0.83), run(0.83), run(0.83)]
+    table = ablation_table({"full": full, "without SBI": less, "better": [run(0.90)] * 3}, "full")
+    head, whole, part, better, note = table.splitlines()
+    assert head.endswith("full minus this")
+    assert whole.endswith("84.0 86.0 85.0                –")
+    assert part.endswith("+2.0 ± 0.6")  # 1, 3, 2: standard deviation 1, over the root of 3
+    assert better.endswith("-5.0 ± 0.6")
+    assert "standard error" in note
+
+
+def test_spreads_compare():
+    assert spread([1.0, 3.0]) == Spread(2.0, math.sqrt(2), (1.0, 3.0))
