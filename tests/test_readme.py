@@ -39,6 +39,7 @@ def test_the_readme_shows_one_demo_and_one_test_command() -> None:
     assert [command for command in COMMANDS if "pip install" in command] == [DEMO_COMMAND, TEST_COMMAND]
 
 
+@pytest.mark.timeout(900)
 def test_every_command_but_those_two_works_in_the_order_shown(folder: Path) -> None:
     for command in COMMANDS:
         if command in (TEST_COMMAND, DEMO_COMMAND):
@@ -58,6 +59,7 @@ def test_the_python_example_works_in_the_same_folder(folder: Path) -> None:
     assert "clip.mp4" in done.stdout
 
 
+@pytest.mark.timeout(900)
 def test_the_demo_does_what_the_readme_says(tmp_path: Path) -> None:
     shown = shell(DEMO_COMMAND.split("&& ")[1], tmp_path)
     assert shown.returncode == 0, shown.stderr
