@@ -3,15 +3,15 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from ccln.cache import FeatureCache, feature_key, source_digest, specification_digest
-from ccln.pipeline.datasets.annotations import SPLITS, VIDEO_ENDINGS, AnnotatedClip, Dataset, DatasetError, Split
+from ccln.cache import FeatureCache, specification_digest
+from ccln.pipeline.background import BACKGROUND_SET, background_features
+from ccln.pipeline.datasets.annotations import SPLITS, AnnotatedClip, Dataset, DatasetError, Split
 from ccln.pipeline.datasets.ave_folder import HEADER, LAYOUT
 from ccln.pipeline.datasets.files import read_annotation_file
 from ccln.pipeline.exchange.labels import (
@@ -24,11 +24,10 @@ from ccln.pipeline.exchange.labels import (
     order_arrays,
     read_orders,
 )
-from ccln.pipeline.exchange.names import published_background_name
 from ccln.pipeline.features import load_features
 from ccln.pipeline.segments import SEGMENT_COUNT
 
-ANNOTATIONS, BACKGROUND_SET = "Annotations.txt", "backgroundSet.txt"
+ANNOTATIONS = "Annotations.txt"
 
 # Built into the peers' code.
 _PEERS_CLASSES, _PEERS_MAP, _PEERS_VISUAL_CHANNELS, _PEERS_AUDIO_CHANNELS = 28, (7, 7), 512, 128
@@ -137,42 +136,13 @@ def _places(dataset: Dataset) -> dict[int | None, int]:
 
 def _background(dataset: Dataset, cache: FeatureCache, digest: str) -> tuple[list[ClipFeatures], list[str]]:
     """Features of the background-only clips, all or none, and why none."""
-    listing = dataset.source / BACKGROUND_SET
-    if dataset.source.is_dir() and listing.exists():
-        ids = _background_ids(listing)
-        # Ids are written by others: they are looked up in a listing, never made into paths.
-        videos = {path.stem: path for path in (dataset.source / "AVE").glob("*") if path.suffix in VIDEO_ENDINGS}
-        found = [_background_key(videos.get(name), cache, digest, index, name) for index, name in enumerate(ids)]
-        lacking = [video_id for video_id, key in zip(ids, found, strict=True) if key is None]
-        if lacking:
-            return [], [
-                f"no background-only clips: {len(lacking)} of the {len(ids)} in {listing} have no features "
-                f"({lacking[0]!r}, ...)"
-            ]
-        keys = [key for key in found if key is not None]
-    else:  # imported ones are in no list
-        keys = []
-        for index in count():
-            named = cache.find(digest, published_background_name(index))
-            if not named:
-                break
-            keys.append(named[0])
-    return [ClipFeatures(entry.visual, entry.audio) for entry in map(cache.read, keys)], []
-
-
-def _background_ids(listing: Path) -> list[str]:
-    """Video ids of a file in the format of the split files."""
-    rows = [line.split("&") for line in read_annotation_file(listing, LAYOUT).decode(errors="replace").splitlines()]
-    return [row[1] for row in rows if len(row) == 5 and row[4] != "EndTime"]
-
-
-def _background_key(video: Path | None, cache: FeatureCache, digest: str, index: int, video_id: str) -> str | None:
-    if video is not None and cache.contains(key := feature_key(source_digest(video), digest)):
-        return key
-    named = cache.find(digest, published_background_name(index))
-    if not named and video is None:  # a name says nothing where the video is there
-        named = cache.find(digest, video_id)
-    return named[0] if len(named) == 1 else None
+    present, lacking = background_features(dataset, cache, digest)
+    if lacking:
+        return [], [
+            f"no background-only clips: {len(lacking)} of the {len(lacking) + len(present)} in "
+            f"{dataset.source / BACKGROUND_SET} have no features ({lacking[0]!r}, ...)"
+        ]
+    return [ClipFeatures(entry.visual, entry.audio) for entry in present], []
 
 
 def _peers_shapes(
