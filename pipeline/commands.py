@@ -74,7 +74,7 @@ def _extract(
     audio_weights
         Local file with the audio network's weights.
     precision
-        Arithmetic of the visual network. auto is bfloat16 where the processor or GPU has it (twice as fast), else
+        Arithmetic of the visual network. auto is bfloat16 where the processor or GPU has it (up to twice as fast), else
         float32. Features of the two are kept apart: name one where machines of both kinds share a cache.
     decoder
         What decodes the frames; decord is an extra, for comparison with features that it made.
