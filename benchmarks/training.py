@@ -1,12 +1,16 @@
-"""What the training loop costs on top of the network: an epoch of training against the bare steps of the network.
+"""What training costs, in one run on a data set of AVE's size.
+
+- the loop: an epoch of training against the bare steps of the network on ready-made batches;
+- the network: the share of each part in forward and backward passes, its parameters, an epoch against one of guided
+  attention, LSTMs and heads alone, and its steps in bfloat16 and compiled.
 
 The data set has AVE's real rows and splits, and simulated features of the published shapes and sparsity; it is made
-once (2 GiB) and kept. Both sides run in turn, several times, and the fastest of each counts: other work on the machine
-only ever makes a side slower.
+once (2 GiB) and kept. What is compared runs in turn, several times, and the fastest of each counts: other work on the
+machine only ever makes a side slower.
 
-uv run python benchmarks/training.py --labels FOLDER --work FOLDER [--task weak] [--rounds 3]
+uv run python benchmarks/training.py --labels FOLDER --work FOLDER [--task weak|cml] [--rounds 3]
 
---labels is a folder with AVE's Annotations.txt, trainSet.txt, valSet.txt and testSet.txt.
+--labels is a folder with AVE's Annotations.txt, trainSet.txt, valSet.txt and testSet.txt (and for cml the order files).
 """
 
 import argparse
@@ -14,7 +18,7 @@ import hashlib
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
@@ -23,18 +27,27 @@ from pathlib import Path
 import psutil
 import torch
 from accelerate.utils import set_seed
+from network_cost import (
+    Batch,
+    PlainNetwork,
+    PlainTask,
+    ready_batches,
+    seconds_by_precision,
+    seconds_of_steps,
+    shares,
+)
 from torch import nn
 
 from ccln.cache import FeatureCache, Features
-from ccln.model import CCLN
 from ccln.pipeline.datasets import read_dataset
 from ccln.pipeline.exchange.names import published_background_name, published_name
 from ccln.pipeline.fitting import Task, fit
 from ccln.pipeline.memory import keep_freed_memory
 from ccln.pipeline.settings import TrainingConfig
+from ccln.pipeline.trainable import TASKS
 from ccln.pipeline.training import prepare
 
-READY_BATCHES, BACKGROUND_CLIPS = 8, 178
+READY_BATCHES, BACKGROUND_CLIPS, MOST_PARAMETERS = 8, 178, 6_000_000
 GIB = 1 << 30
 
 
@@ -68,26 +81,13 @@ def seconds_of_epochs(model: nn.Module, task: Task, training: TrainingConfig, ep
     return [end - start for start, end in pairwise(times)]
 
 
-def seconds_of_bare_steps(model: nn.Module, task: Task, training: TrainingConfig) -> float:
-    """Seconds of as many forward and backward passes and optimizer steps as an epoch has, on ready-made batches."""
-    size = training.batch_size
-    random = torch.Generator().manual_seed(0)
-    batches = [
-        task.augmented(task.clips.__getitems__(list(range(start, start + size))), random)
-        for start in range(0, READY_BATCHES * size, size)
+def epoch_of(batches: Sequence[Batch], clips: int) -> list[Batch]:
+    """Ready-made batches over and over until there were as many clips as an epoch has; the last batch is smaller."""
+    size = len(batches[0]["audio"])
+    return [
+        {name: value[: clips - start] for name, value in batches[number % len(batches)].items()}
+        for number, start in enumerate(range(0, clips, size))
     ]
-    optimizer = torch.optim.AdamW(model.parameters(), training.learning_rate)
-    model.train()
-    start, left = time.perf_counter(), len(task.clips)
-    while left > 0:
-        for batch in batches[: -(-left // size)]:
-            part = {name: value[:left] for name, value in batch.items()}  # the last batch of an epoch is smaller
-            optimizer.zero_grad(set_to_none=True)
-            task.losses(model, part, 1.0)["total"].backward()
-            nn.utils.clip_grad_norm_(model.parameters(), training.gradient_clip)
-            optimizer.step()
-            left -= size
-    return time.perf_counter() - start
 
 
 @contextmanager
@@ -113,7 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--labels", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--task", choices=["supervised", "weak"], default="supervised")
+    parser.add_argument("--task", choices=list(TASKS), default="supervised")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     keep_freed_memory()
@@ -124,19 +124,38 @@ def main() -> None:
         unfinished.root.rename(cache.root)
     with peak_memory() as peak:
         experiment = prepare(arguments.labels, task=arguments.task, cache=cache.root)
-        config = experiment.model_config()
-        task, training = experiment.task, experiment.settings.training
-        bare, whole = [], []
-        for _ in range(arguments.rounds):
+        config, task, training = experiment.model_config(), experiment.task, experiment.settings.training
+
+        def network() -> nn.Module:
             set_seed(0)
-            whole += seconds_of_epochs(CCLN(config), task, training, 1)
-            bare.append(seconds_of_bare_steps(CCLN(config), task, training))
-    parameters = sum(parameter.numel() for parameter in CCLN(config).parameters())
-    print(f"{len(task.clips)} training clips, {parameters:,} parameters")
-    print(f"epoch of training    {min(whole):8.2f} s  (all: {', '.join(f'{value:.2f}' for value in whole)})")
-    print(f"bare steps           {min(bare):8.2f} s  (all: {', '.join(f'{value:.2f}' for value in bare)})")
-    print(f"ratio                {min(whole) / min(bare):8.3f}")
-    print(f"peak memory          {peak[0] / GIB:8.2f} GiB on top of the page cache")
+            return task.network_type(config)
+
+        batches = ready_batches(task, training, READY_BATCHES)
+        whole, bare, plain = [], [], []
+        for _ in range(arguments.rounds):
+            whole += seconds_of_epochs(network(), task, training, 1)
+            bare.append(seconds_of_steps(network(), task, training, epoch_of(batches, len(task.clips))))
+            if task.name != "cml":  # whose network has no attention and no LSTM
+                plain += seconds_of_epochs(PlainNetwork(config), PlainTask(task), training, 1)
+    parameters = sum(parameter.numel() for parameter in network().parameters())
+    print(f"{len(task.clips)} training clips, {parameters:,} parameters (at most {MOST_PARAMETERS:,})")
+    show("epoch of training", whole)
+    show("bare steps of an epoch", bare)
+    print(f"RATIO of the epoch to its bare steps            {min(whole) / min(bare):8.3f}")
+    if plain:
+        show("epoch of attention, LSTMs, heads", plain)
+        print(f"RATIO of the epoch to that                      {min(whole) / min(plain):8.3f}")
+    print(f"peak memory on top of the page cache            {peak[0] / GIB:8.2f} GiB")
+    print("share of forward and backward passes:")
+    for part, share in shares(network(), task, batches).items():
+        print(f"  {part:<46}{100 * share:8.1f} %")
+    seconds = seconds_by_precision(network, task, training, batches, arguments.rounds)
+    for name in ("bfloat16", "compiled"):
+        print(f"RATIO of steps {name} to float32, uncompiled{'':5}{seconds[name] / seconds['float32']:8.3f}")
+
+
+def show(what: str, seconds: Sequence[float]) -> None:
+    print(f"{what:<48}{min(seconds):8.2f} s  (all: {', '.join(f'{value:.2f}' for value in seconds)})")
 
 
 if __name__ == "__main__":

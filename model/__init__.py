@@ -1,8 +1,9 @@
 """CCLN: the network, its losses and its checkpoint. Knows tensors, nothing of files of videos or of the cache."""
 
-from ccln.model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from ccln.model.checkpoint import Checkpoint, CheckpointError, Network, NetworkType, load_checkpoint, save_checkpoint
 from ccln.model.config import PARTS, ModelConfig, Part
 from ccln.model.losses import LossConfig, supervised_loss
+from ccln.model.matching import MatchingNetwork, matching_loss
 from ccln.model.network import CCLN, Output
 from ccln.model.weak import weak_loss
 
@@ -12,10 +13,14 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "LossConfig",
+    "MatchingNetwork",
     "ModelConfig",
+    "Network",
+    "NetworkType",
     "Output",
     "Part",
     "load_checkpoint",
+    "matching_loss",
     "save_checkpoint",
     "supervised_loss",
     "weak_loss",

@@ -1,4 +1,4 @@
-"""A folder that holds all that localizing needs: weights, config, class names, extractor specification.
+"""A folder that holds all that using a network needs: weights, config, class names, extractor specification.
 
 `model.safetensors` and `config.json`, the layout of model hubs. Nothing in it is ever executed. The config holds the
 weights' sha256, so that files of two checkpoints are never taken for one.
@@ -19,13 +19,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from ccln.model.config import ModelConfig
+from ccln.model.matching import MatchingNetwork
 from ccln.model.network import CCLN
 
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
 _FORMAT = 1
-_MAX_CONFIG_BYTES = 4 * 2**20
+_MAX_CONFIG_BYTES = 16 * 2**20  # an account of the training may name a million clips
 _MAX_HEADER_BYTES = 2**20  # what a safetensors file holds beside the numbers themselves
+
+Network = CCLN | MatchingNetwork
+"""What a checkpoint may hold."""
+
+NetworkType = type[CCLN] | type[MatchingNetwork]
+
+_NETWORKS: Mapping[str, NetworkType] = {"ccln": CCLN, "matching": MatchingNetwork}
 
 
 class CheckpointError(Exception):
@@ -36,14 +44,14 @@ class CheckpointError(Exception):
 class Checkpoint:
     """A trained network and what it was trained on."""
 
-    model: CCLN
+    model: Network
     """In evaluation mode, on the CPU."""
     class_names: tuple[str, ...]
     """In label order, background not among them."""
     specification: dict[str, Any]
     """Of the extractors whose features it reads."""
     training: dict[str, Any]
-    """How it came about: seed, data, scores, versions; for people, not read back by any code."""
+    """How it came about: task, seed, data, rows, scores, versions; anyone may have written it, as all of this."""
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -57,6 +65,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.model.state_dict().items()})
     config = {
         "format": _FORMAT,
+        "network": next(name for name, kind in _NETWORKS.items() if isinstance(checkpoint.model, kind)),
         "model": asdict(checkpoint.model.config),
         "class_names": list(checkpoint.class_names),
         "specification": checkpoint.specification,
@@ -79,7 +88,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     with _blaming(folder / CONFIG_NAME) as path:
         config = _parse_config(_read(path, _MAX_CONFIG_BYTES))
         with torch.device("meta"):  # so that a forged config allocates nothing
-            model = CCLN(ModelConfig(**config["model"]))
+            model = _NETWORKS[config["network"]](ModelConfig(**config["model"]))
         if len(config["class_names"]) != model.config.class_count:
             raise ValueError(f"{len(config['class_names'])} class names for {model.config.class_count} classes")
     with _blaming(folder / WEIGHTS_NAME) as path:
@@ -116,8 +125,10 @@ def _parse_config(data: bytes) -> dict[str, Any]:
     config = json.loads(data.decode(), parse_constant=_refuse_constant)
     if not isinstance(config, dict) or config.get("format") != _FORMAT:
         raise ValueError(f"it is no config of format {_FORMAT}, the one that this version reads")
+    config.setdefault("network", "ccln")  # checkpoints from before there was another one do not say
     known = {
         "format": int,
+        "network": str,
         "model": dict,
         "class_names": list,
         "specification": dict,
@@ -128,6 +139,8 @@ def _parse_config(data: bytes) -> dict[str, Any]:
     for name, kind in known.items():
         if not isinstance(config[name], kind):
             raise ValueError(f"{name} must be of type {kind.__name__}")
+    if config["network"] not in _NETWORKS:
+        raise ValueError(f"network = {config['network']!r:.30}: this version has {', '.join(_NETWORKS)}")
     _check_names("model", {field.name for field in fields(ModelConfig)}, config["model"])
     if not all(isinstance(name, str) for name in config["class_names"]):
         raise ValueError("class_names must be strings")

@@ -1,5 +1,6 @@
 """Training clips as a loader takes them: whole batches, picked from tensors in memory where they fit."""
 
+import os
 from collections.abc import Mapping, Sequence
 
 import psutil
@@ -25,7 +26,8 @@ class ClipBatches(data.Dataset):
     def __init__(self, visual: Sequence[Tensor], audio: Sequence[Tensor], **labels: Tensor) -> None:
         self._labels = labels
         size = sum(tensor.nbytes for tensor in (*visual, *audio))
-        fits = size <= _MEMORY_SHARE * psutil.virtual_memory().available
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # each of those on this machine holds all clips
+        fits = processes * size <= _MEMORY_SHARE * psutil.virtual_memory().available
         self._features: dict[str, Tensor | Sequence[Tensor]] = {
             name: torch.stack(tuple(tensors)) if fits else tensors
             for name, tensors in (("visual", visual), ("audio", audio))

@@ -209,7 +209,9 @@ def _kept(cache: "FeatureCache", keep: Collection[str], runs: Path | None) -> se
     if runs is not None:
         from ccln.model import load_checkpoint
 
-        folders = [path.parent for pattern in ("config.json", "*/config.json") for path in runs.glob(pattern)]
+        folders = defaults.finished_runs(runs)
+        if (runs / "config.json").exists():  # a run itself
+            folders.append(runs)
         if not folders:
             raise CacheError(f"--runs {runs}: no run in it. Name the folder that ccln-train writes to")
         digests.update(specification_digest(load_checkpoint(folder).specification) for folder in folders)

@@ -22,7 +22,7 @@ def extract_command() -> None:
 def train_command() -> None:
     """Entry point of ccln-train."""
     kept = "Finished epochs are kept: the same command with --out FOLDER, naming the run's, goes on from there."
-    _run("ccln-train", "Train CCLN on the cached features of a data set.", _train, kept)
+    _run("ccln-train", "Train CCLN on the cached features of a data set, for any of its three tasks.", _train, kept)
 
 
 def localize_command() -> None:
@@ -141,7 +141,7 @@ def _train(
     cache: Path = defaults.CACHE,
     out: Path | None = None,
     config: Path | None = None,
-    task: Literal["supervised", "weak"] = "supervised",
+    task: Literal["supervised", "weak", "cml"] = "supervised",
     seed: Annotated[int | None, Parameter(show_default="0")] = None,
     seeds: int | None = None,
     ablate: Annotated[bool, Parameter(negative=())] = False,
@@ -166,18 +166,20 @@ def _train(
         TOML file with any of the tables [model], [training], [loss]; every run writes its own whole one as config.toml.
     task
         supervised learns from the label of every segment; weak from the class of the clip alone, and from
-        background-only clips where there are any.
+        background-only clips where there are any. cml is cross-modality localization: an event's sound is to be found
+        in the picture (A2V), its picture in the sound (V2A); on the splits of AVE's *_order_match.h5 where the data set
+        has them, else on its own, of validation and test only the clips with an event shorter than the clip.
     seed
         Of weights, order, dropout and noise; overrides the config's.
     seeds
         Train with the seeds 0, 1, ... up to this many, each in its own folder, and show mean and spread.
     ablate
         Train the full network, the network less each of its parts, and less all of them, with the same seeds (5 if
-        --seeds is not given), and show what each part is worth.
+        --seeds is not given), and show what each part is worth. The network of cml has one part, wccl.
     epochs
         Passes over the training split; overrides the config's.
     without
-        Leave a part out: sbi, fee or wccl. May be repeated.
+        Leave a part out: sbi, fee or wccl, with cml only wccl. May be repeated.
     drop_leaks
         Leave out training clips whose video validation or test has too, and validation clips whose video test has.
     watch_test
@@ -185,7 +187,7 @@ def _train(
     specification
         First digits of the extractor specification to train on, where the cache holds several.
     """
-    from ccln.pipeline.formats import score_table
+    from ccln.pipeline.formats import runs_table, score_table
     from ccln.pipeline.training import TrainingError, prepare, train
 
     if seed is not None and (seeds is not None or ablate):
@@ -211,16 +213,13 @@ def _train(
             )
             return 0
         from ccln.pipeline import repetition
-        from ccln.pipeline.seeds import ablation_table, seeds_table
 
         experiment, out = prepare(data, **told), out or defaults.new_run()
         if ablate:
             runs = repetition.ablate(experiment, out, seeds=5 if seeds is None else seeds, progress=bar)
         else:
             runs = {"CCLN": repetition.train_seeds(experiment, out, seeds=seeds or 0, without=without, progress=bar)}
-    test = {name: [result.test for result in results] for name, results in runs.items()}
-    validation = {f"{name}, validation": [r.validation for r in results] for name, results in runs.items()}
-    print(ablation_table(test, repetition.FULL) if ablate else seeds_table(test | validation))
+    print(runs_table(runs, repetition.FULL if ablate else None))
     print(f"each epoch selected on validation, tested once; runs in {out}")
     return 0
 

@@ -34,13 +34,18 @@ def new_run() -> Path:
     return RUNS / datetime.now().strftime("%Y%m%d-%H%M%S")
 
 
+def finished_runs(folder: Path) -> list[Path]:
+    """The finished runs in a folder of runs: its own, those of several seeds, and those of an ablation."""
+    return [path.parent for depth in range(1, 4) for path in folder.glob("/".join(["*"] * depth + ["config.json"]))]
+
+
 def latest_run() -> Path:
     """The newest finished run in the folder of runs.
 
     Raises:
         NothingFoundError: there is none.
     """
-    runs = [path.parent for path in RUNS.glob("*/config.json")]
+    runs = finished_runs(RUNS)
     if not runs:
         raise NothingFoundError(
             f"which checkpoint? There is no finished run in {RUNS}/. Train one (ccln-train), or name one: --checkpoint"

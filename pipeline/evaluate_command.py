@@ -21,6 +21,7 @@ def _evaluate(
     /,
     *,
     split: Literal["test", "validation", "train"] = "test",
+    task: Literal["supervised", "weak", "cml"] | None = None,
     data: Path | None = None,
     cache: Path = defaults.CACHE,
     device: str = "auto",
@@ -33,7 +34,10 @@ def _evaluate(
     checkpoint
         Run folder of ccln-train.
     split
-        The part of the data set to score.
+        The part of the data set to score, in the splits of the task.
+    task
+        What to score it for. If not given, what it was trained for. cml refuses rows that the run was trained on: AVE
+        has other splits for it, and most of its test rows are training rows of supervised and weak.
     data
         Data set with the checkpoint's classes, an AVE folder or a CSV file. If not given, the one that the run was
         trained on, or else the AVE folder here.
@@ -42,12 +46,12 @@ def _evaluate(
     device
         auto, cpu, cuda, cuda:1, ...
     json
-        File for the whole report, the confusion matrix included.
+        File for the whole report: scores, floors, every class, and the confusion matrix of localization.
     """
     from ccln.pipeline.formats import evaluation_json, evaluation_table
     from ccln.pipeline.reports import evaluate_checkpoint
 
-    report = evaluate_checkpoint(checkpoint, data=data, cache=cache, split=split, device=device)
+    report = evaluate_checkpoint(checkpoint, data=data, cache=cache, split=split, task=task, device=device)
     print(evaluation_table(report))
     if json is not None:
         json.write_text(evaluation_json(report) + "\n", encoding="utf-8")

@@ -43,6 +43,8 @@ class LabelledClips:
     class_labels: np.ndarray
     """int64 (clip,): the class that the row names, the number of classes where it names none."""
     class_count: int
+    keys: tuple[str, ...]
+    """Of each clip the key of its features in the cache: equal where the video is."""
     missing: tuple[AnnotatedClip, ...]
     """Rows of the split without features; they are in none of the other fields."""
 
@@ -201,6 +203,7 @@ def _labelled(dataset: Dataset, split: Split, keys: Mapping[AnnotatedClip, str],
         segment_labels=segment_labels(present, dataset.class_names),
         class_labels=class_labels(present, dataset.class_names),
         class_count=len(dataset.class_names),
+        keys=tuple(keys[row] for row in present),
         missing=missing,
     )
 

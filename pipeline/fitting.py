@@ -2,18 +2,22 @@
 
 After every epoch the whole state is kept in the run's folder, so that a run that was stopped goes on from there and
 ends with the same weights to the last bit as one that was not.
+
+Several processes, started by a launcher, do what one does: each draws the same batches and runs the network on its
+share of them. The main one alone writes.
 """
 
 import copy
 import json
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from accelerate import Accelerator
+from accelerate.utils import gather_object, send_to_device, set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
@@ -22,6 +26,7 @@ from ccln.pipeline.batches import ClipBatches
 from ccln.pipeline.datasets.annotations import Split
 from ccln.pipeline.run_folder import Identity, TrainingError, load_state, save_state
 from ccln.pipeline.settings import TrainingConfig
+from ccln.pipeline.sharing import process_accelerator, shared
 
 Progress = Callable[[int, int, str], None]
 """Called with epochs done, epochs in all, and a line on how it goes."""
@@ -123,7 +128,7 @@ def fit(
     Raises:
         TrainingError: the loss is no longer finite, or the folder has the state of a run of another identity.
     """
-    accelerator = Accelerator()
+    accelerator = process_accelerator()
     order = torch.Generator().manual_seed(training.seed)
 
     def collate(batch: Any) -> dict[str, Tensor]:  # a whole batch already, see ClipBatches
@@ -134,21 +139,29 @@ def fit(
     total_steps = training.epochs * len(loader)
     warm_steps = max(1, round(training.warmup_share * total_steps))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _warm_cosine(step, warm_steps, total_steps))
-    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
-    network = accelerator.unwrap_model(model)
-    run = _Run(network, optimizer, schedule, order)
-    if identity is not None and (state := load_state(folder, identity)) is not None:
-        run.restore(state)
+    prepared, optimizer = accelerator.prepare(model, optimizer)  # not the loader: all processes draw the whole batch
+    network, model = accelerator.unwrap_model(prepared), shared(prepared, accelerator)
+    processes, is_main = accelerator.num_processes, accelerator.is_main_process
+    if processes > 1:
+        set_seed(training.seed, device_specific=True)  # clips of different shares are not to have the same dropout
+    run = _Run(network, optimizer, schedule, order, accelerator.process_index)
+    if identity is not None:
+        identity = {**identity, "processes": processes}  # each has random numbers of its own
+        if (state := load_state(folder, identity)) is not None:
+            run.restore(state)
+        accelerator.wait_for_everyone()  # the first that is done with the run removes the state
+    if not is_main:
+        progress = None
     if progress is not None:
         progress(len(run.history), training.epochs, "")
     # What an interrupted run logged beyond its last state is struck out.
-    with SummaryWriter(str(folder), purge_step=len(run.history) + 1) as board:
+    with SummaryWriter(str(folder), purge_step=len(run.history) + 1) if is_main else nullcontext() as board:
         for number in range(len(run.history) + 1, training.epochs + 1):
             model.train()
             steps: list[dict[str, Tensor]] = []
             for batch in loader:
                 warmth = min(1.0, schedule.last_epoch / warm_steps)
-                losses = task.losses(model, batch, warmth)
+                losses = task.losses(model, send_to_device(batch, accelerator.device), warmth)
                 optimizer.zero_grad(set_to_none=True)
                 accelerator.backward(losses["total"])
                 norm = accelerator.clip_grad_norm_(model.parameters(), training.gradient_clip)
@@ -172,10 +185,12 @@ def fit(
                 test_selection=task.evaluate(network, "test").selection if watch_test else None,
             )
             run.add(epoch)
-            if accelerator.is_main_process:
+            if board is not None:
                 _log(board, number, epoch)
-                if identity is not None:
-                    save_state(folder, identity, run.state())
+            if identity is not None:
+                state = run.state()
+                if is_main:
+                    save_state(folder, identity, state)
             if progress is not None:
                 progress(
                     number,
@@ -193,9 +208,9 @@ _NORM = "gradient_norm"
 class _Run:
     """All that a run changes while it goes on, and the way to and from something that can be kept."""
 
-    def __init__(self, network: nn.Module, optimizer: Any, schedule: Any, order: torch.Generator) -> None:
+    def __init__(self, network: nn.Module, optimizer: Any, schedule: Any, order: torch.Generator, rank: int) -> None:
         self._parts = {"network": network, "optimizer": optimizer, "schedule": schedule}
-        self._network, self._order = network, order
+        self._network, self._order, self._rank = network, order, rank
         self.history: list[Epoch] = []
         self.best_selection, self.best_epoch = -math.inf, 0
         self.best_weights: dict[str, Tensor] = {}
@@ -207,11 +222,11 @@ class _Run:
             self.best_weights = copy.deepcopy(self._network.state_dict())
 
     def state(self) -> dict[str, Any]:
+        """The same in every process; to be asked for in all of them."""
         return {
             **{name: part.state_dict() for name, part in self._parts.items()},
             "order": self._order.get_state(),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all(),
+            "random": gather_object([{"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}]),
             "history": json.dumps([asdict(epoch) for epoch in self.history]),
             "best_epoch": self.best_epoch,
             "best_weights": self.best_weights,
@@ -224,9 +239,10 @@ class _Run:
         self.best_epoch, self.best_weights = state["best_epoch"], state["best_weights"]
         self.best_selection = self.history[self.best_epoch - 1].selection
         self._order.set_state(state["order"])
-        torch.set_rng_state(state["random"])
-        if state["random_cuda"]:
-            torch.cuda.set_rng_state_all(state["random_cuda"])
+        random = state["random"][self._rank]
+        torch.set_rng_state(random["cpu"])
+        if random["cuda"]:
+            torch.cuda.set_rng_state_all(random["cuda"])
 
 
 def _means(steps: list[dict[str, Tensor]]) -> dict[str, float]:

@@ -3,50 +3,64 @@
 import csv
 import io
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ccln.pipeline.metrics import TOLD_THE_CLASS, Scores
+from ccln.pipeline.assessment import Assessment, TaskScores
+from ccln.pipeline.metrics import TOLD_THE_CLASS
+from ccln.pipeline.seeds import ablation_table, seeds_table, selected_on_test_table
 from ccln.pipeline.tables import aligned, percent, seconds
 
 if TYPE_CHECKING:
-    from ccln.pipeline.class_scores import ClassScores, DetailedScores
     from ccln.pipeline.localization import Localization, LocatedClip
     from ccln.pipeline.reports import EvaluationReport
     from ccln.pipeline.training import TrainingResult
 
-_SHOWN_CONFUSIONS = 10
+_AS_TEXT = {"%": percent, "s": seconds}
 
 
 def score_table(result: "TrainingResult") -> str:
-    """The test scores of a run with the floors beside them, as text."""
-    rows = {"CCLN, test": result.test, "CCLN, validation": result.validation, **_named_floors(result.floors)}
-    text = scores_table(rows)
-    if result.best_test_epoch_accuracy is not None:
-        best = percent(result.best_test_epoch_accuracy)
-        text += f"\naccuracy of the epoch that is best on test, selected on test as some papers do: {best}, optimistic"
+    """The test and validation scores of a run with the floors beside them, as text."""
+    test, validation = _rows("test", result.on_test), _rows("validation", result.on_validation)
+    text = scores_table(test, validation)
+    if result.best_test_selection is not None:
+        best = percent(result.best_test_selection)
+        what = f"{result.test.selected_on} of the epoch that is best on test, selected on test as some papers do"
+        text += f"\n{what}: {best}, optimistic"
     missing = {split: count for split, count in result.missing.items() if count}
     if missing:
         text += "\nrows without features: " + ", ".join(f"{split} {count}" for split, count in missing.items())
     return text
 
 
+def runs_table(methods: Mapping[str, Sequence["TrainingResult"]], reference: str | None = None) -> str:
+    """Mean, spread and single runs of each method on test and on validation, as text.
+
+    Args:
+        methods: the runs of each, by its name.
+        reference: the method that the others are compared with, seed by seed; if None, they are not.
+    """
+    test = {name: [run.test for run in runs] for name, runs in methods.items()}
+    validation = {f"{name}, validation": [run.validation for run in runs] for name, runs in methods.items()}
+    if reference is None:
+        tables = [seeds_table(test | validation)]
+    else:
+        tables = [ablation_table(test, reference), ablation_table(validation, f"{reference}, validation")]
+    watched = {
+        name: [(run.test, run.best_test_selection) for run in runs if run.best_test_selection is not None]
+        for name, runs in methods.items()
+    }
+    if any(watched.values()):
+        tables.append(selected_on_test_table(watched))
+    return "\n\n".join(tables)
+
+
 def evaluation_table(report: "EvaluationReport") -> str:
-    """For people: scores beside the floors, the classes from the worst found on, and what is taken for what."""
-    scores = scores_table({f"CCLN, {report.split}": report.scores, **_named_floors(report.floors)})
+    """For people: scores beside what they have to be read against, then the details."""
+    scores = scores_table(_rows(report.split, report.assessment))
     if report.missing:
         scores += f"\nrows without features: {report.missing}"
-    return "\n\n".join(
-        [
-            f"{report.run} on {report.data}",
-            scores,
-            _class_table(report.class_names, report.detailed),
-            *_confusions_table([*report.class_names, "background"], report.detailed.confusion),
-        ]
-    )
+    return "\n\n".join([f"{report.run} on {report.data}", scores, *report.assessment.details.tables()])
 
 
 def evaluation_json(report: "EvaluationReport") -> str:
@@ -54,64 +68,29 @@ def evaluation_json(report: "EvaluationReport") -> str:
     return json.dumps(report.as_dict(), indent=2, allow_nan=False)
 
 
-def scores_table(rows: Mapping[str, Scores]) -> str:
-    """A line for each of the named scores."""
-    head = ["", "accuracy", "bg recall", "bg precision", "event F1", "at tIoU 0.5", "boundary error", "clips"]
-    return aligned(
-        [
-            head,
-            *(
-                [
-                    name,
-                    percent(scores.segment_accuracy),
-                    percent(scores.background_recall),
-                    percent(scores.background_precision),
-                    percent(scores.event_f1),
-                    percent(scores.event_f1_tiou),
-                    seconds(scores.boundary_error_seconds),
-                    str(scores.clips),
-                ]
-                for name, scores in rows.items()
-            ),
-        ]
-    )
+def scores_table(*blocks: Mapping[str, TaskScores]) -> str:
+    """A line for each of the named scores, all of one task; an empty line between blocks."""
+    columns = next(iter(blocks[0].values())).columns
+    rows = [["", *(column.heading for column in columns), "clips"]]
+    for block in blocks:
+        if len(rows) > 1:
+            rows.append([""] * len(rows[0]))
+        for name, scores in block.items():
+            cells = [_AS_TEXT[column.unit](getattr(scores, column.name)) for column in columns]
+            rows.append([name, *cells, str(scores.clips)])
+    return aligned(rows)
 
 
-def _named_floors(floors: Mapping[str, Scores]) -> dict[str, Scores]:
-    return {f"{'told' if name == TOLD_THE_CLASS else 'floor'}: {name}": scores for name, scores in floors.items()}
-
-
-def _class_table(class_names: Sequence[str], detailed: "DetailedScores") -> str:
-    by_recall = sorted(zip(class_names, detailed.classes, strict=True), key=lambda named: _nan_last(named[1]))
-    rows = [
-        [
-            name,
-            str(scores.clips),
-            str(scores.named_right),
-            percent(scores.segment_recall),
-            percent(scores.segment_precision),
-            percent(scores.event_f1),
-        ]
-        for name, scores in by_recall
-    ]
-    total = ["all", str(sum(s.clips for s in detailed.classes)), str(sum(s.named_right for s in detailed.classes))]
-    rows.append([*total, "", "", ""])
-    return aligned([["class", "clips", "named right", "recall", "precision", "event F1"], *rows])
-
-
-def _nan_last(scores: "ClassScores") -> float:
-    return math.inf if math.isnan(scores.segment_recall) else scores.segment_recall
-
-
-def _confusions_table(labels: Sequence[str], confusion: np.ndarray) -> list[str]:
-    """The wrong cells of the matrix with the most segments, at most ten; nothing where all is right."""
-    wrong = confusion * (1 - np.eye(len(labels), dtype=np.int64))
-    largest = np.argsort(-wrong, axis=None, kind="stable")[:_SHOWN_CONFUSIONS]
-    cells = [(i, j) for i, j in zip(*np.unravel_index(largest, wrong.shape), strict=True) if wrong[i, j]]
-    rows = [
-        [f"{labels[i]} → {labels[j]}", str(wrong[i, j]), percent(wrong[i, j] / confusion[i].sum())] for i, j in cells
-    ]
-    return [aligned([["what it is → taken for", "segments", "of all of it"], *rows])] if rows else []
+def _rows(split: str, assessment: Assessment) -> dict[str, TaskScores]:
+    """The network's scores, what they are without something, and the floors."""
+    return {
+        f"CCLN, {split}": assessment.scores,
+        **{f"CCLN, {what}": scores for what, scores in assessment.ablated.items()},
+        **{
+            f"{'told' if name == TOLD_THE_CLASS else 'floor'}: {name}": scores
+            for name, scores in assessment.floors.items()
+        },
+    }
 
 
 def localization_table(found: "Localization") -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ccln.extractors import ExtractorError, Extractors, load_extractors, pick_device, preset_from_specification
-from ccln.model import Checkpoint, load_checkpoint
+from ccln.model import CCLN, Checkpoint, load_checkpoint
 from ccln.pipeline import defaults
 from ccln.pipeline.decoding import DecodedClip, DecodeError, decode_clip
 from ccln.pipeline.evaluation import EVENT_THRESHOLD
@@ -27,6 +27,10 @@ _SLIVER = 0.1
 
 class SpecificationError(Exception):
     """The extractors at hand are not those that the checkpoint was trained on; the message names both."""
+
+
+class OtherTaskError(Exception):
+    """The checkpoint's network does not locate events; the message says what it is for and what to do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,9 +98,16 @@ class Localizer:
         """Load the extractors that the checkpoint names.
 
         Raises:
+            OtherTaskError: the checkpoint's network does not locate events.
             ExtractorError, WeightsError: they cannot be had.
             SpecificationError: those that can be had are not the checkpoint's.
         """
+        if not isinstance(checkpoint.model, CCLN):
+            raise OtherTaskError(
+                "the checkpoint is one of cross-modality localization: its network finds a sound in the picture and "
+                "the other way round; it knows neither classes nor events. Name a run of ccln-train --task supervised "
+                "or weak: --checkpoint"
+            )
         if "imported" in checkpoint.specification:
             raise SpecificationError(
                 "the checkpoint was trained on imported features, which nothing here makes from a video. Train one on "
@@ -111,7 +122,7 @@ class Localizer:
             audio_weights=audio_weights,
         )
         require_same_specification(checkpoint.specification, self._extractors.specification)
-        self._model = checkpoint.model.to(self._device)
+        self._model: CCLN = checkpoint.model.to(self._device)
 
     def decode(self, path: Path) -> DecodedClip:
         """Frames and sound as the extractors read them."""
@@ -175,7 +186,7 @@ def localize(
         progress: called before the first clip, and after each.
 
     Raises:
-        CheckpointError, SpecificationError, ExtractorError, WeightsError: no clip can be read at all.
+        CheckpointError, OtherTaskError, SpecificationError, ExtractorError, WeightsError: no clip can be read at all.
         NothingFoundError: ``checkpoint`` is None and there is no run.
         FileNotFoundError: a path does not exist.
     """

@@ -4,17 +4,17 @@ A query is a clip's event in one modality, cut out: its sound is looked for in t
 sound (V2A). Its length is known, its place is not; found is what is found to the very second.
 """
 
-import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ccln.model.matching import is_findable, window_distances
+from ccln.pipeline.assessment import Column
 from ccln.pipeline.features import LabelledClips
-from ccln.pipeline.tables import aligned, percent
+from ccln.pipeline.metrics import none_for_nan, ratio
 
 _TIE_DECIMALS = 5  # sums of distances that only rounding tells apart are equal
 _SHUFFLES = 100
@@ -34,6 +34,12 @@ class MatchingScores:
     v2a: float
     clips: int
 
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("a2v", "A2V", over_seeds=True, headline=True),
+        Column("v2a", "V2A", over_seeds=True, headline=True),
+    )
+    selected_on: ClassVar[str] = "mean of A2V and V2A"
+
     @property
     def selection(self) -> float:
         """The mean of both directions."""
@@ -41,7 +47,7 @@ class MatchingScores:
 
     def as_dict(self) -> dict[str, float | int | None]:
         """The scores by name, fit for JSON: None instead of NaN."""
-        return {name: None if math.isnan(value) else value for name, value in asdict(self).items()}
+        return {name: none_for_nan(value) for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +60,9 @@ class EmbeddedClips:
     """Unit vectors (clip, segment, embedding)."""
     event: Tensor
     """float32 (clip, segment): 1 in event segments."""
+
+    def __len__(self) -> int:
+        return len(self.event)
 
 
 @torch.inference_mode()
@@ -81,17 +90,12 @@ def embed_clips(network: nn.Module, clips: LabelledClips, batch_size: int = 64) 
     return EmbeddedClips(torch.cat(heard or [nothing]), torch.cat(seen or [nothing]), event[rows])
 
 
-def evaluate_matching(network: nn.Module, clips: LabelledClips) -> MatchingScores:
-    """Embed and score."""
-    return score_matching(embed_clips(network, clips))
-
-
 def score_matching(clips: EmbeddedClips) -> MatchingScores:
     """Lay each query upon every window of its length and say that it starts where the sum of distances is smallest.
 
     Of windows with sums equal to five decimals the earliest is taken.
     """
-    return _score(clips.heard, clips.seen, clips.heard, clips.seen, clips.event)
+    return _score(clips, clips.heard, clips.seen)
 
 
 def score_shuffled(clips: EmbeddedClips, seed: int = 0) -> MatchingScores:
@@ -109,7 +113,7 @@ def score_shuffled(clips: EmbeddedClips, seed: int = 0) -> MatchingScores:
     for _ in range(_SHUFFLES):
         order = torch.rand(clips.event.shape, generator=random).argsort(1)[..., None]  # (clip, segment, 1)
         heard, seen = (torch.take_along_dim(x, order, 1) for x in (clips.heard, clips.seen))
-        scores.append(_score(clips.heard, clips.seen, heard, seen, clips.event))
+        scores.append(_score(clips, heard, seen))
     return MatchingScores(
         float(np.mean([score.a2v for score in scores])),
         float(np.mean([score.v2a for score in scores])),
@@ -122,13 +126,22 @@ def predicted_starts(distances: np.ndarray) -> np.ndarray:
     return distances.round(_TIE_DECIMALS).argmin(axis=1)
 
 
-def _score(heard_query: Tensor, seen_query: Tensor, heard: Tensor, seen: Tensor, event: Tensor) -> MatchingScores:
-    starts = event.argmax(1).numpy()
-    shares = []
-    for queries, searched in ((heard_query, seen), (seen_query, heard)):
-        distances = window_distances(queries.double(), searched.double(), event).numpy()
-        shares.append(float((predicted_starts(distances) == starts).mean()) if len(starts) else math.nan)
-    return MatchingScores(*shares, clips=len(starts))
+def found(queries: Tensor, searched: Tensor, event: Tensor) -> np.ndarray:
+    """Which queries are found to the very second, bool (clip,).
+
+    Args:
+        queries: Unit vectors (clip, segment, embedding) of the query's modality.
+        searched: The same of the other modality.
+        event: 1 in event segments (clip, segment).
+    """
+    distances = window_distances(queries.double(), searched.double(), event).numpy()
+    return predicted_starts(distances) == event.argmax(1).numpy()
+
+
+def _score(clips: EmbeddedClips, heard: Tensor, seen: Tensor) -> MatchingScores:
+    """Of the clips' queries, looked for in these."""
+    a2v, v2a = found(clips.heard, seen, clips.event), found(clips.seen, heard, clips.event)
+    return MatchingScores(ratio(a2v.sum(), len(clips)), ratio(v2a.sum(), len(clips)), len(clips))
 
 
 def matching_floors(train_event: Tensor, event: Tensor) -> dict[str, MatchingScores]:
@@ -157,10 +170,3 @@ def matching_floors(train_event: Tensor, event: Tensor) -> dict[str, MatchingSco
     }
     shares = {name: float(hit.mean()) for name, hit in hits.items()}  # of none: NaN
     return {name: MatchingScores(share, share, len(scored)) for name, share in shares.items()}
-
-
-def matching_table(scores: MatchingScores, shuffled: MatchingScores, floors: Mapping[str, MatchingScores]) -> str:
-    """A result beside what position alone gives it, and the floors, as text."""
-    rows = {"this network": scores, "this network, searched seconds shuffled": shuffled, **floors}
-    cells = [[name, percent(row.a2v), percent(row.v2a)] for name, row in rows.items()]
-    return aligned([[f"start found, of {scores.clips} clips", "A2V", "V2A"], *cells])

@@ -1,8 +1,9 @@
 """Which rows cross-modality localization trains on and is scored on, and the guard between the two."""
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from ccln.pipeline.datasets.annotations import SPLITS, AnnotatedClip, Dataset, D
 from ccln.pipeline.exchange.labels import MATCH_ORDERS, match_order_arrays, read_orders
 
 _FINGERPRINT_DIGITS = 16
+_ROWS = "rows"
 
 
 class SeenRowsError(Exception):
@@ -96,6 +98,17 @@ def row_fingerprints(clips: Sequence[AnnotatedClip], videos: Sequence[str]) -> l
         text = f"{video}&{clip.label}&{spans}"
         fingerprints.append(hashlib.sha256(text.encode()).hexdigest()[:_FINGERPRINT_DIGITS])
     return fingerprints
+
+
+def with_rows(training: Mapping[str, Any], clips: Sequence[AnnotatedClip], videos: Sequence[str]) -> dict[str, Any]:
+    """A checkpoint's account of its training, and in it the rows; arguments as of `row_fingerprints`."""
+    return {**training, _ROWS: " ".join(row_fingerprints(clips, videos))}
+
+
+def trained_rows(training: Mapping[str, Any]) -> list[str] | None:
+    """Fingerprints of the rows that a checkpoint was trained on, by its account; None if that does not say."""
+    rows = training.get(_ROWS)
+    return (rows.split() or None) if isinstance(rows, str) else None
 
 
 def refuse_seen_rows(trained: Collection[str] | None, clips: Sequence[AnnotatedClip], videos: Sequence[str]) -> None:

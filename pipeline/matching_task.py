@@ -1,22 +1,22 @@
-"""Cross-modality localization as a task of the training loop."""
+"""Cross-modality localization as a task: what it trains, on which rows, and which it refuses to score."""
+
+from collections.abc import Collection
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from ccln.model import LossConfig
+from ccln.cache import FeatureCache
+from ccln.model import LossConfig, MatchingNetwork, NetworkType, Part
 from ccln.model.matching import is_findable, matching_loss
+from ccln.pipeline.assessment import Assessment
 from ccln.pipeline.batches import ClipBatches
-from ccln.pipeline.datasets.annotations import Split
-from ccln.pipeline.features import DatasetFeatures
-from ccln.pipeline.matching import (
-    MatchingScores,
-    embed_clips,
-    evaluate_matching,
-    matching_floors,
-    matching_table,
-    score_matching,
-    score_shuffled,
-)
+from ccln.pipeline.datasets.annotations import Dataset, Split
+from ccln.pipeline.features import DatasetFeatures, LabelledClips
+from ccln.pipeline.matching import MatchingScores, embed_clips, score_matching
+from ccln.pipeline.matching_rows import matching_dataset, refuse_seen_rows
+from ccln.pipeline.matching_scores import assess_matching
+from ccln.pipeline.settings import Settings
 
 
 class CrossModalityLocalization:
@@ -26,6 +26,8 @@ class CrossModalityLocalization:
     """
 
     name = "cml"
+    network_type: ClassVar[NetworkType] = MatchingNetwork
+    parts: ClassVar[tuple[Part, ...]] = ("wccl",)
 
     def __init__(self, features: DatasetFeatures, loss: LossConfig) -> None:
         clips = features.splits["train"]
@@ -33,6 +35,17 @@ class CrossModalityLocalization:
         pictures = [visual.float().mean((1, 2), keepdim=True) for visual in clips.visual]  # each (T, 1, 1, C)
         self.clips = ClipBatches(pictures, clips.audio, event=clips.event, label=clips.labels)
         self._features, self._loss = features, loss
+
+    @staticmethod
+    def arranged(dataset: Dataset) -> Dataset:
+        """`matching_dataset`."""
+        return matching_dataset(dataset)
+
+    @classmethod
+    def prepared(cls, dataset: Dataset, cache: FeatureCache, features: DatasetFeatures, settings: Settings) -> Self:
+        """The task on these features."""
+        del dataset, cache
+        return cls(features, settings.loss)
 
     def augmented(self, batch: dict[str, Tensor], random: torch.Generator) -> dict[str, Tensor]:
         """The batch with `surrounded` events."""
@@ -45,20 +58,18 @@ class CrossModalityLocalization:
 
     def evaluate(self, network: nn.Module, split: Split) -> MatchingScores:
         """Score both directions on the clips of a split that have something to find."""
-        return evaluate_matching(network, self._features.splits[split])
+        return score_matching(embed_clips(network, self._features.splits[split]))
 
-    def floors(self, split: Split) -> dict[str, MatchingScores]:
-        """`matching_floors` of a split."""
-        return matching_floors(self._features.splits["train"].event, self._features.splits[split].event)
+    @staticmethod
+    def refuse(trained: Collection[str] | None, clips: LabelledClips) -> None:
+        """`refuse_seen_rows`, of the clips that have something to find."""
+        rows = is_findable(clips.event).nonzero().flatten().tolist()
+        refuse_seen_rows(trained, [clips.clips[row] for row in rows], [clips.keys[row] for row in rows])
 
-    def shuffled(self, network: nn.Module, split: Split) -> MatchingScores:
-        """`score_shuffled` of a split."""
-        return score_shuffled(embed_clips(network, self._features.splits[split]))
-
-    def table(self, network: nn.Module, split: Split) -> str:
-        """`matching_table` of a split."""
-        clips = embed_clips(network, self._features.splits[split])
-        return matching_table(score_matching(clips), score_shuffled(clips), self.floors(split))
+    @staticmethod
+    def assess(network: nn.Module, features: DatasetFeatures, split: Split) -> Assessment:
+        """`assess_matching`."""
+        return assess_matching(network, features, split)
 
 
 def surrounded(batch: dict[str, Tensor], random: torch.Generator) -> dict[str, Tensor]:

@@ -6,9 +6,11 @@ last one second, so positions are seconds.
 
 import math
 from dataclasses import asdict, dataclass
+from typing import ClassVar
 
 import numpy as np
 
+from ccln.pipeline.assessment import Column
 from ccln.pipeline.event_matching import boundary_errors, count_overlapping, count_within_tolerance, events_by_class
 
 TOLD_THE_CLASS = "right class, every segment an event"  # a reference that uses the truth, not a floor
@@ -39,6 +41,21 @@ class Scores:
     boundary_error_seconds: float
     boundary_matched: float
     clips: int
+
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("segment_accuracy", "accuracy", over_seeds=True, headline=True),
+        Column("background_recall", "bg recall", over_seeds=True),
+        Column("background_precision", "bg precision"),
+        Column("event_f1", "event F1", over_seeds=True),
+        Column("event_f1_tiou", "at tIoU 0.5"),
+        Column("boundary_error_seconds", "boundary error", unit="s", over_seeds=True),
+    )
+    selected_on: ClassVar[str] = "accuracy"
+
+    @property
+    def selection(self) -> float:
+        """Segment accuracy."""
+        return self.segment_accuracy
 
     def as_dict(self) -> dict[str, float | int | None]:
         """The scores by name, fit for JSON: None instead of NaN."""

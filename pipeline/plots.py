@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ccln.pipeline.assessment import Column
 from ccln.pipeline.decoding import SAMPLE_RATE_HZ, DecodedClip
 from ccln.pipeline.segments import CLIP_SECONDS, SEGMENT_COUNT
 
@@ -21,8 +22,15 @@ _INK, _BLUE, _ORANGE, _GREEN = "#222222", "#0072b2", "#d55e00", "#009e73"  # tol
 _LETTERS_PER_SECOND = 11  # of bold text, at this width
 
 
-def plot_curves(history: Sequence["Epoch"], best_epoch: int, path: Path) -> None:
-    """Losses and validation scores over the epochs, the selected epoch marked; written atomically as PNG."""
+def plot_curves(history: Sequence["Epoch"], best_epoch: int, columns: Sequence[Column], path: Path) -> None:
+    """Losses and validation scores over the epochs, the selected epoch marked; written atomically as PNG.
+
+    Args:
+        history: of the run.
+        best_epoch: from 1.
+        columns: of the task's scores.
+        path: of the picture.
+    """
     epochs = np.arange(1, len(history) + 1)
     figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
     losses, scores = figure.subplots(1, 2)
@@ -30,13 +38,11 @@ def plot_curves(history: Sequence["Epoch"], best_epoch: int, path: Path) -> None
         values = [epoch.losses[name] for epoch in history]
         losses.plot(epochs, values, label=name, lw=2.2 if name == "total" else 1.2)
     losses.set(title="Training losses", xlabel="epoch", yscale="log")
-    styles = {"segment_accuracy": (_BLUE, "-"), "background_recall": (_ORANGE, "--"), "event_f1": (_GREEN, "-.")}
-    for name, (color, dash) in styles.items():
-        if name not in history[-1].validation:  # another task's scores
-            continue
-        found = [epoch.validation[name] for epoch in history]
+    shares = [column for column in columns if column.over_seeds and column.unit == "%"]
+    for column, (color, dash) in zip(shares, ((_BLUE, "-"), (_ORANGE, "--"), (_GREEN, "-.")), strict=False):
+        found = [epoch.validation[column.name] for epoch in history]
         values = [math.nan if value is None else 100 * value for value in found]
-        scores.plot(epochs, values, label=name.replace("_", " "), color=color, ls=dash)
+        scores.plot(epochs, values, label=column.heading, color=color, ls=dash)
     scores.set(title="Validation", xlabel="epoch", ylabel="%", ylim=(0, 101))
     for axes in (losses, scores):
         axes.axvline(best_epoch, color="#999999", lw=1, ls=":", label=f"selected: epoch {best_epoch}")

@@ -1,10 +1,10 @@
 """The same training several times: over seeds, and over seeds with parts of the network left out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from ccln.model import PARTS, Part
+from ccln.model import Part
 from ccln.pipeline import defaults
 from ccln.pipeline.fitting import Progress
 from ccln.pipeline.results import TrainingResult
@@ -12,12 +12,12 @@ from ccln.pipeline.run_folder import TrainingError
 from ccln.pipeline.training import Experiment
 
 FULL = "full"
-ABLATIONS: Mapping[str, tuple[Part, ...]] = {
-    FULL: (),
-    **{f"without {part.upper()}": (part,) for part in PARTS},
-    "without all": PARTS,
-}
-"""What is left out, by the name of the method."""
+
+
+def ablations(parts: Sequence[Part]) -> dict[str, tuple[Part, ...]]:
+    """What to leave out of a network with these parts, by the name of the method: nothing, each, and all of several."""
+    each: dict[str, tuple[Part, ...]] = {f"without {part.upper()}": (part,) for part in parts}
+    return {FULL: (), **each, **({"without all": tuple(parts)} if len(parts) > 1 else {})}
 
 
 def train_seeds(
@@ -43,7 +43,8 @@ def train_seeds(
         The results in the order of the seeds.
 
     Raises:
-        TrainingError: ``seeds`` is not positive, a folder holds a run with other settings, or training diverged.
+        TrainingError: ``seeds`` is not positive, a folder holds a run with other settings, the task's network has no
+            such part to leave out, or training diverged.
         CheckpointError: a finished run is damaged.
     """
     if seeds < 1:
@@ -61,7 +62,8 @@ def ablate(
 ) -> dict[str, list[TrainingResult]]:
     """Train the full network, the network less each of its parts, and less all of them, all with the same seeds.
 
-    The runs lie in full/seed-0, ..., without-sbi/seed-0, ...; the same call again does what is left.
+    The parts are those that the task's network has. The runs lie in full/seed-0, ..., without-sbi/seed-0, ...; the same
+    call again does what is left.
 
     Args:
         experiment: from `ccln.pipeline.training.prepare`.
@@ -70,16 +72,16 @@ def ablate(
         progress: called with epochs done and in all of all runs.
 
     Returns:
-        By the names in `ABLATIONS`, the results in the order of the seeds.
+        By the names that `ablations` gives, the results in the order of the seeds.
 
     Raises:
         TrainingError: ``seeds`` is not positive, a folder holds a run with other settings, or training diverged.
         CheckpointError: a finished run is damaged.
     """
     out = defaults.new_run() if out is None else Path(out)
-    results = {}
-    for index, (name, without) in enumerate(ABLATIONS.items()):
-        told = None if progress is None else partial(_tell_of, progress, name, index, len(ABLATIONS))
+    results, methods = {}, ablations(experiment.task.parts)
+    for index, (name, without) in enumerate(methods.items()):
+        told = None if progress is None else partial(_tell_of, progress, name, index, len(methods))
         folder = out / name.lower().replace(" ", "-")
         results[name] = train_seeds(experiment, folder, seeds=seeds, without=without, progress=told)
     return results

@@ -1,6 +1,7 @@
 """Score a finished run again, on any split of its data set or of another one with the same classes."""
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,18 +9,16 @@ from ccln.cache import FeatureCache, specification_digest
 from ccln.extractors import pick_device
 from ccln.model import Checkpoint, load_checkpoint
 from ccln.pipeline import defaults
-from ccln.pipeline.class_scores import ClassScores, DetailedScores, score_in_detail
+from ccln.pipeline.assessment import Assessment, TaskScores
 from ccln.pipeline.datasets import read_dataset
 from ccln.pipeline.datasets.annotations import Dataset, Split
-from ccln.pipeline.evaluation import predict
 from ccln.pipeline.features import load_features
-from ccln.pipeline.metrics import Scores, floors, none_for_nan, score
-
-FORMAT, VERSION = "ccln-evaluation", 1
+from ccln.pipeline.matching_rows import trained_rows
+from ccln.pipeline.trainable import TASKS, TaskName, TrainableTask
 
 
 class EvaluationError(Exception):
-    """A checkpoint and a data set that do not fit together; the message says in what."""
+    """A checkpoint and a data set or a task that do not fit together; the message says in what."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,43 +32,45 @@ class EvaluationReport:
     split: Split
     specification: str
     """Digest of the extractor specification of the features."""
-    class_names: tuple[str, ...]
-    """In label order, background not among them."""
-    scores: Scores
-    floors: dict[str, Scores]
-    """What answers score that look at no clip, by name; see `ccln.pipeline.metrics.floors`."""
-    detailed: DetailedScores
+    assessment: Assessment
     missing: int
     """Rows of the split that have no features and are not scored."""
+
+    @property
+    def scores(self) -> TaskScores:
+        """Of the network."""
+        return self.assessment.scores
+
+    @property
+    def floors(self) -> Mapping[str, TaskScores]:
+        """What answers score that look at no clip, by name."""
+        return self.assessment.floors
 
     def as_dict(self) -> dict[str, Any]:
         """The report fit for JSON; None stands for a score whose denominator is empty.
 
         Keys: `format` and `version` (raised whenever a key changes its meaning or goes); `run`, `data`, `split`,
-        `specification` and `missing` as the attributes; `scores`, and `floors` by name, with the fields of `Scores`;
-        `clip_accuracy`, the share of the clips whose class was named right; `classes`, a list in label order with
-        `name` and the fields of `ClassScores`; `confusion` with `labels`, the class names and, last, the background,
-        and `segments`, the number of segments as a list of rows by true label of columns by predicted label.
+        `specification` and `missing` as the attributes; `scores`, and `floors` by name, with the fields of the task's
+        scores; and what the format has of its own:
+
+        - "ccln-evaluation", localization, scored per segment: `Scores`, and `SegmentDetails.as_dict`.
+        - "ccln-matching-evaluation", cross-modality localization: `MatchingScores`, `MatchingDetails.as_dict`, and
+          `ablated`, by what was taken from the clips, with the fields of the scores.
         """
+        name, version = self.assessment.details.format
+        ablated = {"ablated": _by_name(self.assessment.ablated)} if self.assessment.ablated else {}
         return {
-            "format": FORMAT,
-            "version": VERSION,
+            "format": name,
+            "version": version,
             "run": str(self.run),
             "data": str(self.data),
             "split": self.split,
             "specification": self.specification,
             "missing": self.missing,
             "scores": self.scores.as_dict(),
-            "floors": {name: scores.as_dict() for name, scores in self.floors.items()},
-            "clip_accuracy": none_for_nan(self.detailed.clip_accuracy),
-            "classes": [
-                {"name": name, **_class_dict(scores)}
-                for name, scores in zip(self.class_names, self.detailed.classes, strict=True)
-            ],
-            "confusion": {
-                "labels": [*self.class_names, "background"],
-                "segments": self.detailed.confusion.tolist(),
-            },
+            **ablated,
+            "floors": _by_name(self.floors),
+            **self.assessment.details.as_dict(),
         }
 
 
@@ -79,11 +80,14 @@ def evaluate_checkpoint(
     data: Path | str | None = None,
     cache: Path | str = defaults.CACHE,
     split: Split = "test",
+    task: TaskName | None = None,
     device: str = "auto",
 ) -> EvaluationReport:
     """Score the checkpoint of a run on one split of a data set.
 
-    Where the run was trained without the rows that leak into later splits, they are left out here, too.
+    Where the run was trained without the rows that leak into later splits, they are left out here, too. For
+    cross-modality localization, rows that the run was trained on are refused, whatever it was trained for and whichever
+    data set or split has them now.
 
     Args:
         run: run folder of `train`.
@@ -92,40 +96,51 @@ def evaluate_checkpoint(
             the working folder.
         cache: feature cache that holds the clips' features by the checkpoint's extractors.
         split: "train", "validation" or "test".
+        task: what to score it for; if None, what its network is for. Full and weak supervision are scored alike.
         device: "auto", "cpu", "cuda", ...
 
     Raises:
         CheckpointError: ``run`` holds no usable checkpoint.
-        EvaluationError: the data set has other classes than the checkpoint.
+        EvaluationError: the data set has other classes than the checkpoint, or its network is for another task.
+        SeenRowsError: rows to score were trained on, or there is no telling whether they were.
         NothingFoundError: ``data`` is None and there is no telling which data set is meant.
         DatasetError, CacheError: the data set is malformed, or the cache lacks its features.
         ExtractorError: there is no such device.
     """
     run = Path(run)
     checkpoint = load_checkpoint(run)
-    network = checkpoint.model.to(pick_device(device))
+    wanted = _task_of(checkpoint) if task is None else TASKS[task]
     dataset = read_dataset(_data_of(checkpoint) if data is None else data)
     _require_same_classes(run, checkpoint, dataset)
     # The same classes in another order are no other task: a label is looked up by its name.
-    dataset = replace(dataset, class_names=checkpoint.class_names)
+    dataset = replace(wanted.arranged(dataset), class_names=checkpoint.class_names)
     specification = specification_digest(checkpoint.specification)
     drop_leaks = checkpoint.training.get("drop_leaks") is True
-    splits = load_features(dataset, FeatureCache(cache), specification, drop_leaks=drop_leaks).splits
-    clips = splits[split]
-    truth, class_count = clips.segment_labels, clips.class_count
-    predictions = predict(network, clips)
-    predicted = predictions.segment_labels()
+    features = load_features(dataset, FeatureCache(cache), specification, drop_leaks=drop_leaks)
+    wanted.refuse(trained_rows(checkpoint.training), features.splits[split])
+    _require_network(run, checkpoint, wanted)
+    network = checkpoint.model.to(pick_device(device))
     return EvaluationReport(
         run=run,
         data=dataset.source,
         split=split,
         specification=specification,
-        class_names=checkpoint.class_names,
-        scores=score(predicted, truth, class_count),
-        floors=floors(splits["train"].segment_labels, truth, class_count, clips.class_labels),
-        detailed=score_in_detail(predicted, truth, class_count, predictions.clip_labels(), clips.class_labels),
-        missing=len(clips.missing),
+        assessment=wanted.assess(network, features, split),
+        missing=len(features.splits[split].missing),
     )
+
+
+def _task_of(checkpoint: Checkpoint) -> type[TrainableTask]:
+    """The first task that has such a network; those that share one are scored alike."""
+    return next(task for task in TASKS.values() if isinstance(checkpoint.model, task.network_type))
+
+
+def _require_network(run: Path, checkpoint: Checkpoint, wanted: type[TrainableTask]) -> None:
+    if not isinstance(checkpoint.model, wanted.network_type):
+        raise EvaluationError(
+            f"{run}: its network is one of --task {_task_of(checkpoint).name} and has no answer to --task "
+            f"{wanted.name}. Train one that has: ccln-train --task {wanted.name}"
+        )
 
 
 def _data_of(checkpoint: Checkpoint) -> Path:
@@ -144,5 +159,5 @@ def _require_same_classes(run: Path, checkpoint: Checkpoint, dataset: Dataset) -
         )
 
 
-def _class_dict(scores: ClassScores) -> dict[str, float | int | None]:
-    return {name: none_for_nan(value) for name, value in asdict(scores).items()}
+def _by_name(scores: Mapping[str, TaskScores]) -> dict[str, Any]:
+    return {name: of.as_dict() for name, of in scores.items()}

@@ -6,17 +6,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from ccln.model import CCLN, Checkpoint, load_checkpoint, save_checkpoint
+from ccln.model import Checkpoint, Network, load_checkpoint, save_checkpoint
+from ccln.pipeline.assessment import Assessment, TaskScores
 from ccln.pipeline.datasets.annotations import Split
 from ccln.pipeline.features import DatasetFeatures
 from ccln.pipeline.fitting import Epoch, Fitted
-from ccln.pipeline.metrics import Scores, floors
+from ccln.pipeline.matching_rows import with_rows
 from ccln.pipeline.run_folder import Identity, TrainingError, write_text
-from ccln.pipeline.tasks import SupervisedLocalization, WeakLocalization
+from ccln.pipeline.trainable import TrainableTask
 
 METRICS_NAME = "metrics.json"
+SELECTED_ON_TEST = "selected on test, as some papers do: optimistic"
 
 
 @dataclass(frozen=True)
@@ -24,38 +26,47 @@ class TrainingResult:
     """A finished run."""
 
     folder: Path
-    test: Scores
-    validation: Scores
+    on_test: Assessment
+    on_validation: Assessment
     best_epoch: int
-    """From 1; the one with the highest validation accuracy, the earliest of equals."""
-    floors: dict[str, Scores]
-    """On the test split."""
+    """From 1; the one with the highest validation score, the earliest of equals."""
     history: tuple[Epoch, ...]
     missing: dict[str, int]
     """Rows without features, by split."""
     dropped: Mapping[Split, int]
     """Rows left out because a later split has their video, by split."""
-    best_test_epoch_accuracy: float | None
-    """Test accuracy of the epoch that is best on test: selected on test, as some papers do, and so optimistic. None
-    where it was not asked for."""
+    best_test_selection: float | None
+    """What validation is selected on, of the epoch that is best on test: selected on test, as some papers do, and so
+    optimistic. None where it was not asked for."""
+
+    @property
+    def test(self) -> TaskScores:
+        """Scores of the test split."""
+        return self.on_test.scores
+
+    @property
+    def validation(self) -> TaskScores:
+        """Scores of the validation split."""
+        return self.on_validation.scores
+
+    @property
+    def floors(self) -> Mapping[str, TaskScores]:
+        """Of the test split."""
+        return self.on_test.floors
 
 
-def result_of(
-    folder: Path, fitted: Fitted, features: DatasetFeatures, task: SupervisedLocalization | WeakLocalization
-) -> TrainingResult:
+def result_of(folder: Path, fitted: Fitted, features: DatasetFeatures, task: TrainableTask) -> TrainingResult:
     """Score the selected network; the test split once."""
-    test, train_clips = features.splits["test"], features.splits["train"]
     watched = [epoch.test_selection for epoch in fitted.history if epoch.test_selection is not None]
     return TrainingResult(
         folder=folder,
-        test=task.evaluate(fitted.model, "test").scores,
-        validation=task.evaluate(fitted.model, "validation").scores,
+        on_test=task.assess(fitted.model, features, "test"),
+        on_validation=task.assess(fitted.model, features, "validation"),
         best_epoch=fitted.best_epoch,
-        floors=floors(train_clips.segment_labels, test.segment_labels, test.class_count, test.class_labels),
         history=fitted.history,
         missing={split: len(clips.missing) for split, clips in features.splits.items()},
         dropped=features.dropped,
-        best_test_epoch_accuracy=max(watched, default=None),
+        best_test_selection=max(watched, default=None),
     )
 
 
@@ -73,20 +84,9 @@ def write_result(
     """
     from ccln.pipeline.plots import plot_curves
 
-    metrics: dict[str, Any] = {
-        "test": result.test.as_dict(),
-        "validation": result.validation.as_dict(),
-        "floors": {name: scores.as_dict() for name, scores in result.floors.items()},
-        "best_epoch": result.best_epoch,
-        "missing": result.missing,
-        "dropped": dict(result.dropped),
-        "identity": dict(identity),
-        "history": [asdict(epoch) for epoch in result.history],
-    }
-    if result.best_test_epoch_accuracy is not None:
-        metrics["selected on test, as some papers do: optimistic"] = result.best_test_epoch_accuracy
+    metrics = _metrics(result, identity)
     write_text(result.folder / METRICS_NAME, json.dumps(metrics, indent=2, allow_nan=False) + "\n")
-    plot_curves(result.history, result.best_epoch, result.folder / "curves.png")
+    plot_curves(result.history, result.best_epoch, result.validation.columns, result.folder / "curves.png")
     training = {
         **about,
         "best_epoch": result.best_epoch,
@@ -95,8 +95,10 @@ def write_result(
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
         "versions": {name: importlib.metadata.version(name) for name in ("ccln", "torch", "accelerate")},
     }
-    assert isinstance(fitted.model, CCLN)
-    save_checkpoint(result.folder, Checkpoint(fitted.model, features.class_names, features.specification, training))
+    train = features.splits["train"]
+    training = with_rows(training, train.clips, train.keys)
+    network = cast(Network, fitted.model)  # the loop takes any
+    save_checkpoint(result.folder, Checkpoint(network, features.class_names, features.specification, training))
 
 
 def read_finished(folder: Path) -> tuple[Fitted, Identity]:
@@ -114,3 +116,27 @@ def read_finished(folder: Path) -> tuple[Fitted, Identity]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{path}: cannot be read ({error}). Remove the folder to train again.") from error
     return Fitted(load_checkpoint(folder).model, best_epoch, history), identity
+
+
+def _metrics(result: TrainingResult, identity: Identity) -> dict[str, Any]:
+    metrics: dict[str, Any] = {
+        "test": result.test.as_dict(),
+        "validation": result.validation.as_dict(),
+        "floors": _by_name(result.floors),
+        "validation_floors": _by_name(result.on_validation.floors),
+        "best_epoch": result.best_epoch,
+        "missing": result.missing,
+        "dropped": dict(result.dropped),
+        "identity": dict(identity),
+        "history": [asdict(epoch) for epoch in result.history],
+    }
+    if result.on_test.ablated:
+        metrics["ablated"] = _by_name(result.on_test.ablated)
+        metrics["validation_ablated"] = _by_name(result.on_validation.ablated)
+    if result.best_test_selection is not None:
+        metrics[SELECTED_ON_TEST] = result.best_test_selection
+    return metrics
+
+
+def _by_name(scores: Mapping[str, TaskScores]) -> dict[str, Any]:
+    return {name: of.as_dict() for name, of in scores.items()}

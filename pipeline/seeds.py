@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ccln.pipeline.metrics import Scores
+from ccln.pipeline.assessment import Column, TaskScores
 from ccln.pipeline.tables import NOTHING, aligned
 
 
@@ -62,67 +62,103 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> PairedDifferenc
     return PairedDifference(differences.mean, differences.standard_deviation / math.sqrt(len(a)))
 
 
-def seeds_table(runs: Mapping[str, Sequence[Scores]]) -> str:
-    """A line a method: mean ± standard deviation over its runs, then the accuracies of the single runs.
+def seeds_table(runs: Mapping[str, Sequence[TaskScores]]) -> str:
+    """A line a method: mean ± standard deviation over its runs, then the headline scores of the single runs.
 
     Args:
-        runs: By name of the method, the scores of its runs.
+        runs: By name of the method, the scores of its runs, all of one task.
 
     Raises:
         ValueError: A method has no run.
     """
-    return aligned([_HEAD, *([name, *_cells(scores)] for name, scores in runs.items())])
+    columns = _columns(runs)
+    return aligned([["", *_head(columns)], *([name, *_cells(columns, scores)] for name, scores in runs.items())])
 
 
-def ablation_table(runs: Mapping[str, Sequence[Scores]], reference: str) -> str:
-    """`seeds_table` with how much accuracy each method loses against the reference, paired by seed.
+def ablation_table(runs: Mapping[str, Sequence[TaskScores]], reference: str) -> str:
+    """`seeds_table` with how much of the headline scores each method loses against the reference, paired by seed.
 
     Args:
         runs: By name of the method, the scores of its runs, every method's in the same order of the same seeds.
         reference: Name of the method that the others are compared with.
 
     Returns:
-        The table. Differences are in percentage points of accuracy, reference minus method, ± their standard error.
+        The table. Differences are in percentage points, reference minus method, ± their standard error.
 
     Raises:
         ValueError: Methods have not equally many runs, or none.
         KeyError: No method is called `reference`.
     """
-    whole = _accuracies(runs[reference])
-    rows = [[*_HEAD, f"{reference} minus this"]]
+    columns, whole = _columns(runs), runs[reference]
+    headlines = [column for column in columns if column.headline]
+    rows = [["", *_head(columns), *(f"{column.heading}: {reference} minus this" for column in headlines)]]
     for name, scores in runs.items():
-        lost = paired_difference(whole, _accuracies(scores))
-        difference = (
-            NOTHING if name == reference else _plus_minus(lost.mean, lost.standard_error, 100, ".1f", signed="+")
-        )
-        rows.append([name, *_cells(scores), difference])
+        lost = [paired_difference(_values(whole, column), _values(scores, column)) for column in headlines]
+        differences = [
+            NOTHING if name == reference else _plus_minus(of.mean, of.standard_error, column, signed="+")
+            for of, column in zip(lost, headlines, strict=True)
+        ]
+        rows.append([name, *_cells(columns, scores), *differences])
     return aligned(rows) + "\n± is the standard deviation over the seeds; after a difference, its standard error."
 
 
-_HEAD = ["", "accuracy %", "bg recall %", "event F1 %", "boundary error s", "accuracy of the runs %"]
+def selected_on_test_table(runs: Mapping[str, Sequence[tuple[TaskScores, float]]]) -> str:
+    """A line a method: what selecting the epoch on test gives, mean ± standard deviation, then the single runs.
+
+    Args:
+        runs: By name of the method, the scores of its runs, and what its best epoch on test is selected on.
+
+    Raises:
+        ValueError: A method has no run.
+    """
+    (scores, _), *_ = next(iter(runs.values()))
+    column = Column("", scores.selected_on)
+    rows = [[f"selected on test, as some papers do: optimistic; {scores.selected_on}", "%", "of the runs %"]]
+    for name, results in runs.items():
+        found = spread([value for _, value in results])
+        rows.append([name, _spread_text(found, column), _single(found, column)])
+    return aligned(rows)
 
 
-def _cells(scores: Sequence[Scores]) -> list[str]:
-    accuracy = spread(_accuracies(scores))
+_FACTORS: Mapping[str, tuple[int, str]] = {"%": (100, ".1f"), "s": (1, ".2f")}
+
+
+def _columns(runs: Mapping[str, Sequence[TaskScores]]) -> list[Column]:
+    """What is shown of the task that the runs are of."""
+    first = next((scores for of_method in runs.values() for scores in of_method), None)
+    if first is None:
+        raise ValueError("there is no run to show")
+    return [column for column in first.columns if column.over_seeds]
+
+
+def _head(columns: Sequence[Column]) -> list[str]:
+    single = [f"{column.heading} of the runs {column.unit}" for column in columns if column.headline]
+    return [*(f"{column.heading} {column.unit}" for column in columns), *single]
+
+
+def _cells(columns: Sequence[Column], scores: Sequence[TaskScores]) -> list[str]:
+    spreads = [(column, spread(_values(scores, column))) for column in columns]
     return [
-        _spread_text(accuracy, 100, ".1f"),
-        _spread_text(spread([run.background_recall for run in scores]), 100, ".1f"),
-        _spread_text(spread([run.event_f1 for run in scores]), 100, ".1f"),
-        _spread_text(spread([run.boundary_error_seconds for run in scores]), 1, ".2f"),
-        " ".join(f"{100 * value:.1f}" for value in accuracy.values),
+        *(_spread_text(found, column) for column, found in spreads),
+        *(_single(found, column) for column, found in spreads if column.headline),
     ]
 
 
-def _accuracies(scores: Sequence[Scores]) -> list[float]:
-    return [run.segment_accuracy for run in scores]
+def _values(scores: Sequence[TaskScores], column: Column) -> list[float]:
+    return [getattr(run, column.name) for run in scores]
 
 
-def _spread_text(numbers: Spread, factor: float, precision: str) -> str:
-    return _plus_minus(numbers.mean, numbers.standard_deviation, factor, precision)
+def _single(numbers: Spread, column: Column) -> str:
+    return " ".join(_plus_minus(value, math.nan, column) for value in numbers.values)
 
 
-def _plus_minus(mean: float, error: float, factor: float, precision: str, signed: str = "") -> str:
+def _spread_text(numbers: Spread, column: Column) -> str:
+    return _plus_minus(numbers.mean, numbers.standard_deviation, column)
+
+
+def _plus_minus(mean: float, error: float, column: Column, signed: str = "") -> str:
     if math.isnan(mean):
         return NOTHING
+    factor, precision = _FACTORS[column.unit]
     text = f"{factor * mean:{signed}{precision}}"
     return text if math.isnan(error) else f"{text} ± {factor * error:{precision}}"

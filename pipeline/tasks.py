@@ -1,22 +1,56 @@
 """Localization as a task of the training loop: with a label for every segment, and with one for the clip."""
 
-from collections.abc import Sequence
-from typing import Any
+import logging
+from collections.abc import Collection, Sequence
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from ccln.cache import Features
-from ccln.model import LossConfig, Output, supervised_loss, weak_loss
+from ccln.cache import FeatureCache, Features, specification_digest
+from ccln.model import CCLN, PARTS, LossConfig, NetworkType, Output, Part, supervised_loss, weak_loss
+from ccln.pipeline.assessment import Assessment
 from ccln.pipeline.augmentation import exchange_sounds
+from ccln.pipeline.background import BACKGROUND_SET, background_features
 from ccln.pipeline.batches import ClipBatches
-from ccln.pipeline.datasets.annotations import Split
+from ccln.pipeline.datasets.annotations import Dataset, Split
 from ccln.pipeline.evaluation import evaluate
-from ccln.pipeline.features import DatasetFeatures
+from ccln.pipeline.features import DatasetFeatures, LabelledClips
 from ccln.pipeline.metrics import Scores
+from ccln.pipeline.segment_scores import assess_segments
+from ccln.pipeline.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
-class SupervisedLocalization:
+class _Localization:
+    """What both tasks have in common: the network, the splits, and that it is tested segment by segment."""
+
+    network_type: ClassVar[NetworkType] = CCLN
+    parts: ClassVar[tuple[Part, ...]] = PARTS
+    _features: DatasetFeatures
+
+    @staticmethod
+    def arranged(dataset: Dataset) -> Dataset:
+        """The data set as it is."""
+        return dataset
+
+    def evaluate(self, network: nn.Module, split: Split) -> Scores:
+        """Score segment by segment."""
+        return evaluate(network, self._features.splits[split])
+
+    @staticmethod
+    def refuse(trained: Collection[str] | None, clips: LabelledClips) -> None:
+        """Nothing: the splits of a data set are those of its training, and a score on training rows has its uses."""
+        del trained, clips
+
+    @staticmethod
+    def assess(network: nn.Module, features: DatasetFeatures, split: Split) -> Assessment:
+        """`assess_segments`."""
+        return assess_segments(network, features, split)
+
+
+class SupervisedLocalization(_Localization):
     """Every segment of the training clips has a label."""
 
     name = "supervised"
@@ -25,6 +59,12 @@ class SupervisedLocalization:
         clips = features.splits["train"]
         self.clips = ClipBatches(clips.visual, clips.audio, event=clips.event, label=clips.labels)
         self._features, self._loss, self._sound_exchange = features, loss, sound_exchange
+
+    @classmethod
+    def prepared(cls, dataset: Dataset, cache: FeatureCache, features: DatasetFeatures, settings: Settings) -> Self:
+        """The task on these features."""
+        del dataset, cache
+        return cls(features, settings.loss, settings.training.sound_exchange)
 
     def augmented(self, batch: dict[str, Tensor], random: torch.Generator) -> dict[str, Tensor]:
         """The batch with sounds exchanged between full events of one class."""
@@ -36,12 +76,8 @@ class SupervisedLocalization:
         output = model(batch["visual"].float(), batch["audio"])
         return supervised_loss(output, batch["event"], batch["label"], self._loss, warmth) | _gates(output)
 
-    def evaluate(self, network: nn.Module, split: Split) -> "SegmentScores":
-        """Score segment by segment."""
-        return SegmentScores(evaluate(network, self._features.splits[split]))
 
-
-class WeakLocalization:
+class WeakLocalization(_Localization):
     """Training clips have a class, or are known to be background throughout; nothing is known of their segments.
 
     The validation split's segment labels choose the epoch, as the field does in this task; no gradient sees them.
@@ -60,6 +96,19 @@ class WeakLocalization:
         )
         self._features, self._loss = features, loss
 
+    @classmethod
+    def prepared(cls, dataset: Dataset, cache: FeatureCache, features: DatasetFeatures, settings: Settings) -> Self:
+        """The task on these features and on those of the background-only clips; what lacks goes to the log."""
+        present, lacking = background_features(dataset, cache, specification_digest(features.specification))
+        if lacking:
+            log.warning(
+                "%d of %d background-only clips of %s have no features and are left out (%s, ...)",
+                *(len(lacking), len(lacking) + len(present), dataset.source / BACKGROUND_SET, lacking[0]),
+            )
+        elif present:
+            log.info("%s: %d background-only clips", dataset.source, len(present))
+        return cls(features, settings.loss, present)
+
     def augmented(self, batch: dict[str, Tensor], random: torch.Generator) -> dict[str, Tensor]:
         """The batch as it is."""
         del random
@@ -69,26 +118,6 @@ class WeakLocalization:
         """`weak_loss`, and what the gates let through."""
         output = model(batch["visual"].float(), batch["audio"])
         return weak_loss(output, batch["label"], self._loss, warmth) | _gates(output)
-
-    def evaluate(self, network: nn.Module, split: Split) -> "SegmentScores":
-        """Score segment by segment."""
-        return SegmentScores(evaluate(network, self._features.splits[split]))
-
-
-class SegmentScores:
-    """Scores of a split, selected by segment accuracy."""
-
-    def __init__(self, scores: Scores) -> None:
-        self.scores = scores
-
-    @property
-    def selection(self) -> float:
-        """Segment accuracy."""
-        return self.scores.segment_accuracy
-
-    def as_dict(self) -> dict[str, Any]:
-        """The scores by name, fit for JSON."""
-        return self.scores.as_dict()
 
 
 def _gates(output: Output) -> dict[str, Tensor]:

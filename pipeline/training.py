@@ -1,33 +1,27 @@
-"""Train CCLN on cached features: select on validation, test once, save a checkpoint that is enough to localize."""
+"""Train on cached features, for any task: select on validation, test once, save all that using the network needs."""
 
 import hashlib
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from accelerate.utils import set_seed
 
-from ccln.cache import FeatureCache, Features, specification_digest
-from ccln.model import CCLN, ModelConfig, Part
+from ccln.cache import FeatureCache, specification_digest
+from ccln.model import ModelConfig, Part
 from ccln.pipeline import defaults
-from ccln.pipeline.background import BACKGROUND_SET, background_features
 from ccln.pipeline.datasets import read_dataset
-from ccln.pipeline.datasets.annotations import Dataset
 from ccln.pipeline.features import DatasetFeatures, load_features
 from ccln.pipeline.fitting import Epoch, Progress, fit
 from ccln.pipeline.results import TrainingResult, read_finished, result_of, write_result
 from ccln.pipeline.run_folder import TrainingError, refuse_other_run, remove_state, write_text
 from ccln.pipeline.settings import Settings, read_settings
-from ccln.pipeline.tasks import SupervisedLocalization, WeakLocalization
+from ccln.pipeline.sharing import process_accelerator
+from ccln.pipeline.trainable import TASKS, TaskName, TrainableTask
 
 __all__ = ["Epoch", "Experiment", "Progress", "TaskName", "TrainingError", "TrainingResult", "prepare", "train"]
-
-log = logging.getLogger(__name__)
-
-TaskName = Literal["supervised", "weak"]
 
 
 def train(
@@ -45,7 +39,7 @@ def train(
     watch_test: bool = False,
     progress: Progress | None = None,
 ) -> TrainingResult:
-    """Train CCLN and write a run folder.
+    """Train a network and write a run folder.
 
     The folder gets the checkpoint (`model.safetensors`, `config.json`), `metrics.json`, the resolved `config.toml`,
     `curves.png` and TensorBoard's event file. A run that was stopped goes on after its last whole epoch when it is
@@ -54,28 +48,31 @@ def train(
     Args:
         data: data set: a folder in AVE's layout or a CSV file; if None, the AVE folder in the working folder.
         task: "supervised" trains with the label of every segment; "weak" with the class of the clip alone, and with
-            the background-only clips that the data set or the cache has.
+            the background-only clips that the data set or the cache has; "cml" for cross-modality localization, on the
+            splits of `ccln.pipeline.matching_rows.matching_dataset`.
         cache: feature cache that holds the clips' features.
         out: run folder; made here, must not hold a finished run; if None, a new one in runs/.
         config: TOML file with any of the tables [model], [training], [loss].
         seed: overrides the config's.
         epochs: overrides the config's.
-        without: parts to leave out: sbi, fee, wccl.
+        without: parts to leave out: sbi, fee, wccl; for cross-modality localization there is only wccl.
         specification: first digits of the extractor specification, where the cache holds several for this data.
         drop_leaks: leave out training rows whose video validation or test has, and validation rows whose video test
             has.
-        watch_test: also report the accuracy of the epoch that is best on test, for comparison with papers that select
+        watch_test: also report the score of the epoch that is best on test, for comparison with papers that select
             on test. Nothing else changes: the checkpoint is selected on validation.
         progress: called before the first epoch, and after each.
 
     Raises:
-        TrainingError: ``out`` holds a finished run, or an unfinished one with other settings, or training diverged.
+        TrainingError: ``out`` holds a finished run, or an unfinished one with other settings, the task's network has no
+            such part to leave out, or training diverged.
         NothingFoundError: ``data`` is None and there is no telling which data set is meant.
         DatasetError, CacheError, SettingsError: the inputs are not what they must be.
     """
     out = defaults.new_run() if out is None else Path(out)
     if _is_finished(out):
         raise TrainingError(f"{out}: holds a finished run already. Choose another --out, or remove that folder.")
+    _require_parts(TASKS[task], without)  # before anything is read
     experiment = prepare(
         data,
         task=task,
@@ -95,7 +92,7 @@ class Experiment:
 
     data: Path
     features: DatasetFeatures
-    task: SupervisedLocalization | WeakLocalization
+    task: TrainableTask
     settings: Settings
     drop_leaks: bool
     watch_test: bool
@@ -112,7 +109,8 @@ class Experiment:
             progress: called before the first epoch, and after each.
 
         Raises:
-            TrainingError: ``out`` holds a run with other settings, or training diverged.
+            TrainingError: ``out`` holds a run with other settings, the task's network has no such part to leave out, or
+                training diverged.
         """
         training = self.settings.training if seed is None else replace(self.settings.training, seed=seed)
         settings = replace(self.settings, training=training)
@@ -125,9 +123,8 @@ class Experiment:
             return result_of(out, fitted, self.features, self.task)
         out.mkdir(parents=True, exist_ok=True)
         set_seed(training.seed)
-        model = CCLN(model_config)
+        model = self.task.network_type(model_config)
         fitted = fit(model, self.task, training, out, identity=identity, watch_test=self.watch_test, progress=progress)
-        write_text(out / "config.toml", settings.as_toml(model_config))
         result = result_of(out, fitted, self.features, self.task)
         about = {
             "task": self.task.name,
@@ -135,12 +132,19 @@ class Experiment:
             "drop_leaks": self.drop_leaks,
             "seed": training.seed,
         }
-        write_result(result, fitted, self.features, identity, about)
-        remove_state(out)
+        if process_accelerator().is_main_process:  # of several that train together one writes
+            write_text(out / "config.toml", settings.as_toml(model_config))
+            write_result(result, fitted, self.features, identity, about)
+            remove_state(out)
         return result
 
     def model_config(self, without: Sequence[Part] = ()) -> ModelConfig:
-        """Shape of the network for these features, less the parts left out."""
+        """Shape of the network for these features, less the parts left out.
+
+        Raises:
+            TrainingError: the task's network has no such part.
+        """
+        _require_parts(self.task, without)
         clips = self.features.splits["train"]
         segments, height, width, channels = clips.visual[0].shape
         return ModelConfig(
@@ -188,25 +192,19 @@ def prepare(
     settings = read_settings(None if config is None else Path(config))
     if epochs is not None:
         settings = replace(settings, training=replace(settings.training, epochs=epochs))
-    dataset, store = read_dataset(data), FeatureCache(cache)
+    dataset, store = TASKS[task].arranged(read_dataset(data)), FeatureCache(cache)
     features = load_features(dataset, store, specification, drop_leaks=drop_leaks)
-    if task == "weak":
-        made = WeakLocalization(features, settings.loss, _background(dataset, store, features))
-    else:
-        made = SupervisedLocalization(features, settings.loss, settings.training.sound_exchange)
+    made = TASKS[task].prepared(dataset, store, features, settings)
     return Experiment(data, features, made, settings, drop_leaks, watch_test)
 
 
-def _background(dataset: Dataset, cache: FeatureCache, features: DatasetFeatures) -> list[Features]:
-    present, lacking = background_features(dataset, cache, specification_digest(features.specification))
+def _require_parts(task: TrainableTask | type[TrainableTask], without: Sequence[Part]) -> None:
+    lacking = [part for part in without if part not in task.parts]
     if lacking:
-        log.warning(
-            "%d of %d background-only clips of %s have no features and are left out (%s, ...)",
-            *(len(lacking), len(lacking) + len(present), dataset.source / BACKGROUND_SET, lacking[0]),
+        raise TrainingError(
+            f"--without {' --without '.join(lacking)}: the network of --task {task.name} has no such part. What can be "
+            f"left out of it: {', '.join(task.parts)}."
         )
-    elif present:
-        log.info("%s: %d background-only clips", dataset.source, len(present))
-    return present
 
 
 def _is_finished(out: Path) -> bool:

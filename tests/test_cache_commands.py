@@ -142,7 +142,8 @@ def test_prune_keeps_what_checkpoints_were_trained_on(run: Run, tmp_path: Path) 
     kept, gone = fill(tmp_path / "features", LIGHT, 3), fill(tmp_path / "features", OTHER, 2)
     model = CCLN(ModelConfig(2, 2, 3, 5, 2))
     save_checkpoint(tmp_path / "runs" / "first", Checkpoint(model, ("a", "b"), LIGHT, {}))
-    for runs in ("runs", "runs/first"):
+    save_checkpoint(tmp_path / "repeated" / "ablation" / "full" / "seed-0", Checkpoint(model, ("a", "b"), LIGHT, {}))
+    for runs in ("runs", "runs/first", "repeated"):
         told = run("prune", "--runs", runs).stdout
         assert gone[:12] in told
         assert kept[:12] not in told

@@ -37,6 +37,7 @@ def test_version() -> None:
         ("ccln-extract", [], "VIDEOS"),
         ("ccln-train", ["--without", "wcl"], "wccl"),
         ("ccln-train", ["--sed", "1"], "--seed"),
+        ("ccln-train", ["--task", "clm"], "cml"),
         ("ccln-localize", ["x.mp4", "--format", "jsn"], "json"),
     ],
 )
@@ -56,6 +57,7 @@ def test_a_wrong_option_says_which_was_meant(command: str, words: list[str], mea
         ("ccln-train", ["--data", "."], "Annotations.txt"),
         ("ccln-train", ["--seed", "1", "--seeds", "2"], "--seeds"),
         ("ccln-train", ["--ablate", "--without", "sbi"], "--without"),
+        ("ccln-train", ["--task", "cml", "--without", "sbi"], "left out of it: wccl"),
         ("ccln-localize", ["x.mp4"], "ccln-train"),
         ("ccln-localize", ["x.mp4", "--checkpoint", "."], "config.json"),
         ("ccln-demo", ["--out", "."], "--out"),

@@ -1,3 +1,4 @@
+from dataclasses import asdict
 from pathlib import Path
 
 import h5py
@@ -17,13 +18,12 @@ from ccln.pipeline.matching import (
     EmbeddedClips,
     MatchingScores,
     embed_clips,
-    evaluate_matching,
     matching_floors,
-    matching_table,
     predicted_starts,
     score_matching,
     score_shuffled,
 )
+from ccln.pipeline.matching_scores import MatchingDetails, assess_matching
 from ccln.pipeline.matching_task import CrossModalityLocalization, surrounded
 from ccln.pipeline.settings import TrainingConfig
 
@@ -158,8 +158,8 @@ def labelled(count: int, seed: int, split: Split = "train") -> LabelledClips:
         audio.append(torch.tensor(random.normal(size=(10, 8)) + content, dtype=torch.float32))
         labels.append(np.where(event, label, 3))
         clips.append(AnnotatedClip(number, "abc"[label], f"v{number}", ((start, start + length),), split))
-    class_labels = np.arange(count) % 3
-    return LabelledClips(tuple(clips), tuple(visual), tuple(audio), np.stack(labels), class_labels, 3, ())
+    class_labels, keys = np.arange(count) % 3, tuple(clip.video_id for clip in clips)
+    return LabelledClips(tuple(clips), tuple(visual), tuple(audio), np.stack(labels), class_labels, 3, keys, ())
 
 
 def made_features() -> DatasetFeatures:
@@ -181,9 +181,9 @@ def test_clips_with_nothing_to_find_do_not_count():
     clips.segment_labels[0] = 0  # a full event
     clips.segment_labels[1] = 3  # none
     clips.segment_labels[2] = [3, 1, 3, 1, 3, 3, 3, 3, 3, 3]
-    assert evaluate_matching(small_network(), clips).clips == 3
+    assert score_matching(embed_clips(small_network(), clips)).clips == 3
     clips.segment_labels[:] = 3
-    nothing = evaluate_matching(small_network(), clips)
+    nothing = score_matching(embed_clips(small_network(), clips))
     assert nothing.as_dict() == {"a2v": None, "v2a": None, "clips": 0}
 
 
@@ -201,10 +201,13 @@ def test_what_can_be_found_is_learnt_by_the_training_loop(tmp_path: Path):
     training = TrainingConfig(epochs=12, batch_size=16, learning_rate=5e-3)
     fitted = fit(small_network(), task, training, tmp_path)
     scores = task.evaluate(fitted.model, "test")
-    strongest = max(floor.selection for floor in task.floors("test").values())
+    found = task.assess(fitted.model, features, "test")
+    assert found.scores == scores
+    strongest = max(floor.selection for floor in found.floors.values())
     assert min(scores.a2v, scores.v2a) > strongest + 0.3
-    shuffled = task.shuffled(fitted.model, "test")
-    assert max(shuffled.a2v, shuffled.v2a) < scores.selection - 0.3
+    (shuffled,) = found.ablated.values()
+    assert shuffled == score_shuffled(embed_clips(fitted.model, features.splits["test"]))
+    assert shuffled.selection < scores.selection - 0.3
     best = fitted.history[fitted.best_epoch - 1]
     assert best.selection == task.evaluate(fitted.model, "validation").selection
     assert {"a2v", "v2a", "wccl", "total"} <= set(best.losses)
@@ -261,15 +264,34 @@ def test_a_batch_with_no_background_to_lend_stays_as_it_is():
     assert all(torch.equal(new[name], batch[name]) for name in batch)
 
 
-def test_the_table_has_the_floors_beside_the_result():
-    table = matching_table(
-        MatchingScores(0.7, 0.6, 38), MatchingScores(0.2, 0.21, 38), {"always start 0": MatchingScores(0.5, 0.5, 38)}
-    )
-    lines = [line.split() for line in table.splitlines()]
-    assert lines[0][-2:] == ["A2V", "V2A"]
-    assert "38 clips" in table
-    assert lines[1][-4:] == ["70.0", "%", "60.0", "%"]
-    assert lines[3][:3] == ["always", "start", "0"]
+def test_the_classes_add_up_to_the_whole_and_are_told_apart():
+    """A network that finds nothing but the queries of the last class: the others are silent and black."""
+    clips = labelled(30, 1)
+    clips.segment_labels[5] = 2  # a full event: nothing to find
+    for row in range(30):
+        if row % 3 != 2:
+            clips.audio[row].zero_()
+            clips.visual[row].zero_()
+    splits: dict[Split, LabelledClips] = {"train": labelled(60, 1), "validation": clips, "test": clips}
+    features = DatasetFeatures(splits, {}, ("a", "b", "c"), {"train": 0, "validation": 0, "test": 0})
+    network = small_network()
+    network.visual_encoder.load_state_dict(network.audio_encoder.state_dict())  # one space for both modalities
+    found = assess_matching(network, features, "test")
+    assert found.details == assess_matching(network, features, "validation").details
+    scores = found.scores
+    assert isinstance(found.details, MatchingDetails)
+    assert isinstance(scores, MatchingScores)
+    assert [hits.rows for hits in found.details.classes] == [10, 10, 9]
+    for name in ("a2v", "v2a"):
+        hits = [getattr(of, name) for of in found.details.classes]
+        assert sum(hits) == pytest.approx(29 * getattr(scores, name))
+        silent = sum(int(clips.event[row].argmax()) == 0 for row in range(30) if row % 3 == 0)
+        assert hits[0] == silent  # where all seconds are alike, the earliest start
+    worst, *_, total = found.details.tables()[0].splitlines()[1:]
+    assert total.split() == ["all", "29", *(str(round(29 * share)) for share in (scores.a2v, scores.v2a))]
+    rates = [(hits.a2v + hits.v2a) / hits.rows for hits in found.details.classes]
+    assert worst.split()[0] == "abc"[rates.index(min(rates))]
+    assert found.details.as_dict()["classes"][2] == {"name": "c", **asdict(found.details.classes[2])}
 
 
 def test_selection_is_the_mean_of_both_directions():

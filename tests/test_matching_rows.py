@@ -7,9 +7,17 @@ import h5py
 import numpy as np
 import pytest
 
+from ccln.model import CCLN, Checkpoint, ModelConfig, load_checkpoint, save_checkpoint
 from ccln.pipeline.datasets import DatasetError, read_dataset
 from ccln.pipeline.datasets.annotations import SPLITS, AnnotatedClip, Dataset, Split
-from ccln.pipeline.matching_rows import SeenRowsError, matching_dataset, refuse_seen_rows, row_fingerprints
+from ccln.pipeline.matching_rows import (
+    SeenRowsError,
+    matching_dataset,
+    refuse_seen_rows,
+    row_fingerprints,
+    trained_rows,
+    with_rows,
+)
 
 AVE = Path(__file__).parents[1] / ".." / "shared" / "ave"
 published = pytest.mark.skipif(not (AVE / "test_order_match.h5").exists(), reason="AVE's published files are not here")
@@ -89,7 +97,7 @@ def test_the_published_split_is_taken_as_it_is():
 
 
 @published
-def test_a_localization_checkpoint_may_not_be_scored_on_the_published_test_rows():
+def test_a_localization_checkpoint_may_not_be_scored_on_the_published_test_rows(tmp_path: Path):
     localization = read_dataset(AVE)
     matching = matching_dataset(localization)
 
@@ -97,8 +105,11 @@ def test_a_localization_checkpoint_may_not_be_scored_on_the_published_test_rows(
         clips = dataset.clips_of(split)
         return clips, [clip.video_id for clip in clips]
 
+    network = CCLN(ModelConfig(1, 1, 2, 2, len(localization.class_names), width=8, heads=2, embedding_width=4))
+    account = with_rows({"task": "supervised"}, *of(localization, "train"))
+    save_checkpoint(tmp_path, Checkpoint(network, localization.class_names, {}, account))
     with pytest.raises(SeenRowsError, match=r"^314 of the 402 rows"):
-        refuse_seen_rows(row_fingerprints(*of(localization, "train")), *of(matching, "test"))
+        refuse_seen_rows(trained_rows(load_checkpoint(tmp_path).training), *of(matching, "test"))
     for split in ("validation", "test"):
         refuse_seen_rows(row_fingerprints(*of(matching, "train")), *of(matching, split))
         refuse_seen_rows(row_fingerprints(*of(localization, "train")), *of(localization, split))
@@ -118,3 +129,15 @@ def test_a_row_is_the_event_of_a_video_whatever_its_name_and_its_numbers_type():
 def test_a_checkpoint_that_does_not_say_what_it_saw_is_refused():
     with pytest.raises(SeenRowsError, match="does not say"):
         refuse_seen_rows(None, [], [])
+
+
+def test_a_checkpoint_keeps_its_rows_with_its_account():
+    clips = [AnnotatedClip(0, "a", "one", ((2, 5),), "train"), AnnotatedClip(1, None, "two", (), "train")]
+    training = with_rows({"seed": 3}, clips, ["x", "y"])
+    assert training["seed"] == 3
+    assert trained_rows(training) == row_fingerprints(clips, ["x", "y"])
+
+
+@pytest.mark.parametrize("training", [{}, {"rows": ""}, {"rows": 3}, {"rows": ["a"]}])
+def test_an_account_without_rows_says_nothing(training: dict):
+    assert trained_rows(training) is None

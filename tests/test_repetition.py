@@ -82,10 +82,10 @@ def test_no_seed_is_no_experiment(experiment: Experiment, tmp_path: Path) -> Non
 def test_selection_on_test_is_reported_only_when_asked(told: dict[str, Any], tmp_path: Path) -> None:
     blind = train(**{**told, "epochs": 2}, out=tmp_path / "blind")
     watching = train(**{**told, "epochs": 2}, out=tmp_path / "watching", watch_test=True)
-    assert blind.best_test_epoch_accuracy is None
-    assert watching.best_test_epoch_accuracy is not None
-    assert watching.best_test_epoch_accuracy >= watching.test.segment_accuracy
+    assert blind.best_test_selection is None
+    assert watching.best_test_selection is not None
+    assert watching.best_test_selection >= watching.test.selection
     assert watching.test == blind.test
     label = "selected on test, as some papers do: optimistic"
-    assert json.loads((watching.folder / "metrics.json").read_text())[label] == watching.best_test_epoch_accuracy
+    assert json.loads((watching.folder / "metrics.json").read_text())[label] == watching.best_test_selection
     assert label not in (blind.folder / "metrics.json").read_text()

@@ -9,14 +9,16 @@ import pytest
 
 from ccln.cache import specification_digest
 from ccln.model import CheckpointError, load_checkpoint, save_checkpoint
+from ccln.pipeline.assessment import Assessment
 from ccln.pipeline.class_scores import score_in_detail
 from ccln.pipeline.datasets import read_dataset
 from ccln.pipeline.datasets.annotations import DatasetError
 from ccln.pipeline.evaluate_command import evaluate_command
 from ccln.pipeline.formats import evaluation_json, evaluation_table, score_table
-from ccln.pipeline.metrics import TOLD_THE_CLASS, floors, score
+from ccln.pipeline.metrics import TOLD_THE_CLASS, Scores, floors, score
 from ccln.pipeline.reports import EvaluationError, EvaluationReport, evaluate_checkpoint
 from ccln.pipeline.results import TrainingResult
+from ccln.pipeline.segment_scores import SegmentDetails
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,11 @@ def described(run: Path, target: Path, training: dict) -> Path:
     return target
 
 
+def details(report: EvaluationReport) -> SegmentDetails:
+    assert isinstance(report.assessment.details, SegmentDetails)
+    return report.assessment.details
+
+
 def test_a_finished_run_scores_what_its_metrics_say(tiny_run: Path, report: EvaluationReport) -> None:
     metrics = json.loads((tiny_run / "metrics.json").read_text())
     assert report.scores.as_dict() == metrics["test"]
@@ -57,11 +64,12 @@ def test_another_split_has_its_own_scores_and_floors(tiny_run: Path, tiny_set: P
 
 
 def test_the_details_are_of_the_same_clips(report: EvaluationReport) -> None:
-    confusion = report.detailed.confusion
-    assert confusion.shape == (len(report.class_names) + 1,) * 2
+    confusion = details(report).scores.confusion
+    assert isinstance(report.scores, Scores)
+    assert confusion.shape == (len(details(report).class_names) + 1,) * 2
     assert np.trace(confusion) / confusion.sum() == pytest.approx(report.scores.segment_accuracy)
     assert confusion.sum() == 10 * report.scores.clips
-    assert sum(scores.clips for scores in report.detailed.classes) == report.scores.clips
+    assert sum(scores.clips for scores in details(report).scores.classes) == report.scores.clips
     right_background, background = confusion[-1, -1], confusion[-1].sum()
     assert right_background / background == pytest.approx(report.scores.background_recall)
 
@@ -70,21 +78,21 @@ def test_the_order_of_the_classes_is_the_checkpoints(
     tiny_run: Path, tiny_set: Path, tiny_cache: Path, report: EvaluationReport, tmp_path: Path
 ) -> None:
     other = with_rows_reversed(tiny_set, tmp_path / "videos")
-    assert read_dataset(other).class_names != report.class_names
+    assert read_dataset(other).class_names != details(report).class_names
     found = evaluate_checkpoint(tiny_run, data=other, cache=tiny_cache, device="cpu")
-    assert found.class_names == report.class_names
+    assert details(found).class_names == details(report).class_names
     assert found.scores == report.scores
-    assert (found.detailed.confusion == report.detailed.confusion).all()
+    assert (details(found).scores.confusion == details(report).scores.confusion).all()
 
 
 def test_other_classes_are_refused_and_both_named(
     tiny_run: Path, tiny_set: Path, tiny_cache: Path, report: EvaluationReport, tmp_path: Path
 ) -> None:
-    other = tmp_path / "run"
-    save_checkpoint(other, replace(load_checkpoint(tiny_run), class_names=("yodelling", *report.class_names[1:])))
+    other, (first, *names) = tmp_path / "run", details(report).class_names
+    save_checkpoint(other, replace(load_checkpoint(tiny_run), class_names=("yodelling", *names)))
     with pytest.raises(EvaluationError) as error:
         evaluate_checkpoint(other, data=tiny_set, cache=tiny_cache)
-    for text in (str(other), str(tiny_set), "Only the checkpoint has: yodelling", report.class_names[0], "--data"):
+    for text in (str(other), str(tiny_set), "Only the checkpoint has: yodelling", first, "--data"):
         assert text in str(error.value)
 
 
@@ -139,15 +147,18 @@ def made_report() -> EvaluationReport:
     predicted = np.array([[3, 0, 0, 3], [0, 0, 0, 0], [3, 3, 3, 3], [3, 3, 3, 3]])
     clip_labels = np.array([0, 1, 3, 0])
     detailed = score_in_detail(predicted, truth, 3, named=np.array([0, 0, 1, 0]), clip_labels=clip_labels)
+    assessment = Assessment(
+        scores=score(predicted, truth, 3),
+        ablated={},
+        floors=floors(truth, truth, 3, clip_labels),
+        details=SegmentDetails(("bark", "bell, large", "horn"), detailed),
+    )
     return EvaluationReport(
         run=Path("runs/first"),
         data=Path("videos"),
         split="test",
         specification="ab" * 32,
-        class_names=("bark", "bell, large", "horn"),
-        scores=score(predicted, truth, 3),
-        floors=floors(truth, truth, 3, clip_labels),
-        detailed=detailed,
+        assessment=assessment,
         missing=2,
     )
 
@@ -200,28 +211,33 @@ def test_the_report_for_people() -> None:
 def test_without_a_mistake_nothing_is_said_of_mistakes() -> None:
     truth = np.array([[0, 1, 2, 3]])
     detailed = score_in_detail(truth, truth, 3, np.array([0]), np.array([0]))
-    perfect = replace(made_report(), detailed=detailed, missing=0)
+    report = made_report()
+    assessment = replace(report.assessment, details=SegmentDetails(details(report).class_names, detailed))
+    perfect = replace(report, assessment=assessment, missing=0)
     assert "taken for" not in evaluation_table(perfect)
     assert "rows without" not in evaluation_table(perfect)
 
 
 def test_the_table_of_a_run_says_what_was_selected_on_test() -> None:
-    scores = made_report().scores
+    assessment = made_report().assessment
     result = TrainingResult(
         folder=Path("runs/first"),
-        test=scores,
-        validation=scores,
+        on_test=replace(assessment, floors={}),
+        on_validation=assessment,
         best_epoch=1,
-        floors={},
         history=(),
         missing={"train": 3, "validation": 0, "test": 0},
         dropped={},
-        best_test_epoch_accuracy=None,
+        best_test_selection=None,
     )
     *lines, missing = score_table(result).splitlines()
-    assert [line.split("  ")[0] for line in lines[1:]] == ["CCLN, test", "CCLN, validation"]
+    assert [line.split("  ")[0] for line in lines[1:]] == [
+        *("CCLN, test", "", "CCLN, validation", "floor: always background", "floor: most frequent label per segment"),
+        *("floor: best single class", "told: right class, every segment an event"),
+    ]
     assert missing == "rows without features: train 3"
-    labelled = score_table(replace(result, best_test_epoch_accuracy=0.875)).splitlines()[3]
+    labelled = score_table(replace(result, best_test_selection=0.875)).splitlines()[-2]
+    assert labelled.startswith("accuracy of the epoch")
     assert "selected on test" in labelled
     assert "87.5 %, optimistic" in labelled
 

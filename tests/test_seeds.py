@@ -5,8 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ccln.pipeline.matching import MatchingScores
 from ccln.pipeline.metrics import Scores
-from ccln.pipeline.seeds import PairedDifference, Spread, ablation_table, paired_difference, seeds_table, spread
+from ccln.pipeline.seeds import (
+    PairedDifference,
+    Spread,
+    ablation_table,
+    paired_difference,
+    seeds_table,
+    selected_on_test_table,
+    spread,
+)
 
 SHARES = st.lists(st.floats(0, 1), min_size=2, max_size=8)
 
@@ -96,11 +105,31 @@ def test_the_ablation_table_says_what_each_part_is_worth():
     full, less = [run(0.84), run(0.86), run(0.85)], [run(0.83), run(0.83), run(0.83)]
     table = ablation_table({"full": full, "without SBI": less, "better": [run(0.90)] * 3}, "full")
     head, whole, part, better, note = table.splitlines()
-    assert head.endswith("full minus this")
-    assert whole.endswith("84.0 86.0 85.0                –")
+    assert head.endswith("accuracy: full minus this")
+    assert " ".join(whole.split()).endswith("84.0 86.0 85.0 –")
     assert part.endswith("+2.0 ± 0.6")  # 1, 3, 2: standard deviation 1, over the root of 3
     assert better.endswith("-5.0 ± 0.6")
     assert "standard error" in note
+
+
+def test_other_tasks_have_their_own_columns_in_the_same_tables():
+    full = [MatchingScores(0.70, 0.80, 38), MatchingScores(0.68, 0.84, 38)]
+    less = [MatchingScores(0.68, 0.80, 38), MatchingScores(0.68, 0.80, 38)]
+    head, line = seeds_table({"CCLN": full}).splitlines()
+    assert " ".join(head.split()) == "A2V % V2A % A2V of the runs % V2A of the runs %"
+    assert " ".join(line.split()) == "CCLN 69.0 ± 1.4 82.0 ± 2.8 70.0 68.0 80.0 84.0"
+    head, _, line, _ = ablation_table({"full": full, "without WCCL": less}, "full").splitlines()
+    assert head.endswith("A2V: full minus this  V2A: full minus this")
+    assert " ".join(line.split()).endswith("+1.0 ± 1.0 +2.0 ± 2.0")
+
+
+def test_what_was_selected_on_test_is_labelled_as_that():
+    matching = MatchingScores(0.70, 0.80, 38)
+    head, line = selected_on_test_table({"CCLN": [(matching, 0.75), (matching, 0.77)]}).splitlines()
+    for words in ("selected on test", "optimistic", "mean of A2V and V2A"):
+        assert words in head
+    assert " ".join(line.split()) == "CCLN 76.0 ± 1.4 75.0 77.0"
+    assert "accuracy" in selected_on_test_table({"CCLN": [(run(0.8), 0.9)]})
 
 
 def test_spreads_compare():
