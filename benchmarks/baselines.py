@@ -113,7 +113,7 @@ def ccln_run(experiment: Experiment, seed: int) -> tuple[Scores, Scores]:
     """Validation and test scores of CCLN, on what `prepare` gave."""
     task, training = experiment.task, replace(experiment.settings.training, seed=seed)
     set_seed(seed)
-    network = task.network_type(experiment.model_config())
+    network = experiment.new_network()
     with tempfile.TemporaryDirectory() as folder:
         fitted = fit(network, task, training, Path(folder))
     validation, test = (task.evaluate(fitted.model, split) for split in ("validation", "test"))

@@ -22,6 +22,8 @@ from ccln.pipeline.settings import TrainingConfig
 Batch = dict[str, Tensor]
 PARTS = {
     "attention": "guided attention",
+    "standardization": "encoders",
+    "picture_norm": "encoders",
     "audio_encoder": "encoders",
     "visual_encoder": "encoders",
     "interaction": "SBI",
@@ -154,6 +156,7 @@ class PlainNetwork(nn.Module):
         super().__init__()
         whole = CCLN(config)
         self.attention = whole.attention
+        self.picture_norm = whole.picture_norm
         self.audio_encoder, self.visual_encoder = whole.audio_encoder, whole.visual_encoder
         self.event_head = nn.Linear(2 * config.width, 1)
         self.class_head = nn.Linear(2 * config.width, config.class_count)
@@ -161,7 +164,7 @@ class PlainNetwork(nn.Module):
     def forward(self, visual: Tensor, audio: Tensor) -> PlainOutput:
         """(B, T, H, W, C), (B, T, D) -> what evaluation reads."""
         picture = self.attention(visual, audio)[0]
-        view = torch.cat([self.audio_encoder(audio), self.visual_encoder(picture)], -1)  # (B, T, 2 d)
+        view = torch.cat([self.audio_encoder(audio), self.visual_encoder(self.picture_norm(picture))], -1)
         return PlainOutput(self.event_head(view).squeeze(-1), self.class_head(view.mean(1)))
 
 

@@ -128,7 +128,7 @@ def main() -> None:
 
         def network() -> nn.Module:
             set_seed(0)
-            return task.network_type(config)
+            return experiment.new_network()
 
         batches = ready_batches(task, training, READY_BATCHES)
         whole, bare, plain = [], [], []

@@ -24,7 +24,7 @@ class ModelConfig:
     """Event classes, background not counted."""
     segment_count: int = 10
     """Segments (seconds) in a clip."""
-    width: int = 256
+    width: int = 128
     """Model width d; even, and divisible by the number of heads."""
     heads: int = 4
     """Attention heads in interaction and integration."""

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from ccln.model.config import ModelConfig
 from ccln.model.contrast import Branch, wccl_loss
 from ccln.model.losses import LossConfig
+from ccln.model.standardization import Standardization
 
 
 class MatchingOutput(NamedTuple):
@@ -37,9 +38,7 @@ class SecondEncoder(nn.Module):
 
     def __init__(self, channels: int, width: int, embedding: int, dropout: float) -> None:
         super().__init__()
-        self.projection = nn.Sequential(
-            nn.LayerNorm(channels), nn.Linear(channels, width), nn.ReLU(), nn.Dropout(dropout), nn.LayerNorm(width)
-        )
+        self.projection = nn.Sequential(nn.Linear(channels, width), nn.ReLU(), nn.Dropout(dropout), nn.LayerNorm(width))
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, embedding))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -64,7 +63,9 @@ class MatchingNetwork(nn.Module):
         if absent:
             raise ValueError(f"without = {absent}: a matching network has no such part, only wccl can be left out")
         self.config = config
+        self.standardization = Standardization(config.audio_channels)
         self.audio_encoder = SecondEncoder(config.audio_channels, config.width, config.embedding_width, config.dropout)
+        self.picture_norm = nn.LayerNorm(config.visual_channels)
         self.visual_encoder = SecondEncoder(
             config.visual_channels, config.width, config.embedding_width, config.dropout
         )
@@ -99,11 +100,12 @@ class MatchingNetwork(nn.Module):
                 f"visual {tuple(visual.shape)} and audio {tuple(audio.shape)}: this network reads "
                 f"{config.visual_channels} and {config.audio_channels} channels"
             )
+        audio = self.standardization(audio)  # (B, T, D)
         picture = self._pooled(visual)  # (B, T, C)
         branch = None
         if self.training and self.branch is not None and event is not None:
             branch = self.branch(audio, picture, _pooling_weights(event))
-        return MatchingOutput(self.audio_encoder(audio), self.visual_encoder(picture), branch)
+        return MatchingOutput(self.audio_encoder(audio), self.visual_encoder(self.picture_norm(picture)), branch)
 
     def _pooled(self, visual: Tensor) -> Tensor:
         """Mean over the regions, (batch, segment, channel).

@@ -14,6 +14,7 @@ from ccln.model.config import ModelConfig
 from ccln.model.contrast import Branch
 from ccln.model.enhancement import ForegroundEventEnhancement
 from ccln.model.interaction import Fusion, Integration, SelfConstrainedBimodalInteraction
+from ccln.model.standardization import Standardization
 
 
 class Embeddings(NamedTuple):
@@ -31,7 +32,8 @@ class Output(NamedTuple):
     event_logits: Tensor
     """Is this second event? (batch, segment)"""
     class_logits: Tensor
-    """Which class is the clip's event? (batch, class)"""
+    """Which class is the clip's event? (batch, class); what the joint view says of it, and the two modalities' own
+    evidence, pooled over time alike."""
     heard_logits: Tensor
     """Evidence for each class in the second's sound alone (batch, segment, class)."""
     seen_logits: Tensor
@@ -53,9 +55,7 @@ class TemporalEncoder(nn.Module):
 
     def __init__(self, channels: int, width: int, dropout: float) -> None:
         super().__init__()
-        self.projection = nn.Sequential(
-            nn.LayerNorm(channels), nn.Linear(channels, width), nn.ReLU(), nn.Dropout(dropout)
-        )
+        self.projection = nn.Sequential(nn.Linear(channels, width), nn.ReLU(), nn.Dropout(dropout))
         self.recurrent = nn.LSTM(width, width // 2, batch_first=True, bidirectional=True)
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
@@ -73,8 +73,10 @@ class CCLN(nn.Module):
         super().__init__()
         self.config = config
         width, dropout = config.width, config.dropout
+        self.standardization = Standardization(config.audio_channels)
         self.attention = GuidedAttention(config.visual_channels, config.audio_channels, width, config.channel_dropout)
         self.audio_encoder = TemporalEncoder(config.audio_channels, width, dropout)
+        self.picture_norm = nn.LayerNorm(config.visual_channels)
         self.visual_encoder = TemporalEncoder(config.visual_channels, width, dropout)
         self.fusion = Fusion(width)
         self.interaction = SelfConstrainedBimodalInteraction(
@@ -120,9 +122,10 @@ class CCLN(nn.Module):
                 f"visual {tuple(visual.shape)} and audio {tuple(audio.shape)}: this network reads "
                 f"(batch, {', '.join(map(str, seen))}) and (batch, {', '.join(map(str, heard))})"
             )
+        audio = self.standardization(audio)  # (B, T, D)
         picture, attention = self.attention(visual, audio)  # (B, T, C), (B, T, H, W)
         a = self.audio_encoder(audio)  # (B, T, d)
-        v = self.visual_encoder(picture)  # (B, T, d)
+        v = self.visual_encoder(self.picture_norm(picture))  # (B, T, d)
         heard_logits, seen_logits = self.heard_head(a), self.seen_head(v)  # (B, T, n), before any interaction
         fused = self.fusion(a, v)  # (B, T, d)
         a, v, gate = self.interaction(a, v, fused)
@@ -136,6 +139,7 @@ class CCLN(nn.Module):
         weights = torch.sigmoid(foreground_logits)  # (B, T)
         share = weights / weights.sum(1, keepdim=True).clamp_min(1e-6)
         pooled = torch.einsum("bt,btd->bd", share, view)  # (B, d)
+        evidence = torch.einsum("bt,btn->bn", share, heard_logits + seen_logits)  # (B, n)
         embeddings = None
         if self.branch is not None and self.training:
             embeddings = Embeddings(
@@ -143,7 +147,7 @@ class CCLN(nn.Module):
             )
         return Output(
             event_logits=event_logits,
-            class_logits=self.class_head(self.dropout(pooled)),
+            class_logits=self.class_head(self.dropout(pooled)) + evidence,
             heard_logits=heard_logits,
             seen_logits=seen_logits,
             attention=attention,

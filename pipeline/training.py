@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate.utils import set_seed
 
 from ccln.cache import FeatureCache, specification_digest
-from ccln.model import ModelConfig, Part
+from ccln.model import ModelConfig, Network, Part
 from ccln.pipeline import defaults
 from ccln.pipeline.datasets import read_dataset
 from ccln.pipeline.features import DatasetFeatures, load_features
@@ -123,8 +124,15 @@ class Experiment:
             return result_of(out, fitted, self.features, self.task)
         out.mkdir(parents=True, exist_ok=True)
         set_seed(training.seed)
-        model = self.task.network_type(model_config)
-        fitted = fit(model, self.task, training, out, identity=identity, watch_test=self.watch_test, progress=progress)
+        fitted = fit(
+            self.new_network(without),
+            self.task,
+            training,
+            out,
+            identity=identity,
+            watch_test=self.watch_test,
+            progress=progress,
+        )
         result = result_of(out, fitted, self.features, self.task)
         about = {
             "task": self.task.name,
@@ -137,6 +145,16 @@ class Experiment:
             write_result(result, fitted, self.features, identity, about)
             remove_state(out)
         return result
+
+    def new_network(self, without: Sequence[Part] = ()) -> Network:
+        """An untrained network for these features, less the parts left out; it has learnt what is usual in training.
+
+        Raises:
+            TrainingError: the task's network has no such part.
+        """
+        network = self.task.network_type(self.model_config(without))
+        network.standardization.learn(torch.stack(self.features.splits["train"].audio))
+        return network
 
     def model_config(self, without: Sequence[Part] = ()) -> ModelConfig:
         """Shape of the network for these features, less the parts left out.
