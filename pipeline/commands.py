@@ -213,8 +213,9 @@ def _train(
             )
             return 0
         from ccln.pipeline import repetition
+        from ccln.pipeline.sharing import new_run
 
-        experiment, out = prepare(data, **told), out or defaults.new_run()
+        experiment, out = prepare(data, **told), out or new_run()
         if ablate:
             runs = repetition.ablate(experiment, out, seeds=5 if seeds is None else seeds, progress=bar)
         else:

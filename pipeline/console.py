@@ -4,8 +4,10 @@ Exit codes: 0 all went well, 1 some clips failed and the others are done, 2 noth
 """
 
 import logging
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -68,7 +70,8 @@ def run(app: App, kept: str = "") -> None:
     logging.getLogger("ccln").setLevel(logging.INFO)
     keep_freed_memory()
     try:
-        code = app(sys.argv[1:], result_action="return_value", exit_on_error=False)
+        with _heard_once():
+            code = app(sys.argv[1:], result_action="return_value", exit_on_error=False)
     except CycloptsError:
         sys.exit(2)  # it has printed what is wrong and what was perhaps meant
     except KeyboardInterrupt:
@@ -82,6 +85,17 @@ def run(app: App, kept: str = "") -> None:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(2)
     sys.exit(code or 0)
+
+
+@contextmanager
+def _heard_once() -> Iterator[None]:
+    """Of processes that a launcher started to train together only the first one speaks; errors are everyone's."""
+    if os.environ.get("RANK", "0") == "0":
+        yield
+        return
+    logging.getLogger("ccln").setLevel(logging.ERROR)
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+        yield
 
 
 def _is_known(error: Exception) -> bool:

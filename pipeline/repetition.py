@@ -5,10 +5,10 @@ from functools import partial
 from pathlib import Path
 
 from ccln.model import Part
-from ccln.pipeline import defaults
 from ccln.pipeline.fitting import Progress
 from ccln.pipeline.results import TrainingResult
 from ccln.pipeline.run_folder import TrainingError
+from ccln.pipeline.sharing import new_run
 from ccln.pipeline.training import Experiment
 
 FULL = "full"
@@ -49,7 +49,7 @@ def train_seeds(
     """
     if seeds < 1:
         raise TrainingError(f"seeds = {seeds}: expected at least 1")
-    out = defaults.new_run() if out is None else Path(out)
+    out = new_run() if out is None else Path(out)
     results = []
     for seed in range(seeds):
         told = None if progress is None else partial(_tell_of, progress, f"seed {seed}", seed, seeds)
@@ -78,7 +78,7 @@ def ablate(
         TrainingError: ``seeds`` is not positive, a folder holds a run with other settings, or training diverged.
         CheckpointError: a finished run is damaged.
     """
-    out = defaults.new_run() if out is None else Path(out)
+    out = new_run() if out is None else Path(out)
     results, methods = {}, ablations(experiment.task.parts)
     for index, (name, without) in enumerate(methods.items()):
         told = None if progress is None else partial(_tell_of, progress, name, index, len(methods))

@@ -1,11 +1,14 @@
 """A network whose batches several processes share, so that they train it as one process would."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather, recursively_apply
+from accelerate.utils import broadcast_object_list, gather, recursively_apply
 from torch import Tensor, nn
+
+from ccln.pipeline import defaults
 
 
 def process_accelerator() -> Accelerator:
@@ -15,6 +18,12 @@ def process_accelerator() -> Accelerator:
     take themselves for the only one.
     """
     return Accelerator(cpu=not torch.accelerator.is_available())
+
+
+def new_run() -> Path:
+    """`defaults.new_run` of the first process, for all of them: their clocks need not agree."""
+    process_accelerator()
+    return Path(broadcast_object_list([str(defaults.new_run())])[0])
 
 
 def shared(model: nn.Module, accelerator: Accelerator) -> nn.Module:

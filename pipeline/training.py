@@ -19,7 +19,7 @@ from ccln.pipeline.fitting import Epoch, Progress, fit
 from ccln.pipeline.results import TrainingResult, read_finished, result_of, write_result
 from ccln.pipeline.run_folder import TrainingError, refuse_other_run, remove_state, write_text
 from ccln.pipeline.settings import Settings, read_settings
-from ccln.pipeline.sharing import process_accelerator
+from ccln.pipeline.sharing import new_run, process_accelerator
 from ccln.pipeline.trainable import TASKS, TaskName, TrainableTask
 
 __all__ = ["Epoch", "Experiment", "Progress", "TaskName", "TrainingError", "TrainingResult", "prepare", "train"]
@@ -70,7 +70,7 @@ def train(
         NothingFoundError: ``data`` is None and there is no telling which data set is meant.
         DatasetError, CacheError, SettingsError: the inputs are not what they must be.
     """
-    out = defaults.new_run() if out is None else Path(out)
+    out = new_run() if out is None else Path(out)
     if _is_finished(out):
         raise TrainingError(f"{out}: holds a finished run already. Choose another --out, or remove that folder.")
     _require_parts(TASKS[task], without)  # before anything is read

@@ -148,3 +148,15 @@ def test_one_process_does_not_go_on_with_what_two_began(made: Path) -> None:
 
 if __name__ == "__main__":
     in_each_process(Path(sys.argv[1]))
+
+
+def test_the_command_in_two_processes_makes_one_run_and_speaks_once(tmp_path: Path) -> None:
+    data, cache, config = made_up_set(tmp_path)
+    command = Path(sys.executable).with_name("ccln-train")
+    launched = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(command)]
+    told = ["--data", data, "--cache", cache, "--config", config, "--epochs", "1"]
+    done = subprocess.run([*launched, *map(str, told)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "runs").iterdir()
+    assert (run / "config.json").exists()
+    assert done.stdout.count("CCLN, test") == done.stdout.count(str(run.name)) == 1
