@@ -63,19 +63,18 @@ class MatchingNetwork(nn.Module):
         if absent:
             raise ValueError(f"without = {absent}: a matching network has no such part, only wccl can be left out")
         self.config = config
+        width = 2 * config.width  # without recurrence and interaction that is cheap, and finds more
         self.standardization = Standardization(config.audio_channels)
-        self.audio_encoder = SecondEncoder(config.audio_channels, config.width, config.embedding_width, config.dropout)
+        self.audio_encoder = SecondEncoder(config.audio_channels, width, config.embedding_width, config.dropout)
         self.picture_norm = nn.LayerNorm(config.visual_channels)
-        self.visual_encoder = SecondEncoder(
-            config.visual_channels, config.width, config.embedding_width, config.dropout
-        )
+        self.visual_encoder = SecondEncoder(config.visual_channels, width, config.embedding_width, config.dropout)
         self.branch = (
             None
             if "wccl" in config.without
             else Branch(
                 config.visual_channels,
                 config.audio_channels,
-                config.width,
+                width,
                 config.embedding_width,
                 config.branch_noise,
                 config.dropout,
