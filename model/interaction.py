@@ -37,10 +37,11 @@ class SelfConstrainedBimodalInteraction(nn.Module):
         self.constrained = constrained
         self.visual_query = nn.Linear(width, width)
         self.audio_key = nn.Linear(width, width)
-        if constrained:
-            self.gate_row = nn.Linear(width, width)
-            self.gate_column = nn.Linear(width, width)
-            self.gate_bias = nn.Parameter(torch.zeros(heads, 1, 1))
+        self.gate_row = nn.Linear(width, width)
+        self.gate_column = nn.Linear(width, width)
+        self.gate_bias = nn.Parameter(torch.zeros(heads, 1, 1))
+        if not constrained:  # made all the same, so that all else starts from the same weights
+            del self.gate_row, self.gate_column, self.gate_bias
         self.audio_value = nn.Linear(width, width)
         self.visual_value = nn.Linear(width, width)
         self.audio_norm = nn.LayerNorm(width)

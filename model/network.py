@@ -83,21 +83,15 @@ class CCLN(nn.Module):
             width, config.heads, dropout, constrained="sbi" not in config.without
         )
         self.integration = Integration(width, config.heads, dropout)
-        self.enhancement = (
-            None if "fee" in config.without else ForegroundEventEnhancement(width, config.foreground_gain)
+        # All parts are made, then some left out: the rest starts from the same weights with and without them.
+        self.enhancement = ForegroundEventEnhancement(width, config.foreground_gain)
+        self.branch = Branch(
+            config.visual_channels, config.audio_channels, width, config.embedding_width, config.branch_noise, dropout
         )
-        self.branch = (
-            None
-            if "wccl" in config.without
-            else Branch(
-                config.visual_channels,
-                config.audio_channels,
-                width,
-                config.embedding_width,
-                config.branch_noise,
-                dropout,
-            )
-        )
+        if "fee" in config.without:
+            self.enhancement = None
+        if "wccl" in config.without:
+            self.branch = None
         self.event_head = nn.Linear(width, 1)
         self.class_head = nn.Linear(width, config.class_count)
         self.heard_head = nn.Linear(width, config.class_count)

@@ -584,3 +584,11 @@ def test_a_dropped_visual_channel_is_dropped_in_every_second_of_a_clip():
     assert torch.equal(dropped.any(1), dropped.all(1))
     assert 0.3 < dropped.all(1).float().mean() < 0.7
     assert not (attention.eval()(visual, audio)[0] == 0).any()
+
+
+@each_ablation
+def test_what_is_not_left_out_starts_from_the_same_weights(without: tuple[Part, ...]):
+    """So that differences between ablations of one seed are those of the parts."""
+    whole, ablated = (network(replace(SMALL, without=parts)).state_dict() for parts in ((), without))
+    assert ablated.keys() <= whole.keys()
+    assert all(torch.equal(whole[name], value) for name, value in ablated.items())
