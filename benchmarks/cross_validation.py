@@ -60,7 +60,7 @@ def last_epoch(experiment: Experiment, trained: Split, scored: Split, seed: int,
     steps, steps_here = (-(-len(splits[split]) // training.batch_size) for split in ("train", trained))
     training = replace(training, seed=seed, epochs=round(training.epochs * steps / steps_here))
     features = replace(experiment.features, splits={**splits, "train": splits[trained]})
-    task = SupervisedLocalization(features, experiment.settings.loss, training.sound_exchange)
+    task = SupervisedLocalization(features, experiment.settings.loss, training)
     set_seed(seed)
     network = replace(experiment, features=features).new_network(without)
     with tempfile.TemporaryDirectory() as folder:

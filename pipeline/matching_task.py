@@ -10,6 +10,7 @@ from ccln.cache import FeatureCache
 from ccln.model import LossConfig, MatchingNetwork, NetworkType, Part
 from ccln.model.matching import is_findable, matching_loss
 from ccln.pipeline.assessment import Assessment
+from ccln.pipeline.augmentation import surrounded
 from ccln.pipeline.batches import ClipBatches
 from ccln.pipeline.datasets.annotations import Dataset, Split
 from ccln.pipeline.features import DatasetFeatures, LabelledClips
@@ -49,7 +50,7 @@ class CrossModalityLocalization:
 
     def augmented(self, batch: dict[str, Tensor], random: torch.Generator) -> dict[str, Tensor]:
         """The batch with `surrounded` events."""
-        return surrounded(batch, random)
+        return surrounded(batch, 1.0, random)
 
     def losses(self, model: nn.Module, batch: dict[str, Tensor], warmth: float) -> dict[str, Tensor]:
         """`matching_loss`."""
@@ -70,28 +71,3 @@ class CrossModalityLocalization:
     def assess(network: nn.Module, features: DatasetFeatures, split: Split) -> Assessment:
         """`assess_matching`."""
         return assess_matching(network, features, split)
-
-
-def surrounded(batch: dict[str, Tensor], random: torch.Generator) -> dict[str, Tensor]:
-    """Put background around events that fill their clip, so that there is something to find in them, too.
-
-    Such a clip takes the background seconds, sound and picture, of a random clip of the batch that `is_findable`, and
-    with them the place and the length of its event. Most of AVE's training clips are one full event (2,547 of 3,339),
-    of which the contrast of windows would else learn nothing. Our own addition to the training.
-
-    Args:
-        batch: visual, audio and event, each (batch, segment, ...); more is passed on.
-        random: of the random choices, on the CPU as all tensors here.
-    """
-    event = batch["event"]
-    lenders = is_findable(event).nonzero().squeeze(1)
-    if not len(lenders):
-        return batch
-    lender = lenders[torch.randint(len(lenders), (len(event),), generator=random)]  # (B,)
-    taken = event.bool().all(1, keepdim=True) & (event[lender] == 0)  # (B, T)
-    changed = {
-        name: torch.where(taken.view(*taken.shape, *[1] * (x.ndim - 2)), x[lender], x)
-        for name, x in batch.items()
-        if name in ("visual", "audio", "event")
-    }
-    return batch | changed

@@ -29,14 +29,16 @@ class TrainingConfig:
     """Passes over the training split."""
     batch_size: int = 64
     """Clips in a step."""
-    learning_rate: float = 7e-4
+    learning_rate: float = 1.5e-3
     """AdamW's highest; reached after the warm-up, then lowered along a cosine."""
-    weight_decay: float = 0.01
+    weight_decay: float = 0.05
     """AdamW's."""
     gradient_clip: float = 0.5
     """Largest norm of a step's gradient."""
     sound_exchange: float = 0.5
     """Probability that a clip which is event throughout takes the sound of such a clip of its class."""
+    surrounding: float = 0.3
+    """Probability that such a clip takes the background of another around a shorter event."""
     warmup_share: float = 0.125
     """Share of the training in which the learning rate and WCCL's weight rise from zero."""
 
@@ -47,7 +49,7 @@ class TrainingConfig:
         for name in ("learning_rate", "gradient_clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be above zero")
-        for name in ("warmup_share", "sound_exchange"):
+        for name in ("warmup_share", "sound_exchange", "surrounding"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} = {getattr(self, name)}: must lie between 0 and 1")
         if self.seed < 0 or self.weight_decay < 0:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ccln.cache import FeatureCache, Features, specification_digest
 from ccln.model import CCLN, PARTS, LossConfig, NetworkType, Output, Part, supervised_loss, weak_loss
 from ccln.pipeline.assessment import Assessment
-from ccln.pipeline.augmentation import exchange_sounds
+from ccln.pipeline.augmentation import exchange_sounds, surrounded
 from ccln.pipeline.background import BACKGROUND_SET, background_features
 from ccln.pipeline.batches import ClipBatches
 from ccln.pipeline.datasets.annotations import Dataset, Split
@@ -18,7 +18,7 @@ from ccln.pipeline.evaluation import evaluate
 from ccln.pipeline.features import DatasetFeatures, LabelledClips
 from ccln.pipeline.metrics import Scores
 from ccln.pipeline.segment_scores import assess_segments
-from ccln.pipeline.settings import Settings
+from ccln.pipeline.settings import Settings, TrainingConfig
 
 log = logging.getLogger(__name__)
 
@@ -55,21 +55,22 @@ class SupervisedLocalization(_Localization):
 
     name = "supervised"
 
-    def __init__(self, features: DatasetFeatures, loss: LossConfig, sound_exchange: float) -> None:
+    def __init__(self, features: DatasetFeatures, loss: LossConfig, training: TrainingConfig) -> None:
         clips = features.splits["train"]
         self.clips = ClipBatches(clips.visual, clips.audio, event=clips.event, label=clips.labels)
-        self._features, self._loss, self._sound_exchange = features, loss, sound_exchange
+        self._features, self._loss, self._training = features, loss, training
 
     @classmethod
     def prepared(cls, dataset: Dataset, cache: FeatureCache, features: DatasetFeatures, settings: Settings) -> Self:
         """The task on these features."""
         del dataset, cache
-        return cls(features, settings.loss, settings.training.sound_exchange)
+        return cls(features, settings.loss, settings.training)
 
     def augmented(self, batch: dict[str, Tensor], random: torch.Generator) -> dict[str, Tensor]:
-        """The batch with sounds exchanged between full events of one class."""
-        audio = exchange_sounds(batch["audio"], batch["event"], batch["label"], self._sound_exchange, random)
-        return {**batch, "audio": audio}
+        """The batch with sounds exchanged between full events of one class, and some of these surrounded."""
+        share = self._training.sound_exchange
+        audio = exchange_sounds(batch["audio"], batch["event"], batch["label"], share, random)
+        return surrounded({**batch, "audio": audio}, self._training.surrounding, random)
 
     def losses(self, model: nn.Module, batch: dict[str, Tensor], warmth: float) -> dict[str, Tensor]:
         """`supervised_loss`, and what the gates let through."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ccln.model import LossConfig, ModelConfig
 from ccln.model.matching import MatchingNetwork
+from ccln.pipeline.augmentation import surrounded
 from ccln.pipeline.datasets.annotations import AnnotatedClip, Split
 from ccln.pipeline.features import DatasetFeatures, LabelledClips
 from ccln.pipeline.fitting import fit
@@ -24,7 +25,7 @@ from ccln.pipeline.matching import (
     score_shuffled,
 )
 from ccln.pipeline.matching_scores import MatchingDetails, assess_matching
-from ccln.pipeline.matching_task import CrossModalityLocalization, surrounded
+from ccln.pipeline.matching_task import CrossModalityLocalization
 from ccln.pipeline.settings import TrainingConfig
 
 AVE = Path(__file__).parents[1] / ".." / "shared" / "ave"
@@ -242,7 +243,7 @@ def test_full_events_are_surrounded_by_the_background_of_one_clip_of_the_batch()
     batch = numbered_batch(event)
     lenders = set()
     for seed in range(10):
-        new = surrounded(batch, torch.Generator().manual_seed(seed))
+        new = surrounded(batch, 1.0, torch.Generator().manual_seed(seed))
         assert torch.equal(new["label"], batch["label"])
         assert torch.equal(new["visual"].flatten(1), new["audio"].flatten(1))
         for clip in (1, 3, 4):
@@ -260,8 +261,19 @@ def test_full_events_are_surrounded_by_the_background_of_one_clip_of_the_batch()
 
 def test_a_batch_with_no_background_to_lend_stays_as_it_is():
     batch = numbered_batch(events([(0, 10), (0, 10)]))
-    new = surrounded(batch, torch.Generator().manual_seed(0))
+    new = surrounded(batch, 1.0, torch.Generator().manual_seed(0))
     assert all(torch.equal(new[name], batch[name]) for name in batch)
+
+
+def test_share_says_how_many_full_events_are_surrounded():
+    batch = numbered_batch(events([(2, 3)] + [(0, 10)] * 400))
+    shorter = {}
+    for share in (0.0, 0.3, 1.0):
+        event = surrounded(batch, share, torch.Generator().manual_seed(0))["event"][1:]
+        shorter[share] = (event.sum(1) < 10).float().mean().item()
+    assert shorter[0.0] == 0
+    assert 0.2 < shorter[0.3] < 0.4
+    assert shorter[1.0] == 1
 
 
 def test_the_classes_add_up_to_the_whole_and_are_told_apart():

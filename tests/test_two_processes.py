@@ -36,11 +36,11 @@ STEADY = ModelConfig(2, 2, 4, 5, 3, width=16, heads=2, embedding_width=8, dropou
 BARE = replace(STEADY, without=("sbi", "fee", "wccl"))
 RANDOM = replace(STEADY, dropout=0.2)
 RUNS: dict[str, tuple[type[nn.Module], ModelConfig, Callable[[DatasetFeatures], Task]]] = {
-    "supervised": (CCLN, STEADY, lambda features: SupervisedLocalization(features, LossConfig(), 0.5)),
-    "ablation": (CCLN, BARE, lambda features: SupervisedLocalization(features, LossConfig(), 0.5)),
+    "supervised": (CCLN, STEADY, lambda features: SupervisedLocalization(features, LossConfig(), TRAINING)),
+    "ablation": (CCLN, BARE, lambda features: SupervisedLocalization(features, LossConfig(), TRAINING)),
     "weak": (CCLN, STEADY, lambda features: WeakLocalization(features, LossConfig(), [made_up(("b", None, 0, 0))])),
     "cml": (MatchingNetwork, STEADY, lambda features: CrossModalityLocalization(features, LossConfig())),
-    "dropout": (CCLN, RANDOM, lambda features: SupervisedLocalization(features, LossConfig(), 0.5)),
+    "dropout": (CCLN, RANDOM, lambda features: SupervisedLocalization(features, LossConfig(), TRAINING)),
 }
 
 
