@@ -101,7 +101,7 @@ def test_other_settings_are_refused_by_name(start: Train, stopped: Path) -> None
         ({"epochs": 4}, r"settings: training\.epochs 3 there, 4 here\. "),
         ({"without": ["fee"]}, r"settings: model\.without \[\] there, \['fee'\] here\. "),
         ({"task": "weak"}, r"settings: task 'supervised' there, 'weak' here"),
-        ({"config": None}, r"training\.batch_size 4 there, 64 here.*model\.width 16 there, 256 here"),
+        ({"config": None}, r"training\.batch_size 4 there, 64 here.*model\.width 16 there, 128 here"),
     ):
         with pytest.raises(TrainingError, match=message):
             start(stopped, **other)
