@@ -1,6 +1,7 @@
 """What the tests of the whole pipeline share: a tiny data set of real videos, extracted once a session."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,11 @@ def tiny_run(tiny_set: Path, tiny_cache: Path, tmp_path_factory: pytest.TempPath
     from ccln.pipeline import train
 
     return train(tiny_set, cache=tiny_cache, out=tmp_path_factory.mktemp("runs") / "run", epochs=2).folder
+
+
+@pytest.fixture(scope="module")
+def no_curves() -> Iterator[None]:
+    """To draw them takes longer than to train on made-up clips."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ccln.pipeline.plots.plot_curves", lambda *_: None)
+        yield

@@ -3,7 +3,7 @@
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,12 +25,7 @@ from ccln.pipeline.results import TrainingResult
 FLOORS = ("random start", "always start 0", "most frequent start for the length")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_curves() -> Iterator[None]:
-    """To draw them takes longer than to train here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ccln.pipeline.plots.plot_curves", lambda *_: None)
-        yield
+pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Several seeds and the ablation: which runs are made, that finished ones are kept, and what is refused."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,7 @@ from ccln.pipeline.repetition import ablate, train_seeds
 from ccln.pipeline.seeds import ablation_table, seeds_table
 from ccln.pipeline.training import Experiment, TrainingError, prepare, train
 
-
-@pytest.fixture(scope="module", autouse=True)
-def no_curves() -> Iterator[None]:
-    """To draw them takes longer than to train here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ccln.pipeline.plots.plot_curves", lambda *_: None)
-        yield
+pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 @pytest.fixture(scope="module")

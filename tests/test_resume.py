@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,7 @@ def stop_after(epochs: int) -> Callable[[int, int, str], None]:
     return progress
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_curves() -> Iterator[None]:
-    """To draw them takes longer than to train here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ccln.pipeline.plots.plot_curves", lambda *_: None)
-        yield
+pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Weakly supervised training: what its loss asks for, and that nothing of the segments reaches it."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,7 @@ from ccln.pipeline.training import prepare, train
 Made = tuple[Path, Path, Path]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_curves() -> Iterator[None]:
-    """To draw them takes longer than to train here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ccln.pipeline.plots.plot_curves", lambda *_: None)
-        yield
+pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 @pytest.fixture(scope="module")
