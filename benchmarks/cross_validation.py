@@ -20,15 +20,15 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from ccln.model import PARTS, Part
+from ccln.pipeline.commands.memory import keep_freed_memory
 from ccln.pipeline.datasets.annotations import Split
-from ccln.pipeline.evaluation import evaluate
-from ccln.pipeline.fitting import fit
-from ccln.pipeline.memory import keep_freed_memory
-from ccln.pipeline.metrics import Scores
-from ccln.pipeline.repetition import FULL, ablations
-from ccln.pipeline.seeds import ablation_table
-from ccln.pipeline.tasks import SupervisedLocalization
-from ccln.pipeline.training import Experiment, prepare
+from ccln.pipeline.fitting.loop import fit
+from ccln.pipeline.scoring.metrics import Scores
+from ccln.pipeline.scoring.prediction import evaluate
+from ccln.pipeline.scoring.seeds import ablation_table
+from ccln.pipeline.tasks.localization import SupervisedLocalization
+from ccln.pipeline.training.experiment import Experiment, prepare
+from ccln.pipeline.training.repetition import FULL, ablations
 
 METHODS = ablations(PARTS)
 DIRECTIONS: tuple[tuple[Split, Split], ...] = (("train", "validation"), ("validation", "train"))

@@ -12,9 +12,9 @@ from baselines import SegmentClassifier, baseline_run, ccln_run, parser, print_t
 from torch import Tensor
 from torch.nn import functional as F
 
-from ccln.pipeline.memory import keep_freed_memory
-from ccln.pipeline.metrics import Scores
-from ccln.pipeline.training import Experiment, prepare
+from ccln.pipeline.commands.memory import keep_freed_memory
+from ccln.pipeline.scoring.metrics import Scores
+from ccln.pipeline.training.experiment import Experiment, prepare
 
 
 def lstm_baseline(experiment: Experiment, seed: int) -> tuple[Scores, Scores]:

@@ -16,9 +16,9 @@ from baselines import WIDTH, SegmentClassifier, baseline_run, ccln_run, parser, 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ccln.pipeline.memory import keep_freed_memory
-from ccln.pipeline.metrics import Scores
-from ccln.pipeline.training import Experiment, prepare
+from ccln.pipeline.commands.memory import keep_freed_memory
+from ccln.pipeline.scoring.metrics import Scores
+from ccln.pipeline.training.experiment import Experiment, prepare
 
 
 class MeanPooling(SegmentClassifier):

@@ -16,8 +16,8 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from ccln.model import CCLN, ModelConfig, losses, matching, weak
 from ccln.pipeline.datasets.annotations import Split
-from ccln.pipeline.fitting import Selectable, Task
-from ccln.pipeline.settings import TrainingConfig
+from ccln.pipeline.fitting.loop import Selectable, Task
+from ccln.pipeline.fitting.settings import TrainingConfig
 
 Batch = dict[str, Tensor]
 PARTS = {

@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ccln.pipeline.demonstration.demo import demo
+    from ccln.pipeline.evaluation import evaluate_checkpoint
     from ccln.pipeline.exchange.ave import export_ave, import_ave
-    from ccln.pipeline.extraction import extract
+    from ccln.pipeline.features.extraction import extract
     from ccln.pipeline.localization import localize
-    from ccln.pipeline.reports import evaluate_checkpoint
-    from ccln.pipeline.training import train
+    from ccln.pipeline.training.experiment import train
 
 __all__ = ["demo", "evaluate_checkpoint", "export_ave", "extract", "import_ave", "localize", "train"]
 
 _HOMES = {
     "demo": "demonstration.demo",
-    "evaluate_checkpoint": "reports",
+    "evaluate_checkpoint": "evaluation",
     "export_ave": "exchange.ave",
-    "extract": "extraction",
+    "extract": "features.extraction",
     "import_ave": "exchange.ave",
     "localize": "localization",
-    "train": "training",
+    "train": "training.experiment",
 }
 
 

@@ -1,11 +1,14 @@
 """What the commands take when they are not told, so that they work one after the other in one folder."""
 
+import json
 from datetime import datetime
 from pathlib import Path
 
 CACHE = Path("features")
 RUNS = Path("runs")
 DEMO = Path("ccln-demo")
+
+_LOCATES_EVENTS = "ccln"  # by its name in a checkpoint's config.json; one that has no name there is this one, too
 
 
 class NothingFoundError(Exception):
@@ -39,15 +42,25 @@ def finished_runs(folder: Path) -> list[Path]:
     return [path.parent for depth in range(1, 4) for path in folder.glob("/".join(["*"] * depth + ["config.json"]))]
 
 
-def latest_run() -> Path:
-    """The newest finished run in the folder of runs.
+def latest_localizing_run() -> Path:
+    """The newest finished run in the folder of runs whose network locates events.
 
     Raises:
         NothingFoundError: there is none.
     """
-    runs = finished_runs(RUNS)
-    if not runs:
+    runs = sorted(finished_runs(RUNS), key=lambda run: (run / "config.json").stat().st_mtime_ns, reverse=True)
+    found = next((run for run in runs if _network_of(run) == _LOCATES_EVENTS), None)
+    if found is None:
         raise NothingFoundError(
-            f"which checkpoint? There is no finished run in {RUNS}/. Train one (ccln-train), or name one: --checkpoint"
+            f"which checkpoint? There is no finished run of --task supervised or weak in {RUNS}/. Train one "
+            "(ccln-train), or name one: --checkpoint"
         )
-    return max(runs, key=lambda run: (run / "config.json").stat().st_mtime_ns)
+    return found
+
+
+def _network_of(run: Path) -> str:
+    """What a checkpoint says of its network's kind; a damaged one is left to its reader, who says what is wrong."""
+    try:
+        return json.loads((run / "config.json").read_bytes())["network"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return _LOCATES_EVENTS

@@ -12,10 +12,12 @@ import torch
 from ccln.extractors import ExtractorError, Extractors, load_extractors, pick_device, preset_from_specification
 from ccln.model import CCLN, Checkpoint, load_checkpoint
 from ccln.pipeline import defaults
-from ccln.pipeline.decoding import DecodedClip, DecodeError, decode_clip
-from ccln.pipeline.evaluation import EVENT_THRESHOLD
+from ccln.pipeline.datasets.videos import find_videos
+from ccln.pipeline.decoding.clip import DecodedClip, decode_clip
+from ccln.pipeline.decoding.video_file import DecodeError
 from ccln.pipeline.events import Event, events_from_segments
-from ccln.pipeline.extraction import Failure, clip_features, find_videos, frame_request
+from ccln.pipeline.features.extraction import Failure, clip_features, frame_request
+from ccln.pipeline.scoring.prediction import EVENT_THRESHOLD
 from ccln.pipeline.segments import SEGMENT_SECONDS
 
 Progress = Callable[[int, int], None]
@@ -178,7 +180,7 @@ def localize(
 
     Args:
         clips: video files, and folders that are searched through and through. The first ten seconds are read.
-        checkpoint: run folder of `train`; if None, the newest in runs/.
+        checkpoint: run folder of `train`; if None, the newest in runs/ whose network locates events.
         device: "auto", "cpu", "cuda", ...
         visual_weights: local file with the visual network's weights.
         audio_weights: local file with the audio network's weights.
@@ -187,11 +189,11 @@ def localize(
 
     Raises:
         CheckpointError, OtherTaskError, SpecificationError, ExtractorError, WeightsError: no clip can be read at all.
-        NothingFoundError: ``checkpoint`` is None and there is no run.
+        NothingFoundError: ``checkpoint`` is None and there is no such run.
         FileNotFoundError: a path does not exist.
     """
     files = find_videos(map(Path, clips))
-    run = defaults.latest_run() if checkpoint is None else Path(checkpoint)
+    run = defaults.latest_localizing_run() if checkpoint is None else Path(checkpoint)
     localizer = Localizer(
         load_checkpoint(run), device=device, visual_weights=visual_weights, audio_weights=audio_weights
     )

@@ -10,13 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ccln.pipeline.assessment import Column
-from ccln.pipeline.decoding import SAMPLE_RATE_HZ, DecodedClip
+from ccln.pipeline.decoding.clip import DecodedClip
+from ccln.pipeline.decoding.sound import SAMPLE_RATE_HZ
+from ccln.pipeline.scoring.assessment import Column
 from ccln.pipeline.segments import CLIP_SECONDS, SEGMENT_COUNT
 
 if TYPE_CHECKING:
+    from ccln.pipeline.fitting.loop import Epoch
     from ccln.pipeline.localization import LocatedClip
-    from ccln.pipeline.training import Epoch
 
 _INK, _BLUE, _ORANGE, _GREEN = "#222222", "#0072b2", "#d55e00", "#009e73"  # told apart by the colour-blind, too
 _LETTERS_PER_SECOND = 11  # of bold text, at this width

@@ -43,6 +43,35 @@ def tiny_run(tiny_set: Path, tiny_cache: Path, tmp_path_factory: pytest.TempPath
     return train(tiny_set, cache=tiny_cache, out=tmp_path_factory.mktemp("runs") / "run", epochs=2).folder
 
 
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Features and labels of fifteen clips, three of them background, in the published layout."""
+    from publishing import publish
+
+    return publish(tmp_path_factory.mktemp("published") / "ave")
+
+
+@pytest.fixture(scope="session")
+def imported(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that holds them."""
+    from ccln.pipeline import import_ave
+
+    cache = tmp_path_factory.mktemp("imported") / "features"
+    assert import_ave(published, cache=cache).done == 15
+    return cache
+
+
+@pytest.fixture(scope="module")
+def one_core() -> Iterator[None]:
+    """Networks and batches that are tiny gain nothing from threads, and would wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def no_curves() -> Iterator[None]:
     """To draw them takes longer than to train on made-up clips."""

@@ -5,7 +5,9 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import defaultdict
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,6 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROOMS = ("pipeline", "extractors", "model", "cache")
 MODULES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
-COMMANDS = ("commands.py", "cache_commands.py", "evaluate_command.py", "console.py")
 HEAVY = {"torch", "timm", "torchvision", "matplotlib", "librosa", "accelerate"}
 
 each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -43,6 +44,29 @@ def misdirected(source: str, room: str) -> list[str]:
     ]
 
 
+class WithoutTypeChecking(ast.NodeTransformer):
+    """Takes out what only type checkers import: it binds nothing when the program runs."""
+
+    def visit_If(self, node: ast.If) -> ast.If | None:
+        return None if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" else node
+
+
+def parts_imported(sources: dict[str, str]) -> dict[str, set[str]]:
+    """Of each part of the pipeline, a folder or a module that is in none, those that it imports, anywhere.
+
+    Args:
+        sources: Of the modules, by their dotted path below ccln.pipeline.
+    """
+    graph: defaultdict[str, set[str]] = defaultdict(set)
+    for name, source in sources.items():
+        part = name.split(".")[0]
+        for found in imported(ast.unparse(WithoutTypeChecking().visit(ast.parse(source)))):
+            if found.startswith("ccln.pipeline."):
+                graph[part].add(found.split(".")[2])
+        graph[part].discard(part)
+    return graph
+
+
 def public_definitions(body: list[ast.stmt]) -> Iterator[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
     """Public classes, functions and methods; `property.setter` and overloads carry the docstring of the first."""
     for node in body:
@@ -66,7 +90,7 @@ def test_imports_run_one_way_only(path: Path):
     [
         ("model", "import ccln.cache"),
         ("model", "from ccln import cache"),
-        ("cache", "def f():\n    from ccln.pipeline.training import train"),
+        ("cache", "def f():\n    from ccln.pipeline.training.experiment import train"),
         ("extractors", "from importlib import import_module\nimport_module('ccln.model.network')"),
         ("pipeline", "import model.network"),
         ("pipeline", "from cache import store"),
@@ -90,12 +114,34 @@ def test_an_allowed_import_passes(room: str, source: str):
     assert not misdirected(source, room)
 
 
+def test_the_parts_of_the_pipeline_build_on_each_other_without_cycles():
+    folder = ROOT / "pipeline"
+    modules = {path: ".".join(path.relative_to(folder).with_suffix("").parts) for path in folder.rglob("*.py")}
+    sources = {name: path.read_text("utf-8") for path, name in modules.items() if name != "__init__"}
+    graph = parts_imported(sources)
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the parts
+    assert not any("commands" in imports for imports in graph.values())
+
+
+def test_a_cycle_between_parts_is_noticed():
+    upwards = {"tasks.weak": "from ccln.pipeline.fitting.loop import fit", "fitting.loop": "import math"}
+    TopologicalSorter(parts_imported(upwards)).prepare()
+    for_types = "if TYPE_CHECKING:\n    from ccln.pipeline.tasks.weak import Weak"
+    TopologicalSorter(parts_imported({**upwards, "fitting.batches": for_types})).prepare()
+    when_called = "def f():\n    from ccln.pipeline.tasks.weak import Weak"
+    with pytest.raises(CycleError):
+        TopologicalSorter(parts_imported({**upwards, "fitting.batches": when_called})).prepare()
+
+
 @pytest.mark.parametrize(
     "module",
     [
-        "ccln.pipeline.commands",
-        "ccln.pipeline.cache_commands",
-        "ccln.pipeline.evaluate_command",
+        "ccln.pipeline.commands.extract",
+        "ccln.pipeline.commands.train",
+        "ccln.pipeline.commands.localize",
+        "ccln.pipeline.commands.demo",
+        "ccln.pipeline.commands.cache",
+        "ccln.pipeline.commands.evaluate",
         "ccln.pipeline",
         "ccln.extractors",
     ],
@@ -119,7 +165,7 @@ def test_the_package_holds_every_room_and_its_types():
 
 @each_module
 def test_only_the_commands_print(path: Path):
-    if path.parent == ROOT / "pipeline" and path.name in COMMANDS:
+    if path.parent == ROOT / "pipeline" / "commands":
         return
     prints = [
         f"line {node.lineno}"

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from ccln.pipeline.batches import ClipBatches
+from ccln.pipeline.fitting.batches import ClipBatches
 
 
 def clips() -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:

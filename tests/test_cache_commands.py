@@ -11,7 +11,7 @@ import torch
 from publishing import publish
 
 from ccln.cache import FeatureCache, Features, specification_digest
-from ccln.pipeline.cache_commands import cache_command
+from ccln.pipeline.commands.cache import cache_command
 
 LIGHT = {
     "frames_per_segment": 4,

@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 from scoring import label_pairs, labels
 from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
-from ccln.pipeline.class_scores import ClassScores, DetailedScores, score_in_detail
+from ccln.pipeline.scoring.class_scores import ClassScores, DetailedScores, score_in_detail
 
 
 def in_detail(predicted: np.ndarray, truth: np.ndarray, class_count: int) -> DetailedScores:

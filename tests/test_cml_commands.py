@@ -14,13 +14,15 @@ from training_clips import ave_folder, made_up, made_up_set, rows_of, store
 from ccln.cache import FeatureCache
 from ccln.model import MatchingNetwork, load_checkpoint
 from ccln.pipeline import evaluate_checkpoint, train
-from ccln.pipeline.commands import localize_command, train_command
+from ccln.pipeline.commands.evaluate import evaluate_command
+from ccln.pipeline.commands.localize import localize_command
+from ccln.pipeline.commands.train import train_command
 from ccln.pipeline.datasets import read_dataset
-from ccln.pipeline.evaluate_command import evaluate_command
-from ccln.pipeline.features import load_features
-from ccln.pipeline.matching_rows import SeenRowsError, matching_dataset, trained_rows
-from ccln.pipeline.reports import EvaluationError
-from ccln.pipeline.results import TrainingResult
+from ccln.pipeline.evaluation import EvaluationError
+from ccln.pipeline.features.loading import load_features
+from ccln.pipeline.tasks.matching_rows import matching_dataset
+from ccln.pipeline.tasks.trained_rows import SeenRowsError, trained_rows
+from ccln.pipeline.training.results import TrainingResult
 
 FLOORS = ("random start", "always start 0", "most frequent start for the length")
 
@@ -167,7 +169,7 @@ def test_evaluating_gives_what_the_run_says_of_itself(
         assert report["scores"] == metrics[split]
         assert report["floors"] == metrics[f"{prefix}floors"]
         assert report["ablated"] == metrics[f"{prefix}ablated"]
-        assert report["missing"] == 0
+        assert (report["missing"], report["trained_on"]) == (0, 0)
         assert sum(of_class["rows"] for of_class in report["classes"]) == 3
 
 
@@ -197,7 +199,8 @@ def test_rows_that_were_trained_on_are_refused_wherever_they_lie_now(
             assert shown == ""
     # What was the test split is not refused, nor is localization scored on its own training rows.
     assert evaluate_checkpoint(result.folder, data=other, cache=cache, split="train").scores.clips == 3
-    assert evaluate_checkpoint(localizing, data=other, cache=cache).scores.clips == 12
+    seen = evaluate_checkpoint(localizing, data=other, cache=cache)
+    assert seen.scores.clips == seen.trained_on == 12
 
 
 def test_some_trained_rows_among_others_are_enough(

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from ccln.pipeline.defaults import NothingFoundError, finished_runs, latest_run
+from ccln.pipeline.defaults import NothingFoundError, finished_runs, latest_localizing_run
 
 
-def finish(run: str, at_seconds: int) -> None:
+def finish(run: str, at_seconds: int, config: str = "{}") -> None:
     path = Path(run) / "config.json"
     path.parent.mkdir(parents=True)
-    path.write_text("{}")
+    path.write_text(config)
     os.utime(path, (at_seconds, at_seconds))
 
 
@@ -21,9 +21,32 @@ def test_the_newest_finished_run_is_found_however_it_was_started(
     monkeypatch.chdir(tmp_path)
     Path("runs/unfinished/full/seed-0").mkdir(parents=True)
     with pytest.raises(NothingFoundError, match="ccln-train"):
-        latest_run()
+        latest_localizing_run()
     for at_seconds, run in enumerate(("runs/z", "runs/several/seed-1", "runs/ablation/without-sbi/seed-0", "runs/a")):
         finish(run, at_seconds)
-        assert latest_run() == Path(run)
+        assert latest_localizing_run() == Path(run)
     assert len(finished_runs(Path("runs"))) == 4
     assert finished_runs(Path("runs/several")) == [Path("runs/several/seed-1")]
+
+
+def test_a_run_of_another_network_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    finish("runs/matching", 3, '{"network": "matching"}')
+    with pytest.raises(NothingFoundError, match="supervised or weak in runs/"):
+        latest_localizing_run()
+    finish("runs/older", 1, '{"network": "ccln"}')
+    finish("runs/newer", 2, '{"network": "ccln"}')
+    assert latest_localizing_run() == Path("runs/newer")
+
+
+@pytest.mark.parametrize("config", ["", "[", "[]", "3", "[" * 100_000, "\udcff"])
+def test_a_damaged_run_is_not_passed_over_in_silence(
+    config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older run in its place would be a surprise; who reads it says what is wrong with it."""
+    monkeypatch.chdir(tmp_path)
+    finish("runs/sound", 1, '{"network": "ccln"}')
+    finish("runs/damaged", 2)
+    Path("runs/damaged/config.json").write_bytes(config.encode(errors="surrogateescape"))
+    os.utime("runs/damaged/config.json", (2, 2))
+    assert latest_localizing_run() == Path("runs/damaged")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from scoring import events_of, label_pairs, labels, random_pair
 
-from ccln.pipeline.class_scores import score_in_detail
-from ccln.pipeline.metrics import score
+from ccln.pipeline.scoring.class_scores import score_in_detail
+from ccln.pipeline.scoring.metrics import score
 
 
 @pytest.mark.parametrize(

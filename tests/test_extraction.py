@@ -14,7 +14,7 @@ import torch
 from ccln.cache import FeatureCache, feature_key, source_digest, specification_digest
 from ccln.extractors import PRESETS, ExtractorError, load_extractors, pick_precision, preset_with
 from ccln.pipeline import extract
-from ccln.pipeline.videos import find_videos
+from ccln.pipeline.datasets.videos import find_videos
 
 
 def entries(cache: Path) -> dict[str, int]:

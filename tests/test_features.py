@@ -12,9 +12,9 @@ import torch
 from ccln.cache import FeatureCache, Features, source_digest
 from ccln.pipeline.datasets import read_dataset
 from ccln.pipeline.datasets.annotations import Dataset, DatasetError
-from ccln.pipeline.exchange.names import published_background_name, published_name
-from ccln.pipeline.features import DatasetFeatures, load_features
-from ccln.pipeline.training import train
+from ccln.pipeline.datasets.published_names import published_background_name, published_name
+from ccln.pipeline.features.loading import DatasetFeatures, load_features
+from ccln.pipeline.training.experiment import train
 
 SPECIFICATION = {"made": "for a test"}
 ROWS = ["a,0,10,Bark,train", "b,0,3,Cat,train", "c,2,5.5,Bark,val", "d,0,10,Cat,val", "e,1,2,Bark,test"]

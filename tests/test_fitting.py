@@ -9,11 +9,11 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from ccln.pipeline.batches import ClipBatches
 from ccln.pipeline.datasets.annotations import Split
-from ccln.pipeline.fitting import fit
-from ccln.pipeline.run_folder import TrainingError
-from ccln.pipeline.settings import TrainingConfig
+from ccln.pipeline.fitting.batches import ClipBatches
+from ccln.pipeline.fitting.loop import fit
+from ccln.pipeline.fitting.run_folder import TrainingError
+from ccln.pipeline.fitting.settings import TrainingConfig
 
 
 @dataclass(frozen=True)

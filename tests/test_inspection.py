@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from making import Picture, Sound, make_video, sound_with_sweep, steady
 
-from ccln.pipeline.decoding import DecodeError, FrameRequest, decode_clip
-from ccln.pipeline.inspection import ClipReport, inspect_clip, report_table
+from ccln.pipeline.decoding.clip import decode_clip
+from ccln.pipeline.decoding.inspection import ClipReport, inspect_clip, report_table
+from ccln.pipeline.decoding.pictures import FrameRequest
+from ccln.pipeline.decoding.video_file import DecodeError
 
 NTSC = Fraction(30_000, 1001)
 
@@ -173,7 +175,8 @@ def test_the_table_has_a_line_a_file_and_what_is_to_say_below(tmp_path: Path):
 
 def test_nothing_heavy_is_imported():
     code = (
-        "import sys, ccln.pipeline.inspection; print([m for m in ('torch', 'decord', 'librosa') if m in sys.modules])"
+        "import sys, ccln.pipeline.decoding.inspection; "
+        "print([m for m in ('torch', 'decord', 'librosa') if m in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ccln.model import CheckpointError, load_checkpoint
 from ccln.pipeline import localize
-from ccln.pipeline.formats import localization_csv, localization_json, localization_table
+from ccln.pipeline.commands.formats import localization_csv, localization_json, localization_table
 from ccln.pipeline.localization import Localization, SpecificationError, require_same_specification
 
 
@@ -44,8 +44,8 @@ def test_localizing_agrees_with_evaluating_cached_features(
 ) -> None:
     from ccln.cache import FeatureCache
     from ccln.pipeline.datasets.ave_folder import read_ave_folder
-    from ccln.pipeline.evaluation import predict
-    from ccln.pipeline.features import load_features
+    from ccln.pipeline.features.loading import load_features
+    from ccln.pipeline.scoring.prediction import predict
 
     dataset = read_ave_folder(tiny_set)
     model = load_checkpoint(tiny_run).model
@@ -141,3 +141,15 @@ def test_differences_are_all_named() -> None:
 def test_a_folder_that_is_no_checkpoint_says_how_to_make_one(tiny_set: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="ccln-train"):
         localize([tiny_set], checkpoint=tmp_path)
+
+
+def test_without_a_checkpoint_the_newest_run_that_locates_events_is_taken(
+    found: Localization, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_run, "runs/first")
+    Path("runs/second").mkdir()
+    Path("runs/second/config.json").write_text('{"format": 1, "network": "matching"}')
+    (located,) = localize([found.clips[0].path]).clips
+    assert located.events == found.clips[0].events
+    assert np.allclose(located.both, found.clips[0].both, atol=1e-5)

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ccln.model import LossConfig, ModelConfig
 from ccln.model.matching import MatchingNetwork
-from ccln.pipeline.augmentation import surrounded
 from ccln.pipeline.datasets.annotations import AnnotatedClip, Split
-from ccln.pipeline.features import DatasetFeatures, LabelledClips
-from ccln.pipeline.fitting import fit
-from ccln.pipeline.matching import (
+from ccln.pipeline.features.loading import DatasetFeatures, LabelledClips
+from ccln.pipeline.fitting.loop import fit
+from ccln.pipeline.fitting.settings import TrainingConfig
+from ccln.pipeline.scoring.matching import (
     EmbeddedClips,
     MatchingScores,
     embed_clips,
@@ -24,9 +24,9 @@ from ccln.pipeline.matching import (
     score_matching,
     score_shuffled,
 )
-from ccln.pipeline.matching_scores import MatchingDetails, assess_matching
-from ccln.pipeline.matching_task import CrossModalityLocalization
-from ccln.pipeline.settings import TrainingConfig
+from ccln.pipeline.scoring.matching_scores import MatchingDetails, assess_matching
+from ccln.pipeline.tasks.augmentation import surrounded
+from ccln.pipeline.tasks.matching import CrossModalityLocalization
 
 AVE = Path(__file__).parents[1] / ".." / "shared" / "ave"
 

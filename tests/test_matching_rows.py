@@ -10,14 +10,8 @@ import pytest
 from ccln.model import CCLN, Checkpoint, ModelConfig, load_checkpoint, save_checkpoint
 from ccln.pipeline.datasets import DatasetError, read_dataset
 from ccln.pipeline.datasets.annotations import SPLITS, AnnotatedClip, Dataset, Split
-from ccln.pipeline.matching_rows import (
-    SeenRowsError,
-    matching_dataset,
-    refuse_seen_rows,
-    row_fingerprints,
-    trained_rows,
-    with_rows,
-)
+from ccln.pipeline.tasks.matching_rows import matching_dataset
+from ccln.pipeline.tasks.trained_rows import SeenRowsError, refuse_seen_rows, row_fingerprints, trained_rows, with_rows
 
 AVE = Path(__file__).parents[1] / ".." / "shared" / "ave"
 published = pytest.mark.skipif(not (AVE / "test_order_match.h5").exists(), reason="AVE's published files are not here")

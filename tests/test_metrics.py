@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, precision_score, recall_score
 
 from ccln.pipeline.datasets.annotations import class_labels, segment_labels
 from ccln.pipeline.datasets.ave_folder import read_ave_folder
-from ccln.pipeline.metrics import floors, score
+from ccln.pipeline.scoring.metrics import floors, score
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "ave"
 

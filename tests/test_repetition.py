@@ -10,9 +10,10 @@ from safetensors.torch import load_file
 from training_clips import made_up_set
 
 from ccln.model import load_checkpoint
-from ccln.pipeline.repetition import ablate, train_seeds
-from ccln.pipeline.seeds import ablation_table, seeds_table
-from ccln.pipeline.training import Experiment, TrainingError, prepare, train
+from ccln.pipeline.fitting.run_folder import TrainingError
+from ccln.pipeline.scoring.seeds import ablation_table, seeds_table
+from ccln.pipeline.training.experiment import Experiment, prepare, train
+from ccln.pipeline.training.repetition import ablate, train_seeds
 
 pytestmark = pytest.mark.usefixtures("no_curves")
 

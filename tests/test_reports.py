@@ -9,16 +9,16 @@ import pytest
 
 from ccln.cache import specification_digest
 from ccln.model import CheckpointError, load_checkpoint, save_checkpoint
-from ccln.pipeline.assessment import Assessment
-from ccln.pipeline.class_scores import score_in_detail
+from ccln.pipeline.commands.evaluate import evaluate_command
+from ccln.pipeline.commands.formats import evaluation_json, evaluation_table, score_table
 from ccln.pipeline.datasets import read_dataset
 from ccln.pipeline.datasets.annotations import DatasetError
-from ccln.pipeline.evaluate_command import evaluate_command
-from ccln.pipeline.formats import evaluation_json, evaluation_table, score_table
-from ccln.pipeline.metrics import TOLD_THE_CLASS, Scores, floors, score
-from ccln.pipeline.reports import EvaluationError, EvaluationReport, evaluate_checkpoint
-from ccln.pipeline.results import TrainingResult
-from ccln.pipeline.segment_scores import SegmentDetails
+from ccln.pipeline.evaluation import EvaluationError, EvaluationReport, evaluate_checkpoint
+from ccln.pipeline.scoring.assessment import Assessment
+from ccln.pipeline.scoring.class_scores import score_in_detail
+from ccln.pipeline.scoring.metrics import TOLD_THE_CLASS, Scores, floors, score
+from ccln.pipeline.scoring.segment_scores import SegmentDetails
+from ccln.pipeline.training.results import TrainingResult
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +59,23 @@ def test_another_split_has_its_own_scores_and_floors(tiny_run: Path, tiny_set: P
     found = evaluate_checkpoint(tiny_run, data=tiny_set, cache=tiny_cache, split="validation", device="cpu")
     assert found.scores.as_dict() == json.loads((tiny_run / "metrics.json").read_text())["validation"]
     assert found.floors["always background"].clips == found.scores.clips == 5
+
+
+def test_rows_that_were_trained_on_are_counted(
+    tiny_run: Path, tiny_set: Path, tiny_cache: Path, report: EvaluationReport, tmp_path: Path
+) -> None:
     trained = evaluate_checkpoint(tiny_run, data=tiny_set, cache=tiny_cache, split="train", device="cpu")
-    assert trained.scores.clips == 6
+    assert trained.scores.clips == trained.trained_on == 6
+    assert report.trained_on == 0
+    mixed = tmp_path / "videos"
+    shutil.copytree(tiny_set, mixed, ignore=shutil.ignore_patterns("AVE"))
+    (mixed / "AVE").symlink_to(tiny_set / "AVE")
+    with (mixed / "testSet.txt").open("a") as rows:
+        rows.writelines(row + "\n" for row in (tiny_set / "trainSet.txt").read_text().splitlines()[-2:])
+    found = evaluate_checkpoint(tiny_run, data=mixed, cache=tiny_cache, device="cpu")
+    assert (found.trained_on, found.scores.clips) == (2, 7)
+    silent = described(tiny_run, tmp_path / "silent", {})
+    assert evaluate_checkpoint(silent, data=tiny_set, cache=tiny_cache, device="cpu").trained_on is None
 
 
 def test_the_details_are_of_the_same_clips(report: EvaluationReport) -> None:
@@ -160,6 +175,7 @@ def made_report() -> EvaluationReport:
         specification="ab" * 32,
         assessment=assessment,
         missing=2,
+        trained_on=0,
     )
 
 
@@ -167,7 +183,7 @@ def test_the_report_for_programs() -> None:
     report = json.loads(evaluation_json(made_report()))
     assert (report["format"], report["version"]) == ("ccln-evaluation", 1)
     assert (report["run"], report["data"], report["split"]) == ("runs/first", "videos", "test")
-    assert (report["specification"], report["missing"]) == ("ab" * 32, 2)
+    assert (report["specification"], report["missing"], report["trained_on"]) == ("ab" * 32, 2, 0)
     assert report["scores"]["segment_accuracy"] == 9 / 16
     assert report["floors"][TOLD_THE_CLASS]["segment_accuracy"] == 13 / 16
     assert report["clip_accuracy"] == 2 / 3
@@ -206,6 +222,16 @@ def test_the_report_for_people() -> None:
         "bell, large → bark 4 100.0 %",
         "bark → background 3 60.0 %",
     ]
+
+
+def test_both_reports_warn_of_rows_that_were_trained_on() -> None:
+    made = made_report()
+    assert "warning" not in evaluation_table(made)
+    for trained_on, words in ((3, "warning: 3 of the 4 rows scored were trained on"), (None, "does not say which")):
+        report = replace(made, trained_on=trained_on)
+        (line,) = [line for line in evaluation_table(report).splitlines() if line.startswith("warning")]
+        assert words in line
+        assert json.loads(evaluation_json(report))["trained_on"] == trained_on
 
 
 def test_without_a_mistake_nothing_is_said_of_mistakes() -> None:

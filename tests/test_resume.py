@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from training_clips import made_up_set
 
-from ccln.pipeline.run_folder import STATE_NAME
-from ccln.pipeline.training import TrainingError, train
+from ccln.pipeline.fitting.run_folder import STATE_NAME, TrainingError
+from ccln.pipeline.training.experiment import train
 
 Train = Callable[..., Any]
 

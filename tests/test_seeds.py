@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccln.pipeline.matching import MatchingScores
-from ccln.pipeline.metrics import Scores
-from ccln.pipeline.seeds import (
+from ccln.pipeline.scoring.matching import MatchingScores
+from ccln.pipeline.scoring.metrics import Scores
+from ccln.pipeline.scoring.seeds import (
     PairedDifference,
     Spread,
     ablation_table,

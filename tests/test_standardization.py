@@ -10,7 +10,8 @@ from training_clips import made_up_set
 
 from ccln.model import CCLN, ModelConfig
 from ccln.model.standardization import Standardization
-from ccln.pipeline.training import TaskName, prepare
+from ccln.pipeline.tasks.trainable import TaskName
+from ccln.pipeline.training.experiment import prepare
 
 
 def test_changes_nothing_before_it_has_learnt() -> None:

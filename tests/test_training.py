@@ -15,11 +15,11 @@ from ccln.model import load_checkpoint
 from ccln.pipeline import train
 from ccln.pipeline.datasets.annotations import DatasetError
 from ccln.pipeline.datasets.ave_folder import read_ave_folder
-from ccln.pipeline.evaluation import predict
-from ccln.pipeline.features import load_features
-from ccln.pipeline.metrics import score
-from ccln.pipeline.settings import SettingsError, read_settings
-from ccln.pipeline.training import TrainingError
+from ccln.pipeline.features.loading import load_features
+from ccln.pipeline.fitting.run_folder import TrainingError
+from ccln.pipeline.fitting.settings import SettingsError, read_settings
+from ccln.pipeline.scoring.metrics import score
+from ccln.pipeline.scoring.prediction import predict
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:

@@ -21,13 +21,13 @@ from ccln.cache import FeatureCache
 from ccln.model import CCLN, LossConfig, ModelConfig
 from ccln.model.matching import MatchingNetwork
 from ccln.pipeline.datasets import read_dataset
-from ccln.pipeline.features import DatasetFeatures, load_features
-from ccln.pipeline.fitting import Fitted, Task, fit
-from ccln.pipeline.matching_task import CrossModalityLocalization
-from ccln.pipeline.run_folder import STATE_NAME, TrainingError
-from ccln.pipeline.settings import TrainingConfig
-from ccln.pipeline.sharing import process_accelerator
-from ccln.pipeline.tasks import SupervisedLocalization, WeakLocalization
+from ccln.pipeline.features.loading import DatasetFeatures, load_features
+from ccln.pipeline.fitting.loop import Fitted, Task, fit
+from ccln.pipeline.fitting.run_folder import STATE_NAME, TrainingError
+from ccln.pipeline.fitting.settings import TrainingConfig
+from ccln.pipeline.fitting.sharing import process_accelerator
+from ccln.pipeline.tasks.localization import SupervisedLocalization, WeakLocalization
+from ccln.pipeline.tasks.matching import CrossModalityLocalization
 
 # Batches of 11 clips and of one, for weak supervision of 11 and two: no share of 11 fits, of one there is none for the
 # second process. High enough a learning rate that wrong gradients would show.

@@ -19,11 +19,11 @@ from ccln.model import CCLN, LossConfig, ModelConfig, weak_loss
 from ccln.model.losses import log_both_and_not
 from ccln.model.weak import multiple_instance_loss, own_segment_labels
 from ccln.pipeline.datasets import read_dataset
-from ccln.pipeline.exchange.names import published_background_name
-from ccln.pipeline.features import load_features
-from ccln.pipeline.metrics import Scores
-from ccln.pipeline.tasks import WeakLocalization
-from ccln.pipeline.training import prepare, train
+from ccln.pipeline.datasets.published_names import published_background_name
+from ccln.pipeline.features.loading import load_features
+from ccln.pipeline.scoring.metrics import Scores
+from ccln.pipeline.tasks.localization import WeakLocalization
+from ccln.pipeline.training.experiment import prepare, train
 
 Made = tuple[Path, Path, Path]
 

@@ -69,7 +69,7 @@ def _order(folder: Path, split: Split, rows: Sequence["_Row"]) -> list[tuple[int
     """The rows that a split's index file names, if there is one and the text file is not there."""
     if (folder / SPLIT_FILES[split]).exists():
         return None
-    from ccln.pipeline.exchange.labels import ORDERS, read_orders  # HDF5 is not needed beside the text files
+    from ccln.pipeline.datasets.published_labels import ORDERS, read_orders  # HDF5 is not needed beside the text files
 
     (order, *_) = [*read_orders(folder, {split: ORDERS[split]}, len(rows)).values(), None]
     return None if order is None else [(position, rows[position]) for position in order.tolist()]

@@ -11,9 +11,10 @@ from ccln.pipeline.datasets.annotations import AnnotatedClip
 from ccln.pipeline.datasets.ave_folder import read_ave_folder
 from ccln.pipeline.demonstration.dataset import make_demo_dataset
 from ccln.pipeline.events import Event
-from ccln.pipeline.extraction import extract
+from ccln.pipeline.features.extraction import extract
 from ccln.pipeline.localization import LocatedClip, localize
-from ccln.pipeline.training import TrainingResult, train
+from ccln.pipeline.training.experiment import train
+from ccln.pipeline.training.results import TrainingResult
 
 Progress = Callable[[str, int, int, str], None]
 EPOCHS = 40

@@ -10,11 +10,10 @@ import numpy as np
 from torch import Tensor
 
 from ccln.cache import FeatureCache, specification_digest
-from ccln.pipeline.background import BACKGROUND_SET, background_features
 from ccln.pipeline.datasets.annotations import SPLITS, AnnotatedClip, Dataset, DatasetError, Split
 from ccln.pipeline.datasets.ave_folder import HEADER, LAYOUT
 from ccln.pipeline.datasets.files import read_annotation_file
-from ccln.pipeline.exchange.labels import (
+from ccln.pipeline.datasets.published_labels import (
     BACKGROUND_LABELS,
     EVENT_LABELS,
     MATCH_ORDERS,
@@ -24,7 +23,8 @@ from ccln.pipeline.exchange.labels import (
     order_arrays,
     read_orders,
 )
-from ccln.pipeline.features import load_features
+from ccln.pipeline.features.background import BACKGROUND_SET, background_features
+from ccln.pipeline.features.loading import load_features
 from ccln.pipeline.segments import SEGMENT_COUNT
 
 ANNOTATIONS = "Annotations.txt"

@@ -1,0 +1,286 @@
+"""The ccln-cache command: look after cached features, and exchange them with the files that AVE publishes."""
+
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from ccln.pipeline import defaults
+from ccln.pipeline.commands.console import ProgressBar, new_app, run
+
+if TYPE_CHECKING:
+    from ccln.cache import Damage, FeatureCache, SpecificationSummary
+
+_SHOWN_DIGITS = 12
+
+
+def cache_command() -> None:
+    """Entry point of ccln-cache."""
+    about = "Look after cached features, and exchange them with the files that AVE publishes."
+    app = new_app("ccln-cache", about)
+    for command in (_info, _verify, _repair, _prune, _pack, _import_ave, _export_ave):
+        app.command(command, name=command.__name__[1:].replace("_", "-"))
+    run(app, "Nothing is half done: the same command can be given again.")
+
+
+def _info(*, cache: Path = defaults.CACHE) -> int:
+    """Say what a cache holds, and what made it.
+
+    Parameters
+    ----------
+    cache
+        Folder of the cache.
+    """
+    from ccln.cache import FeatureCache, describe
+
+    with ProgressBar("read", "file") as bar:
+        summaries = describe(FeatureCache(cache), progress=bar)
+    if not summaries:
+        print(f"{cache} holds no features")
+    for number, summary in enumerate(summaries):
+        print(*([""] if number else []), *_described(summary), sep="\n")
+    return 0
+
+
+def _verify(*, cache: Path = defaults.CACHE) -> int:
+    """Read every byte and compare its checksum; exit with 1 if something is damaged.
+
+    Parameters
+    ----------
+    cache
+        Folder of the cache.
+    """
+    from ccln.cache import FeatureCache, verify
+
+    with ProgressBar("verify", "file") as bar:
+        found = verify(FeatureCache(cache), progress=bar)
+    print(f"{found.sound} clips are whole, {len(found.damaged)} files damaged")
+    return _report(found.damaged)
+
+
+def _repair(*, cache: Path = defaults.CACHE) -> int:
+    """Make the index anew from the files, and delete what runs that were killed left half written.
+
+    Parameters
+    ----------
+    cache
+        Folder of the cache. No other run should be writing to it.
+    """
+    from ccln.cache import FeatureCache, repair
+
+    done = repair(FeatureCache(cache))
+    print(f"{done.indexed} clips in the new index, {done.swept} half-written files deleted")
+    return _report(done.unreadable)
+
+
+def _prune(
+    *,
+    cache: Path = defaults.CACHE,
+    keep: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=True, show_default=False)] = (),
+    runs: Path | None = None,
+    delete: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Drop the features of all specifications but those named; without --delete, only say what would go.
+
+    Parameters
+    ----------
+    cache
+        Folder of the cache.
+    keep
+        First digits of the specifications to keep, as ccln-cache info shows them.
+    runs
+        Folder of runs, or one run: keep what their checkpoints were trained on, too.
+    delete
+        Really delete.
+    """
+    from ccln.cache import FeatureCache, prune
+
+    store = FeatureCache(cache)
+    digests = _kept(store, keep, runs)
+    with ProgressBar("prune", "file") as bar:
+        gone = prune(store, digests, delete=delete, progress=bar)
+    for digest, clips in sorted(gone.by_specification.items()):
+        print(f"{digest[:_SHOWN_DIGITS]}  {clips} clips")
+    if delete:
+        print(f"deleted: {gone.clips} clips, {_size(gone.bytes)}")
+    else:
+        print(f"would go: {gone.clips} clips, {_size(gone.bytes)}" + ("; --delete does it" if gone.clips else ""))
+    return 0
+
+
+def _pack(*, cache: Path = defaults.CACHE, specification: str = "", clips_per_shard: int = 1000) -> int:
+    """Move clips into shards, which are read the same way, so that millions are not as many files.
+
+    Parameters
+    ----------
+    cache
+        Folder of the cache.
+    specification
+        First digits of the specification whose clips to pack; all if not given.
+    clips_per_shard
+        The most clips in one file.
+    """
+    from ccln.cache import FeatureCache
+
+    with ProgressBar("pack", "clip") as bar:
+        packed = FeatureCache(cache).pack(specification, clips_per_shard=clips_per_shard, progress=bar)
+    print(f"{packed.clips} clips packed into {packed.shards} new shards")
+    for path in packed.left:
+        print(f"left as it is: {path}: damaged, or a shard has it with other content", file=sys.stderr)
+    return 1 if packed.left else 0
+
+
+def _import_ave(folder: Path, /, *, cache: Path = defaults.CACHE) -> int:
+    """Take published AVE features into a cache; ccln-train then needs no video.
+
+    Parameters
+    ----------
+    folder
+        Annotations.txt, trainSet.txt, valSet.txt, testSet.txt, visual_feature.h5 and audio_feature.h5; with them, if
+        there, visual_feature_noisy.h5 and audio_feature_noisy.h5, and labels and orders to compare.
+    cache
+        Folder where the features go.
+    """
+    from ccln.pipeline.exchange.ave import import_ave
+
+    with ProgressBar("import", "clip") as bar:
+        summary = import_ave(folder, cache=cache, progress=bar)
+    background = f", {summary.background} of them background only" if summary.background else ""
+    print(f"{summary.done} clips imported, {summary.cached} there already{background}")
+    if summary.compared:
+        print(f"agree with the text files: {', '.join(summary.compared)}")
+    _print_notes(summary.notes)
+    print(f"features in {cache}, specification {summary.specification[:_SHOWN_DIGITS]}")
+    return 0
+
+
+def _export_ave(
+    folder: Path,
+    /,
+    *,
+    data: Path | None = None,
+    cache: Path = defaults.CACHE,
+    specification: str | None = None,
+    pad: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Write features, labels and splits of a data set as AVE publishes its own, for the peers' code.
+
+    Parameters
+    ----------
+    folder
+        Where they go; must be empty or not exist yet.
+    data
+        Data set: AVE folder or CSV file. If not given, the AVE folder here.
+    cache
+        Folder of the features.
+    specification
+        First digits of the specification to export, where the cache holds several for this data.
+    pad
+        Fill up with zeros to the shapes that are built into the peers' code: 512 channels seen, 128 heard, 28 classes.
+    """
+    from ccln.pipeline.exchange.ave import export_ave
+
+    data = defaults.find_data() if data is None else data
+    with ProgressBar("export", "clip") as bar:
+        summary = export_ave(folder, data=data, cache=cache, specification=specification, pad=pad, progress=bar)
+    background = f" and {summary.background} background-only clips" if summary.background else ""
+    print(f"{summary.clips} clips{background} of specification {summary.specification[:_SHOWN_DIGITS]} in {folder}")
+    _print_notes(summary.notes)
+    return 0
+
+
+def _kept(cache: "FeatureCache", keep: Collection[str], runs: Path | None) -> set[str]:
+    """Digests of the specifications to keep."""
+    from ccln.cache import CacheError, specification_digest
+
+    if not keep and runs is None:
+        raise CacheError("nothing is named that should be kept. Name it: --keep DIGEST, or --runs FOLDER")
+    known, digests = sorted(cache.specifications()), set()
+    for start in keep:
+        named = [digest for digest in known if digest.startswith(start)]
+        if len(named) != 1:
+            listed = ", ".join(digest[:_SHOWN_DIGITS] for digest in known)
+            raise CacheError(
+                f"--keep {start}: {len(named) or 'none'} of the cache's specifications begin so; they are {listed}"
+            )
+        digests.update(named)
+    if runs is not None:
+        from ccln.model import load_checkpoint
+
+        folders = defaults.finished_runs(runs)
+        if (runs / "config.json").exists():  # a run itself
+            folders.append(runs)
+        if not folders:
+            raise CacheError(f"--runs {runs}: no run in it. Name the folder that ccln-train writes to")
+        digests.update(specification_digest(load_checkpoint(folder).specification) for folder in folders)
+    return digests
+
+
+def _described(summary: "SpecificationSummary") -> Iterator[str]:
+    yield f"specification {summary.digest[:_SHOWN_DIGITS]}: {summary.clips} clips, {_size(summary.bytes)}"
+    specification: Mapping[str, Any] = summary.specification
+    if "imported" in specification:
+        yield f"  imported  {_plain(specification['imported'])}"
+    made_with = specification.get("made_with", specification)
+    for name in ("visual", "audio"):
+        yield f"  {name:8}  {_choice(made_with, name)}"
+    for visual, audio in sorted(summary.shapes):
+        yield f"  shapes    visual {_shape(visual)}, audio {_shape(audio)}"
+    counts = {
+        "shorter than the clip": summary.padded,
+        "without audio": summary.missing_audio,
+        "without video": summary.missing_video,
+    }
+    if any(counts.values()):
+        yield "  of them   " + ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    if summary.packed:
+        yield f"  packed    {summary.packed} clips in {summary.shards} shards"
+
+
+def _choice(specification: Mapping[str, Any], name: str) -> str:
+    """What made one kind of features, in a line."""
+    choice = specification.get(name)
+    if not isinstance(choice, Mapping):
+        return "not known"
+    if "made_with" in choice:
+        return _plain(choice["made_with"])
+    frames = specification.get("frames_per_segment") if name == "visual" else None
+    weights = specification.get("weights_sha256")
+    parts = [choice.get("name"), choice.get("layer"), choice.get("output")]
+    parts += [f"{frames} frames a second" if frames else None, choice.get("precision")]
+    if isinstance(weights, Mapping) and weights.get(name):
+        parts.append(f"weights {str(weights[name])[:8]}...")
+    return ", ".join(_plain(part) for part in parts if part) or "not known"
+
+
+def _plain(text: object) -> str:
+    """A text of unknown origin for the terminal, where control characters could do harm."""
+    shown = str(text)[:80]
+    return shown if shown.isprintable() else ascii(shown)
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _size(size_bytes: int) -> str:
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB")):
+        if size_bytes >= unit:
+            return f"{size_bytes / unit:.1f} {name}"
+    return f"{size_bytes / 2**10:.1f} KiB"
+
+
+def _print_notes(notes: Collection[str]) -> None:
+    for note in notes:
+        print(f"note: {note}")
+
+
+def _report(damaged: "Collection[Damage]") -> int:
+    """Name each damaged file on stderr; return the exit code."""
+    for path, reason in damaged:
+        print(f"damaged: {path}: {reason}", file=sys.stderr)
+    if damaged:
+        print("Delete these files, and run ccln-extract or ccln-cache import-ave again.", file=sys.stderr)
+    return 1 if damaged else 0

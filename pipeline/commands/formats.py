@@ -1,0 +1,140 @@
+"""Results as text: scores and located clips, for people and for programs."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ccln.pipeline.scoring.assessment import Assessment, TaskScores
+from ccln.pipeline.scoring.metrics import TOLD_THE_CLASS
+from ccln.pipeline.scoring.seeds import ablation_table, seeds_table, selected_on_test_table
+from ccln.pipeline.scoring.tables import aligned, percent, seconds
+
+if TYPE_CHECKING:
+    from ccln.pipeline.evaluation import EvaluationReport
+    from ccln.pipeline.localization import Localization, LocatedClip
+    from ccln.pipeline.training.results import TrainingResult
+
+_AS_TEXT = {"%": percent, "s": seconds}
+
+
+def score_table(result: "TrainingResult") -> str:
+    """The test and validation scores of a run with the floors beside them, as text."""
+    test, validation = _rows("test", result.on_test), _rows("validation", result.on_validation)
+    text = scores_table(test, validation)
+    if result.best_test_selection is not None:
+        best = percent(result.best_test_selection)
+        what = f"{result.test.selected_on} of the epoch that is best on test, selected on test as some papers do"
+        text += f"\n{what}: {best}, optimistic"
+    missing = {split: count for split, count in result.missing.items() if count}
+    if missing:
+        text += "\nrows without features: " + ", ".join(f"{split} {count}" for split, count in missing.items())
+    return text
+
+
+def runs_table(methods: Mapping[str, Sequence["TrainingResult"]], reference: str | None = None) -> str:
+    """Mean, spread and single runs of each method on test and on validation, as text.
+
+    Args:
+        methods: the runs of each, by its name.
+        reference: the method that the others are compared with, seed by seed; if None, they are not.
+    """
+    test = {name: [run.test for run in runs] for name, runs in methods.items()}
+    validation = {f"{name}, validation": [run.validation for run in runs] for name, runs in methods.items()}
+    if reference is None:
+        tables = [seeds_table(test | validation)]
+    else:
+        tables = [ablation_table(test, reference), ablation_table(validation, f"{reference}, validation")]
+    watched = {
+        name: [(run.test, run.best_test_selection) for run in runs if run.best_test_selection is not None]
+        for name, runs in methods.items()
+    }
+    if any(watched.values()):
+        tables.append(selected_on_test_table(watched))
+    return "\n\n".join(tables)
+
+
+def evaluation_table(report: "EvaluationReport") -> str:
+    """For people: scores beside what they have to be read against, then the details."""
+    scores = scores_table(_rows(report.split, report.assessment))
+    if report.missing:
+        scores += f"\nrows without features: {report.missing}"
+    if report.trained_on is None:
+        scores += "\nwarning: the checkpoint does not say which rows it was trained on; these may be among them"
+    elif report.trained_on:
+        seen = f"{report.trained_on} of the {report.scores.clips} rows scored were trained on"
+        scores += f"\nwarning: {seen}; of clips that are new to the network this says little"
+    return "\n\n".join([f"{report.run} on {report.data}", scores, *report.assessment.details.tables()])
+
+
+def evaluation_json(report: "EvaluationReport") -> str:
+    """For programs: see `EvaluationReport.as_dict`."""
+    return json.dumps(report.as_dict(), indent=2, allow_nan=False)
+
+
+def scores_table(*blocks: Mapping[str, TaskScores]) -> str:
+    """A line for each of the named scores, all of one task; an empty line between blocks."""
+    columns = next(iter(blocks[0].values())).columns
+    rows = [["", *(column.heading for column in columns), "clips"]]
+    for block in blocks:
+        if len(rows) > 1:
+            rows.append([""] * len(rows[0]))
+        for name, scores in block.items():
+            cells = [_AS_TEXT[column.unit](getattr(scores, column.name)) for column in columns]
+            rows.append([name, *cells, str(scores.clips)])
+    return aligned(rows)
+
+
+def _rows(split: str, assessment: Assessment) -> dict[str, TaskScores]:
+    """The network's scores, what they are without something, and the floors."""
+    return {
+        f"CCLN, {split}": assessment.scores,
+        **{f"CCLN, {what}": scores for what, scores in assessment.ablated.items()},
+        **{
+            f"{'told' if name == TOLD_THE_CLASS else 'floor'}: {name}": scores
+            for name, scores in assessment.floors.items()
+        },
+    }
+
+
+def localization_table(found: "Localization") -> str:
+    """For people: each clip as `clip_table` shows it."""
+    return "\n\n".join(clip_table(clip) for clip in found.clips)
+
+
+def clip_table(clip: "LocatedClip") -> str:
+    """Events, then second by second in per cent what was seen, heard, and both."""
+    lines = [f"{clip.path}  ({clip.duration_seconds:.1f} s)"]
+    for event in clip.events:
+        times = f"{event.start_seconds:4.1f} – {event.end_seconds:4.1f} s"
+        lines.append(f"  event  {times}  {event.label}  (confidence {event.confidence:.2f})")
+    if not clip.events:
+        lines.append(f"  no event is both seen and heard (most like {clip.label}, {clip.label_probability:.2f})")
+    lines.append("  second" + "".join(f"{second:>5}" for second in range(len(clip.both))))
+    for name in ("seen", "heard", "both"):
+        lines.append(f"  {name:6}" + "".join(f"{round(100 * p):>4}%" for p in getattr(clip, name)))
+    return "\n".join(lines)
+
+
+def localization_json(found: "Localization") -> str:
+    """For programs: events and tracks of each clip, and the files that failed."""
+    document: dict[str, Any] = {
+        "clips": [clip.as_dict() for clip in found.clips],
+        "failed": [{"path": str(failure.path), "reason": failure.reason} for failure in found.failed],
+    }
+    return json.dumps(document, indent=2, allow_nan=False)
+
+
+def localization_csv(found: "Localization") -> str:
+    """For programs: one line an event."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["path", "label", "start_seconds", "end_seconds", "confidence"])
+    for clip in found.clips:
+        for event in clip.as_dict()["events"]:
+            rows.writerow([clip.path, *event.values()])
+    return text.getvalue().rstrip("\n")
+
+
+LOCALIZATION_FORMATS = {"table": localization_table, "json": localization_json, "csv": localization_csv}
