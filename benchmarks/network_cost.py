@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from ccln.model import CCLN, ModelConfig, losses, matching, weak
+from ccln.model import CCLN, ModelConfig, backbone, losses, matching
+from ccln.model.backbone import Backbone
+from ccln.model.contrast import NamingBranch
 from ccln.pipeline.datasets.annotations import Split
 from ccln.pipeline.fitting.loop import Selectable, Task
 from ccln.pipeline.fitting.settings import TrainingConfig
@@ -28,6 +30,8 @@ PARTS = {
     "visual_encoder": "encoders",
     "interaction": "SBI",
     "enhancement": "FEE",
+    "audio_projection": "branch and WCCL",
+    "visual_projection": "branch and WCCL",
     "branch": "branch and WCCL",
     "dropout": "heads",
 }
@@ -124,13 +128,24 @@ def labelled(model: nn.Module) -> Iterator[None]:
             stack.enter_context(patch.object(owner, name, _recorded(getattr(owner, name), part)))
 
         label(model, "forward", REST)
-        for name, child in model.named_children():
+        for name, child in _children(model):
             label(child, "forward", "heads" if name.endswith("_head") else PARTS.get(name, name))
-            if name == "branch":
-                label(child, "backbone_embeddings", PARTS[name])
-        for module in (losses, weak, matching):
+            if isinstance(child, NamingBranch):
+                label(child, "votes", PARTS[name])
+        label(backbone, "pooled_unit", PARTS["branch"])
+        for module in (losses, matching):
             label(module, "wccl_loss", PARTS["branch"])
         yield
+
+
+def _children(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The network's parts by their names, those of all its backbones among them."""
+    for name, child in model.named_children():
+        if isinstance(child, nn.ModuleList):
+            for one in child:
+                yield from one.named_children()
+        else:
+            yield name, child
 
 
 def _recorded(function: Callable, part: str) -> Callable:
@@ -154,8 +169,8 @@ class PlainNetwork(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        whole = CCLN(config)
-        self.attention = whole.attention
+        whole = Backbone(config)
+        self.attention = CCLN(config).attention
         self.picture_norm = whole.picture_norm
         self.audio_encoder, self.visual_encoder = whole.audio_encoder, whole.visual_encoder
         self.event_head = nn.Linear(2 * config.width, 1)

@@ -6,6 +6,8 @@ from typing import Literal, get_args
 
 Part = Literal["sbi", "fee", "wccl"]
 PARTS: tuple[Part, ...] = get_args(Part)
+MAX_BACKBONES = 32
+"""Each is made one by one: more would let a forged config take all time and memory before any weight is read."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class ModelConfig:
     """Segments (seconds) in a clip."""
     width: int = 128
     """Model width d; even, and divisible by the number of heads."""
+    backbones: int = 2
+    """Backbone networks behind the attention, whose answers are averaged."""
     heads: int = 4
     """Attention heads in interaction and integration."""
     embedding_width: int = 128
@@ -43,10 +47,12 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         sizes = ("visual_height", "visual_width", "visual_channels", "audio_channels", "class_count", "segment_count")
-        for name in (*sizes, "width", "heads", "embedding_width"):
+        for name in (*sizes, "width", "backbones", "heads", "embedding_width"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} = {value!r}: expected a whole number of at least 1")
+        if self.backbones > MAX_BACKBONES:
+            raise ValueError(f"backbones = {self.backbones}: expected at most {MAX_BACKBONES}")
         if self.width % (2 * self.heads):
             raise ValueError(f"width = {self.width}: must be a multiple of twice the {self.heads} heads")
         for name in ("dropout", "channel_dropout", "branch_noise", "foreground_gain"):

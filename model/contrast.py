@@ -6,10 +6,10 @@ from torch.nn import functional as F
 
 
 class Branch(nn.Module):
-    """A second, lighter view of each modality, and the projections into the space where views are compared.
+    """A second, lighter view of each modality in the space where WCCL compares views.
 
-    The branch sees each modality on its own, with noise and dropout on its input in training. Both views are pooled
-    over time with the foreground weight w, so that it is the event that is compared.
+    The branch sees each modality on its own, with noise and dropout on its input in training. Its views are pooled over
+    time with the weights it is given, so that it is the event that is compared.
     """
 
     def __init__(
@@ -24,27 +24,53 @@ class Branch(nn.Module):
         self.audio_projection = nn.Linear(width, embedding)
         self.visual_projection = nn.Linear(width, embedding)
 
-    def backbone_embeddings(self, audio: Tensor, visual: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit vectors (batch, embedding) of a' and v', both (batch, segment, width), pooled with ``weights``."""
-        return _embed(self.audio_projection, audio, weights), _embed(self.visual_projection, visual, weights)
-
     def forward(self, audio: Tensor, visual: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Unit vectors (batch, embedding) of the branch's own view of each modality.
 
         Args:
-            audio: (batch, segment, audio channel), as the extractor gave it.
+            audio: (batch, segment, audio channel), standardized.
             visual: (batch, segment, visual channel), the attended picture.
             weights: w (batch, segment) in 0..1.
         """
         heard = self.audio_view(self._disturbed(self.audio_norm(audio)))  # (B, T, d)
         seen = self.visual_view(self._disturbed(self.visual_norm(visual)))  # (B, T, d)
-        return self.backbone_embeddings(heard, seen, weights)
+        return pooled_unit(self.audio_projection, heard, weights), pooled_unit(self.visual_projection, seen, weights)
 
     def _disturbed(self, x: Tensor) -> Tensor:
         return self.dropout(x + self.noise * torch.randn_like(x)) if self.training else x
 
 
-def _embed(projection: nn.Linear, view: Tensor, weights: Tensor) -> Tensor:
+class NamingBranch(Branch):
+    """A branch network that names the clip as well: every class has an anchor among the views.
+
+    A modality's vote for a class is s <z, k>, z its view, k the class's anchor (a unit vector) and s, both learnt. WCCL
+    draws the views of a class to its anchor as it draws them to each other. Our reading: of "weak video-level labels to
+    constrain the cross-modal semantic alignment" in the abstract.
+    """
+
+    def __init__(
+        self,
+        visual_channels: int,
+        audio_channels: int,
+        width: int,
+        embedding: int,
+        noise: float,
+        dropout: float,
+        class_count: int,
+    ) -> None:
+        super().__init__(visual_channels, audio_channels, width, embedding, noise, dropout)
+        self.anchors = nn.Parameter(0.1 * torch.randn(class_count, embedding))
+        self.scale = nn.Parameter(torch.tensor(10.0))
+
+    def votes(self, views: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """What the two (batch, embedding) views, heard and seen, say of each class: logits (batch, class) each."""
+        anchors = F.normalize(self.anchors, dim=-1)  # (n, p)
+        heard, seen = (self.scale * view @ anchors.T for view in views)
+        return heard, seen
+
+
+def pooled_unit(projection: nn.Linear, view: Tensor, weights: Tensor) -> Tensor:
+    """A view (batch, segment, width), pooled with weights (batch, segment), as unit vectors (batch, embedding)."""
     share = weights / weights.sum(1, keepdim=True).clamp_min(1e-6)  # (B, T)
     return F.normalize(projection(torch.einsum("bt,btd->bd", share, view)), dim=-1)
 

@@ -24,9 +24,11 @@ class SelfConstrainedBimodalInteraction(nn.Module):
     """SBI: each modality takes from the other only what the fused view lets pass (our reading of the abstract).
 
     Correlation C = (v Wq)(a Wk)^T / sqrt(d). Gate G = sigmoid((f W1)(f W2)^T / sqrt(d) + b): the fused view constrains
-    its own parts. Gamma = rows of ReLU(C) * G normalised to sum one, entries under 1 / (2 T) cut and the rows
-    normalised again; the other direction does the same with the transposed C and G.
+    its own parts. Gamma = softmax(C) * G, row by row; the other direction does the same with the transposed C and G.
     v' = LN(v + Gamma a Wa), a' = LN(a + Gamma' v Wv).
+
+    Rows of Gamma add up to one at most, not to one: a second in which nothing fits takes nothing, and how much it takes
+    tells what follows whether something fitted. A row that is normalised again says only what fits best.
 
     ``constrained=False`` is the ablation: G = 1 and plain softmax attention.
     """
@@ -62,11 +64,10 @@ class SelfConstrainedBimodalInteraction(nn.Module):
         correlation = self._pairs(self.visual_query(visual), self.audio_key(audio))  # (B, h, T, T)
         if self.constrained:
             gate = torch.sigmoid(self._pairs(self.gate_row(fused), self.gate_column(fused)) + self.gate_bias)
-            passed = correlation.relu() * gate
-            to_visual, to_audio = _keep_strong(passed), _keep_strong(passed.transpose(-1, -2))
         else:
             gate = torch.ones_like(correlation)
-            to_visual, to_audio = correlation.softmax(-1), correlation.transpose(-1, -2).softmax(-1)
+        to_visual = correlation.softmax(-1) * gate
+        to_audio = (correlation.softmax(-2) * gate).transpose(-1, -2)
         taken_by_visual = self._merge(to_visual @ self._split(self.audio_value(audio)))  # (B, T, d)
         taken_by_audio = self._merge(to_audio @ self._split(self.visual_value(visual)))  # (B, T, d)
         return (
@@ -84,14 +85,6 @@ class SelfConstrainedBimodalInteraction(nn.Module):
     def _pairs(self, rows: Tensor, columns: Tensor) -> Tensor:
         rows, columns = self._split(rows), self._split(columns)
         return rows @ columns.transpose(-1, -2) / rows.shape[-1] ** 0.5  # (B, h, T, T)
-
-
-def _keep_strong(passed: Tensor) -> Tensor:
-    """Normalise rows of non-negative weights, cut those under half the uniform weight, normalise again."""
-    floor = 1e-6  # of a row's sum: far smaller ones let the gradient overflow where nothing passes
-    weights = passed / passed.sum(-1, keepdim=True).clamp_min(floor)
-    strong = weights * (weights > 0.5 / weights.shape[-1])
-    return strong / strong.sum(-1, keepdim=True).clamp_min(floor)
 
 
 class Integration(nn.Module):

@@ -1,12 +1,14 @@
 """What CCLN is trained on when every segment has a label."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ccln.model.backbone import BackboneOutput
 from ccln.model.contrast import wccl_loss
 from ccln.model.enhancement import scene_distance_loss
 from ccln.model.network import Output
@@ -102,25 +104,62 @@ def supervised_loss(
         wccl_warmth: 0..1, multiplies WCCL's weight.
 
     Returns:
-        Scalars: event, class, modality, and fee and wccl where the network has these parts; total.
+        Scalars: event, class, modality, and fee and wccl where the network has these parts, the mean over the
+        backbones; total.
     """
-    has_event = labels >= 0
-    per_clip = F.cross_entropy(output.class_logits, labels.clamp_min(0), reduction="none")
+    losses = [_backbone_losses(backbone, event, labels, config) for backbone in output.backbones]
+    return summed(losses, output, labels, config, wccl_warmth)
+
+
+def _backbone_losses(output: BackboneOutput, event: Tensor, labels: Tensor, config: LossConfig) -> dict[str, Tensor]:
     losses = {
         "event": F.binary_cross_entropy_with_logits(output.event_logits, event),
-        "class": (per_clip * has_event).sum() / has_event.sum().clamp_min(1),
+        "class": class_loss(output.class_logits, labels),
         "modality": sum(
             loss(output.heard_logits, output.seen_logits, event, labels)
             for loss in (seen_and_heard_loss, each_modality_loss)
         ),
     }
-    total = losses["event"] + losses["class"] + config.modality_weight * losses["modality"]
     if output.foreground_logits is not output.event_logits:
         weights = torch.sigmoid(output.foreground_logits)
         distance = scene_distance_loss(output.enhanced, weights, event, config.margin)
         losses["fee"] = distance + F.binary_cross_entropy_with_logits(output.foreground_logits, event)
-        total = total + config.fee_weight * losses["fee"]
-    if output.embeddings is not None:
-        losses["wccl"] = wccl_loss(*output.embeddings, labels, config.temperature)
-        total = total + config.wccl_weight * wccl_warmth * losses["wccl"]
+    return losses
+
+
+def class_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of the clips that have an event.
+
+    Args:
+        logits: (batch, class).
+        labels: (batch,), -1 for a clip without any event.
+
+    Returns:
+        A scalar; zero if no clip has an event.
+    """
+    has_event = labels >= 0
+    per_clip = F.cross_entropy(logits, labels.clamp_min(0), reduction="none")
+    return (per_clip * has_event).sum() / has_event.sum().clamp_min(1)
+
+
+def summed(
+    of_backbones: Sequence[dict[str, Tensor]], output: Output, labels: Tensor, config: LossConfig, wccl_warmth: float
+) -> dict[str, Tensor]:
+    """The backbones' mean losses, WCCL where the network has it, and under "total" the weighted sum of all.
+
+    Args:
+        of_backbones: each one's own losses; "modality" and "fee" have a weight in the config, all others weigh one.
+        output: of the network.
+        labels: (batch,), -1 for clips without any event.
+        config: the weights.
+        wccl_warmth: 0..1, multiplies WCCL's weight.
+    """
+    losses = {name: torch.stack([one[name] for one in of_backbones]).mean() for name in of_backbones[0]}
+    if output.branch is not None:
+        views = [backbone.views for backbone in output.backbones if backbone.views is not None]
+        contrast = [wccl_loss(of_backbone, output.branch.views, labels, config.temperature) for of_backbone in views]
+        naming = [class_loss(votes, labels) for votes in output.branch.votes]
+        losses["wccl"] = (torch.stack(contrast).mean() + torch.stack(naming).mean()) / 2
+    weights = {"modality": config.modality_weight, "fee": config.fee_weight, "wccl": config.wccl_weight * wccl_warmth}
+    total = torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
     return losses | {"total": total}

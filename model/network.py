@@ -1,4 +1,4 @@
-"""CCLN: fusion, interaction, integration, enhancement, heads, and the branch network beside them.
+"""CCLN: one guided attention, and behind it backbone networks and a branch network.
 
 An independent reading of the abstract of "Listen With Seeing: Cross-Modal Contrastive Learning for Audio-Visual Event
 Localization"; its equations are not public. Axes in the order (batch, segment, height, width, channel).
@@ -10,93 +10,72 @@ import torch
 from torch import Tensor, nn
 
 from ccln.model.attention import GuidedAttention
+from ccln.model.backbone import Backbone, BackboneOutput
 from ccln.model.config import ModelConfig
-from ccln.model.contrast import Branch
-from ccln.model.enhancement import ForegroundEventEnhancement
-from ccln.model.interaction import Fusion, Integration, SelfConstrainedBimodalInteraction
+from ccln.model.contrast import NamingBranch
 from ccln.model.standardization import Standardization
 
 
-class Embeddings(NamedTuple):
-    """What WCCL compares: unit vectors (batch, embedding)."""
+class BranchOutput(NamedTuple):
+    """What the branch network says of a batch of clips."""
 
-    backbone: tuple[Tensor, Tensor]
-    """Of the backbone's audio and visual view."""
-    branch: tuple[Tensor, Tensor]
-    """Of the branch network's audio and visual view."""
+    views: tuple[Tensor, Tensor]
+    """Of the sound and of the picture, pooled over time: unit vectors (batch, embedding)."""
+    votes: tuple[Tensor, Tensor]
+    """Class logits of the sound and of the picture (batch, class)."""
 
 
 class Output(NamedTuple):
     """All that CCLN says of a batch of clips."""
 
     event_logits: Tensor
-    """Is this second event? (batch, segment)"""
+    """Is this second event? (batch, segment); the backbones' mean."""
     class_logits: Tensor
-    """Which class is the clip's event? (batch, class); what the joint view says of it, and the two modalities' own
-    evidence, pooled over time alike."""
+    """Which class is the clip's event? (batch, class); the backbones' mean log-probabilities and the branch's votes."""
     heard_logits: Tensor
-    """Evidence for each class in the second's sound alone (batch, segment, class)."""
+    """Evidence for each class in the second's sound alone (batch, segment, class); the backbones' mean."""
     seen_logits: Tensor
-    """Evidence for each class in the picture where the second's sound made the network look (batch, segment, class)."""
+    """Evidence for each class in the picture where the second's sound made the network look (batch, segment, class);
+    the backbones' mean."""
     attention: Tensor
     """Where the sound made the network look (batch, segment, height, width)."""
-    gate: Tensor
-    """What SBI let pass (batch, head, visual segment, audio segment)."""
-    foreground_logits: Tensor
-    """FEE's adaptive weight before its sigmoid (batch, segment); the event logits where there is no FEE."""
-    enhanced: Tensor
-    """The joint view behind the heads (batch, segment, width)."""
-    embeddings: Embeddings | None
-    """For WCCL; None without a branch network, and outside training."""
-
-
-class TemporalEncoder(nn.Module):
-    """One modality on its own, each second in the light of the others: projection, then a bidirectional LSTM."""
-
-    def __init__(self, channels: int, width: int, dropout: float) -> None:
-        super().__init__()
-        self.projection = nn.Sequential(nn.Linear(channels, width), nn.ReLU(), nn.Dropout(dropout))
-        self.recurrent = nn.LSTM(width, width // 2, batch_first=True, bidirectional=True)
-        self.norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(batch, segment, channel) -> (batch, segment, width)."""
-        projected = self.projection(features)
-        return self.dropout(self.norm(projected + self.recurrent(projected)[0]))
+    backbones: tuple[BackboneOutput, ...]
+    """What each backbone says; each learns on its own."""
+    branch: BranchOutput | None
+    """What the branch network says; None where there is none."""
 
 
 class CCLN(nn.Module):
-    """The whole network; ``config.without`` leaves parts out for ablation."""
+    """The whole network; ``config.without`` leaves parts out for ablation.
+
+    Two additions of our own, of which the paper's abstract does not speak. What a network learns from a few thousand
+    clips is also a matter of chance: runs that differ in nothing but their first weights differ by points. So there
+    are ``config.backbones`` backbones, which differ in nothing else and share the attention (by far the largest
+    computation), and what they say is averaged. And the branch network votes when the clip is named. It learns from
+    WCCL alone, and what it learns does not change where the network looks: so its errors are its own.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        width, dropout = config.width, config.dropout
         self.standardization = Standardization(config.audio_channels)
-        self.attention = GuidedAttention(config.visual_channels, config.audio_channels, width, config.channel_dropout)
-        self.audio_encoder = TemporalEncoder(config.audio_channels, width, dropout)
-        self.picture_norm = nn.LayerNorm(config.visual_channels)
-        self.visual_encoder = TemporalEncoder(config.visual_channels, width, dropout)
-        self.fusion = Fusion(width)
-        self.interaction = SelfConstrainedBimodalInteraction(
-            width, config.heads, dropout, constrained="sbi" not in config.without
+        self.attention = GuidedAttention(
+            config.visual_channels, config.audio_channels, config.width, config.channel_dropout
         )
-        self.integration = Integration(width, config.heads, dropout)
-        # All parts are made, then some left out: the rest starts from the same weights with and without them.
-        self.enhancement = ForegroundEventEnhancement(width, config.foreground_gain)
-        self.branch = Branch(
-            config.visual_channels, config.audio_channels, width, config.embedding_width, config.branch_noise, dropout
+        self.backbones = nn.ModuleList(Backbone(config) for _ in range(config.backbones))
+        self.branch = (
+            None
+            if "wccl" in config.without
+            else NamingBranch(
+                config.visual_channels,
+                config.audio_channels,
+                config.width,
+                config.embedding_width,
+                config.branch_noise,
+                config.dropout,
+                config.class_count,
+            )
         )
-        if "fee" in config.without:
-            self.enhancement = None
-        if "wccl" in config.without:
-            self.branch = None
-        self.event_head = nn.Linear(width, 1)
-        self.class_head = nn.Linear(width, config.class_count)
-        self.heard_head = nn.Linear(width, config.class_count)
-        self.seen_head = nn.Linear(width, config.class_count)
-        self.dropout = nn.Dropout(dropout)
 
     def forward(self, visual: Tensor, audio: Tensor) -> Output:
         """Read a batch of clips.
@@ -118,35 +97,24 @@ class CCLN(nn.Module):
             )
         audio = self.standardization(audio)  # (B, T, D)
         picture, attention = self.attention(visual, audio)  # (B, T, C), (B, T, H, W)
-        a = self.audio_encoder(audio)  # (B, T, d)
-        v = self.visual_encoder(self.picture_norm(picture))  # (B, T, d)
-        heard_logits, seen_logits = self.heard_head(a), self.seen_head(v)  # (B, T, n), before any interaction
-        fused = self.fusion(a, v)  # (B, T, d)
-        a, v, gate = self.interaction(a, v, fused)
-        view = self.integration(fused, a, v)  # (B, T, d)
-        foreground_logits = None
-        if self.enhancement is not None:
-            view, foreground_logits = self.enhancement(view)  # (B, T, d), (B, T)
-        event_logits = self.event_head(self.dropout(view)).squeeze(-1)  # (B, T)
-        if foreground_logits is None:
-            foreground_logits = event_logits
-        weights = torch.sigmoid(foreground_logits)  # (B, T)
-        share = weights / weights.sum(1, keepdim=True).clamp_min(1e-6)
-        pooled = torch.einsum("bt,btd->bd", share, view)  # (B, d)
-        evidence = torch.einsum("bt,btn->bn", share, heard_logits + seen_logits)  # (B, n)
-        embeddings = None
-        if self.branch is not None and self.training:
-            embeddings = Embeddings(
-                self.branch.backbone_embeddings(a, v, weights), self.branch(audio, picture, weights)
-            )
+        said: tuple[BackboneOutput, ...] = tuple(backbone(picture, audio) for backbone in self.backbones)
+        event_logits = _mean([one.event_logits for one in said])
+        class_logits = _mean([one.class_logits.log_softmax(-1) for one in said])
+        branch = None
+        if self.branch is not None:
+            views = self.branch(audio, picture.detach(), torch.sigmoid(event_logits.detach()))
+            branch = BranchOutput(views, self.branch.votes(views))
+            class_logits = class_logits + sum(branch.votes)
         return Output(
             event_logits=event_logits,
-            class_logits=self.class_head(self.dropout(pooled)) + evidence,
-            heard_logits=heard_logits,
-            seen_logits=seen_logits,
+            class_logits=class_logits,
+            heard_logits=_mean([one.heard_logits for one in said]),
+            seen_logits=_mean([one.seen_logits for one in said]),
             attention=attention,
-            gate=gate,
-            foreground_logits=foreground_logits,
-            enhanced=view,
-            embeddings=embeddings,
+            backbones=said,
+            branch=branch,
         )
+
+
+def _mean(tensors: list[Tensor]) -> Tensor:
+    return torch.stack(tensors).mean(0)

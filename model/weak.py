@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ccln.model.contrast import wccl_loss
+from ccln.model.backbone import BackboneOutput
 from ccln.model.enhancement import scene_distance_loss
-from ccln.model.losses import LossConfig, log_both_and_not
+from ccln.model.losses import LossConfig, class_loss, log_both_and_not, summed
 from ccln.model.network import Output
 
 EVENT_SHARE = 0.1
@@ -75,26 +75,24 @@ def weak_loss(output: Output, labels: Tensor, config: LossConfig, wccl_warmth: f
     Returns:
         Scalars: event, class, modality, and fee and wccl where the network has these parts; total.
     """
-    has_event = labels >= 0
-    per_clip = F.cross_entropy(output.class_logits, labels.clamp_min(0), reduction="none")
+    losses = [_backbone_losses(backbone, labels, config) for backbone in output.backbones]
+    return summed(losses, output, labels, config, wccl_warmth)
+
+
+def _backbone_losses(output: BackboneOutput, labels: Tensor, config: LossConfig) -> dict[str, Tensor]:
     heard, seen = output.heard_logits, output.seen_logits
     log_both, log_not_both = log_both_and_not(heard, seen)
     event = own_segment_labels(log_both, labels)  # (B, T)
     losses = {
         "event": F.binary_cross_entropy_with_logits(output.event_logits, event),
-        "class": (per_clip * has_event).sum() / has_event.sum().clamp_min(1),
+        "class": class_loss(output.class_logits, labels),
         "modality": multiple_instance_loss(F.logsigmoid(heard), F.logsigmoid(-heard), labels)
         + multiple_instance_loss(F.logsigmoid(seen), F.logsigmoid(-seen), labels)
         + multiple_instance_loss(log_both, log_not_both, labels),
     }
-    total = losses["event"] + losses["class"] + config.modality_weight * losses["modality"]
     if output.foreground_logits is not output.event_logits:
         weights = torch.sigmoid(output.foreground_logits)
-        own = ((weights.detach() > 0.5) & has_event[:, None]).to(weights.dtype)
+        own = ((weights.detach() > 0.5) & (labels >= 0)[:, None]).to(weights.dtype)
         distance = scene_distance_loss(output.enhanced, weights, own, config.margin)
         losses["fee"] = distance + F.binary_cross_entropy_with_logits(output.foreground_logits, event)
-        total = total + config.fee_weight * losses["fee"]
-    if output.embeddings is not None:
-        losses["wccl"] = wccl_loss(*output.embeddings, labels, config.temperature)
-        total = total + config.wccl_weight * wccl_warmth * losses["wccl"]
-    return losses | {"total": total}
+    return losses

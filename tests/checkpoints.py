@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from networks import tensors
 from torch import Tensor
 
 from ccln.model import CCLN, Checkpoint, CheckpointError, ModelConfig, Network, load_checkpoint
@@ -19,6 +20,7 @@ CONFIG = ModelConfig(
     class_count=3,
     segment_count=4,
     width=16,
+    backbones=2,
     heads=2,
     embedding_width=8,
 )
@@ -37,7 +39,7 @@ def read(model: Network) -> list[Tensor]:
     visual, audio = (torch.randn(2, 4, *shape, generator=random) for shape in ((2, 3, 8), (6,)))
     with torch.inference_mode():
         output = model(visual, audio)
-    return [value for value in output if isinstance(value, Tensor)]
+    return list(tensors(output).values())
 
 
 def same_outputs(first: Network, second: Network) -> bool:

@@ -1,12 +1,14 @@
 """Tiny networks and random clips for them."""
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from ccln.model import CCLN, PARTS, ModelConfig, Output, Part
+from ccln.model import CCLN, PARTS, ModelConfig, Part
+from ccln.model.backbone import Backbone, BackboneOutput
 
 SMALL = ModelConfig(
     visual_height=2,
@@ -16,6 +18,7 @@ SMALL = ModelConfig(
     class_count=4,
     segment_count=5,
     width=16,
+    backbones=2,
     heads=2,
     embedding_width=8,
 )
@@ -47,19 +50,34 @@ def truth(config: ModelConfig = SMALL, count: int = 4) -> tuple[Tensor, Tensor]:
     return event, labels
 
 
-def tensors(output: Output) -> dict[str, Tensor]:
-    found = {name: value for name, value in output._asdict().items() if isinstance(value, Tensor)}
-    if output.embeddings is not None:
-        for view, pair in output.embeddings._asdict().items():
-            found |= {f"{view}_audio": pair[0], f"{view}_visual": pair[1]}
+def tensors(output: tuple[Any, ...]) -> dict[str, Tensor]:
+    """All tensors of nested (named) tuples by their dotted names, such as "backbones.1.views.0"."""
+    fields = output._asdict() if hasattr(output, "_asdict") else dict(enumerate(output))  # type: ignore
+    found: dict[str, Tensor] = {}
+    for name, value in fields.items():
+        if isinstance(value, Tensor):
+            found[str(name)] = value
+        elif value is not None:
+            found |= {f"{name}.{inner}": tensor for inner, tensor in tensors(value).items()}
     return found
 
 
-def results_of(module: nn.Module) -> list[Tensor]:
-    """What a module returns from now on, call after call."""
-    results: list[Tensor] = []
+def backbones_of(model: CCLN) -> list[Backbone]:
+    return [backbone for backbone in model.backbones if isinstance(backbone, Backbone)]
 
-    def note(_module: nn.Module, _inputs: object, result: Tensor) -> None:
+
+def integrated_and_said(model: CCLN) -> tuple[list[Tensor], tuple[BackboneOutput, ...]]:
+    """What each backbone's integration returns for `clips`, and what the backbone then says."""
+    integrated = [results_of(backbone.integration) for backbone in backbones_of(model)]
+    said = model(*clips()).backbones
+    return [one for (one,) in integrated], said
+
+
+def results_of(module: nn.Module) -> list[Any]:
+    """What a module returns from now on, call after call."""
+    results: list[Any] = []
+
+    def note(_module: nn.Module, _inputs: object, result: object) -> None:
         results.append(result)
 
     module.register_forward_hook(note)

@@ -132,7 +132,7 @@ def test_constants_that_json_does_not_have_are_refused_anywhere(folder: Path, ke
     refused(folder, "config.json", "is not JSON")
 
 
-@pytest.mark.parametrize("key", ["width", "visual_channels", "audio_channels", "embedding_width"])
+@pytest.mark.parametrize("key", ["width", "backbones", "visual_channels", "audio_channels", "embedding_width"])
 @pytest.mark.parametrize("size", [4096, 2**31, 2**62, 2**70, 10**4000])
 def test_a_forged_size_allocates_nothing(folder: Path, key: str, size: int):
     change_config(folder, lambda config: config["model"].update({key: size}))
@@ -147,7 +147,7 @@ def highest_memory_bytes() -> int:
 
 
 def _lack(weights: dict[str, Tensor]) -> None:
-    del weights["event_head.bias"]
+    del weights["backbones.1.event_head.bias"]
 
 
 def _add(weights: dict[str, Tensor]) -> None:
@@ -155,27 +155,27 @@ def _add(weights: dict[str, Tensor]) -> None:
 
 
 def _transpose(weights: dict[str, Tensor]) -> None:
-    weights["event_head.weight"] = weights["event_head.weight"].T.contiguous()
+    weights["backbones.1.event_head.weight"] = weights["backbones.1.event_head.weight"].T.contiguous()
 
 
 def _lengthen(weights: dict[str, Tensor]) -> None:
-    weights["event_head.bias"] = torch.zeros(2)
+    weights["backbones.1.event_head.bias"] = torch.zeros(2)
 
 
 def _halve(weights: dict[str, Tensor]) -> None:
-    weights["event_head.bias"] = weights["event_head.bias"].half()
+    weights["backbones.1.event_head.bias"] = weights["backbones.1.event_head.bias"].half()
 
 
 def _count(weights: dict[str, Tensor]) -> None:
-    weights["event_head.bias"] = torch.zeros(1, dtype=torch.int32)
+    weights["backbones.1.event_head.bias"] = torch.zeros(1, dtype=torch.int32)
 
 
 def _spoil(weights: dict[str, Tensor]) -> None:
-    weights["event_head.bias"][0] = float("nan")
+    weights["backbones.1.event_head.bias"][0] = float("nan")
 
 
 def _overflow(weights: dict[str, Tensor]) -> None:
-    weights["class_head.weight"][1, 2] = float("inf")
+    weights["backbones.1.class_head.weight"][1, 2] = float("inf")
 
 
 def _empty(weights: dict[str, Tensor]) -> None:
@@ -185,14 +185,14 @@ def _empty(weights: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (_lack, "event_head.bias"),
+        (_lack, "backbones.1.event_head.bias"),
         (_add, "extra.weight"),
-        (_transpose, r"event_head.weight is \(16, 1\) torch.float32, expected \(1, 16\)"),
-        (_lengthen, "event_head.bias is"),
+        (_transpose, r"backbones.1.event_head.weight is \(16, 1\) torch.float32, expected \(1, 16\)"),
+        (_lengthen, "backbones.1.event_head.bias is"),
         (_halve, "float16"),
         (_count, "int32"),
-        (_spoil, "event_head.bias holds NaN"),
-        (_overflow, "class_head.weight holds NaN or infinity"),
+        (_spoil, "backbones.1.event_head.bias holds NaN"),
+        (_overflow, "backbones.1.class_head.weight holds NaN or infinity"),
         (_empty, "lacks"),
     ],
 )
@@ -237,7 +237,7 @@ def test_no_pickle_is_ever_loaded(folder: Path, tmp_path: Path):
     sign, path = tmp_path / "sign", folder / "model.safetensors"
 
     def write_with_torch() -> None:
-        torch.save({"event_head.bias": Bomb(sign)}, path)
+        torch.save({"backbones.0.event_head.bias": Bomb(sign)}, path)
 
     for write in (write_with_torch, lambda: path.write_bytes(pickle.dumps(Bomb(sign)))):
         write()

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from ccln.model import LossConfig, Output, supervised_loss
+from ccln.model import LossConfig, Output, supervised_loss, weak_loss
+from ccln.model.backbone import BackboneOutput
 from ccln.model.enhancement import scene_distance_loss
 from ccln.model.losses import each_modality_loss, seen_and_heard_loss
-from ccln.model.network import Embeddings
+from ccln.model.network import BranchOutput
 
 pytestmark = pytest.mark.usefixtures("one_core")
 
@@ -165,22 +166,36 @@ def test_a_factor_may_be_high_where_the_other_is_low():
 
 
 def output(count: int = 3, segments: int = 4, classes: int = 5, seed: int = 0) -> Output:
+    """What two backbones and a branch might say; the answer of the whole is noise, for no loss is to read it."""
     random = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(count, *shape, generator=random).requires_grad_()
 
-    vectors = [F.normalize(draw(6), dim=-1) for _ in range(4)]
+    def unit() -> tuple[Tensor, Tensor]:
+        return F.normalize(draw(6), dim=-1), F.normalize(draw(6), dim=-1)
+
+    backbones = [
+        BackboneOutput(
+            event_logits=draw(segments),
+            class_logits=draw(classes),
+            heard_logits=draw(segments, classes),
+            seen_logits=draw(segments, classes),
+            gate=draw(2, segments, segments),
+            foreground_logits=draw(segments),
+            enhanced=draw(segments, 8),
+            views=unit(),
+        )
+        for _ in range(2)
+    ]
     return Output(
         event_logits=draw(segments),
         class_logits=draw(classes),
         heard_logits=draw(segments, classes),
         seen_logits=draw(segments, classes),
         attention=draw(segments, 2, 2),
-        gate=draw(2, segments, segments),
-        foreground_logits=draw(segments),
-        enhanced=draw(segments, 8),
-        embeddings=Embeddings((vectors[0], vectors[1]), (vectors[2], vectors[3])),
+        backbones=tuple(backbones),
+        branch=BranchOutput(unit(), (draw(classes), draw(classes))),
     )
 
 
@@ -189,33 +204,90 @@ LABELS = torch.tensor([2, 0, -1])
 CONFIG = LossConfig(fee_weight=0.5, wccl_weight=0.7, modality_weight=0.2)
 
 
+def mean_log_share(logits: Tensor) -> float:
+    """Minus the mean log-probability of the labels of the clips that have one."""
+    x = logits.detach().double().numpy()
+    log_share = x - np.log(np.exp(x).sum(-1, keepdims=True))
+    return -np.mean([log_share[clip, label] for clip, label in enumerate(LABELS.tolist()) if label >= 0]).item()
+
+
+def binary_cross_entropy(logits: Tensor) -> float:
+    share = logits.detach().double().sigmoid()
+    return -(1 - (share - EVENT).abs()).log().mean().item()
+
+
+def contrast(anchors: Tensor, others: Tensor, temperature: float) -> float:
+    """Every label of LABELS is there once: a clip's only positive is itself."""
+    similarity = (anchors @ others.T).detach().double().numpy() / temperature
+    log_share = similarity - np.log(np.exp(similarity).sum(-1, keepdims=True))
+    return -np.mean([log_share[clip, clip] for clip, label in enumerate(LABELS.tolist()) if label >= 0]).item()
+
+
+def reference_wccl(said: Output, temperature: float) -> float:
+    """Half the contrast between each backbone's and the branch's views, half the naming by the branch's votes."""
+    assert said.branch is not None
+    branch_heard, branch_seen = said.branch.views
+    directions = []
+    for backbone in said.backbones:
+        assert backbone.views is not None
+        heard, seen = backbone.views
+        pairs = [(heard, seen), (seen, heard), (heard, branch_seen)]
+        pairs += [(seen, branch_heard), (branch_heard, heard), (branch_seen, seen)]
+        directions += [contrast(one, other, temperature) for one, other in pairs]
+    return float((np.mean(directions) + np.mean([mean_log_share(votes) for votes in said.branch.votes])) / 2)
+
+
 @pytest.mark.parametrize("warmth", [0.0, 0.25, 1.0])
 def test_the_total_is_the_weighted_sum_of_its_parts(warmth: float):
     said = output()
     losses = supervised_loss(said, EVENT, LABELS, CONFIG, warmth)
-    log_share = said.class_logits.log_softmax(-1)
-    torch.testing.assert_close(losses["class"], -(log_share[0, 2] + log_share[1, 0]) / 2)
-    event_share = said.event_logits.sigmoid()
-    torch.testing.assert_close(losses["event"], -(1 - (event_share - EVENT).abs()).log().mean())
-    foreground = said.foreground_logits.sigmoid()
-    assert losses["fee"].item() == pytest.approx(
-        reference_distance_loss(said.enhanced.detach().numpy(), foreground.detach().numpy(), EVENT.numpy(), 1.0)
-        - (1 - (foreground - EVENT).abs()).log().mean().item(),
-        rel=1e-5,
-    )
-    expected = (
-        losses["event"]
-        + losses["class"]
-        + 0.2 * losses["modality"]
-        + 0.5 * losses["fee"]
-        + 0.7 * warmth * losses["wccl"]
-    )
-    torch.testing.assert_close(losses["total"], expected)
+    expected = {
+        "event": np.mean([binary_cross_entropy(one.event_logits) for one in said.backbones]),
+        "class": np.mean([mean_log_share(one.class_logits) for one in said.backbones]),
+        "modality": np.mean(
+            [
+                loss(one.heard_logits, one.seen_logits, EVENT, LABELS).item()
+                for one in said.backbones
+                for loss in (seen_and_heard_loss, each_modality_loss)
+            ]
+        )
+        * 2,
+        "fee": np.mean(
+            [
+                reference_distance_loss(
+                    one.enhanced.detach().numpy(), one.foreground_logits.sigmoid().detach().numpy(), EVENT.numpy(), 1.0
+                )
+                + binary_cross_entropy(one.foreground_logits)
+                for one in said.backbones
+            ]
+        ),
+        "wccl": reference_wccl(said, CONFIG.temperature),
+    }
+    weights = {"event": 1, "class": 1, "modality": 0.2, "fee": 0.5, "wccl": 0.7 * warmth}
+    expected["total"] = sum(weights[name] * expected[name] for name in weights)
+    assert {name: loss.item() for name, loss in losses.items()} == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.5])
+def test_wccl_uses_no_segment_label_and_is_alike_in_both_tasks(temperature: float):
+    said, config = output(), replace(CONFIG, temperature=temperature)
+    for event in (EVENT, 1 - EVENT, torch.zeros_like(EVENT)):
+        loss = supervised_loss(said, event, LABELS, config)["wccl"]
+        assert loss.item() == pytest.approx(reference_wccl(said, temperature), rel=1e-5)
+    assert torch.equal(weak_loss(said, LABELS, config)["wccl"], loss)
+
+
+def test_no_loss_reads_the_answer_of_the_whole():
+    said = output()
+    answer = [said.event_logits, said.class_logits, said.heard_logits, said.seen_logits, said.attention]
+    for losses in (supervised_loss(said, EVENT, LABELS, CONFIG), weak_loss(said, LABELS, CONFIG)):
+        assert torch.autograd.grad(losses["total"], answer, allow_unused=True) == (None,) * len(answer)
 
 
 def test_parts_that_the_network_lacks_are_not_in_the_losses():
     whole = output()
-    bare = whole._replace(foreground_logits=whole.event_logits, embeddings=None)
+    backbones = tuple(one._replace(foreground_logits=one.event_logits, views=None) for one in whole.backbones)
+    bare = whole._replace(backbones=backbones, branch=None)
     losses = supervised_loss(bare, EVENT, LABELS, CONFIG)
     assert losses.keys() == {"event", "class", "modality", "total"}
     torch.testing.assert_close(losses["total"], losses["event"] + losses["class"] + 0.2 * losses["modality"])
@@ -223,10 +295,13 @@ def test_parts_that_the_network_lacks_are_not_in_the_losses():
 
 def test_a_clip_without_event_has_no_class_to_learn():
     said = output()
-    loss = supervised_loss(said, EVENT, LABELS, CONFIG)["class"]
-    (gradient,) = torch.autograd.grad(loss, said.class_logits)
-    assert torch.equal(gradient[2], torch.zeros(5))
-    assert (gradient[:2] != 0).all()
+    assert said.branch is not None
+    losses = supervised_loss(said, EVENT, LABELS, CONFIG)
+    of_backbones = torch.autograd.grad(losses["class"], [one.class_logits for one in said.backbones])
+    of_votes = torch.autograd.grad(losses["wccl"], said.branch.votes)
+    for gradient in (*of_backbones, *of_votes):
+        assert torch.equal(gradient[2], torch.zeros(5))
+        assert (gradient[:2] != 0).all()
 
 
 def test_a_batch_without_any_event_is_finite():
@@ -235,20 +310,28 @@ def test_a_batch_without_any_event_is_finite():
     losses["total"].backward()
     assert losses["class"] == losses["wccl"] == 0
     assert torch.isfinite(losses["total"])
-    assert said.event_logits.grad is not None
-    assert torch.isfinite(said.event_logits.grad).all()
+    for backbone in said.backbones:
+        assert backbone.event_logits.grad is not None
+        assert torch.isfinite(backbone.event_logits.grad).all()
 
 
 @pytest.mark.parametrize("scale", [50.0, 1e4])
 def test_the_total_is_finite_for_extreme_logits(scale: float):
     said = output()
-    leaves = {
-        name: (scale * getattr(said, name).detach().sign()).requires_grad_()
-        for name in ("event_logits", "class_logits", "heard_logits", "seen_logits", "foreground_logits")
-    }
-    total = supervised_loss(said._replace(**leaves), EVENT, LABELS, CONFIG)["total"]
+    assert said.branch is not None
+
+    def extreme(logits: Tensor) -> Tensor:
+        return (scale * logits.detach().sign()).requires_grad_()
+
+    names = ("event_logits", "class_logits", "heard_logits", "seen_logits", "foreground_logits")
+    leaves = [{name: extreme(getattr(one, name)) for name in names} for one in said.backbones]
+    votes = (extreme(said.branch.votes[0]), extreme(said.branch.votes[1]))
+    backbones = tuple(one._replace(**of_one) for one, of_one in zip(said.backbones, leaves, strict=True))
+    sure = said._replace(backbones=backbones, branch=said.branch._replace(votes=votes))
+    total = supervised_loss(sure, EVENT, LABELS, CONFIG)["total"]
     assert torch.isfinite(total)
-    assert all(torch.isfinite(slope).all() for slope in torch.autograd.grad(total, list(leaves.values())))
+    changed = [*votes, *(leaf for of_one in leaves for leaf in of_one.values())]
+    assert all(torch.isfinite(slope).all() for slope in torch.autograd.grad(total, changed))
 
 
 @pytest.mark.parametrize("name", ["fee_weight", "wccl_weight", "modality_weight", "margin", "temperature"])

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from networks import SMALL, clips, each_ablation, network, tensors, truth
+from networks import SMALL, backbones_of, clips, each_ablation, network, tensors, truth
 from torch import Tensor, nn
 
-from ccln.model import LossConfig, ModelConfig, Output, Part, supervised_loss
+from ccln.model import CCLN, LossConfig, ModelConfig, Output, Part, supervised_loss
 from ccln.model.attention import GuidedAttention
 
 pytestmark = pytest.mark.usefixtures("one_core")
@@ -70,7 +70,10 @@ def test_dropout_and_noise_act_in_training_only():
     assert not torch.equal(first["event_logits"], second["event_logits"])
     quiet = network(replace(SMALL, dropout=0.0, channel_dropout=0.0, branch_noise=0.1)).train()
     first, second = tensors(quiet(*clips())), tensors(quiet(*clips()))
-    assert {name for name in first if not torch.equal(first[name], second[name])} == {"branch_audio", "branch_visual"}
+    differ = {name for name in first if not torch.equal(first[name], second[name])}
+    assert differ == {f"branch.{what}.{modality}" for what in ("views", "votes") for modality in (0, 1)} | {
+        "class_logits"
+    }
 
 
 def test_the_branch_is_undisturbed_outside_training():
@@ -80,6 +83,66 @@ def test_the_branch_is_undisturbed_outside_training():
     views_of_branch = [branch(audio, visual.mean((2, 3)), torch.ones(4, 5)) for _ in range(2)]
     assert torch.equal(views_of_branch[0][0], views_of_branch[1][0])
     assert torch.equal(views_of_branch[0][1], views_of_branch[1][1])
+
+
+# --- What learns from what --------------------------------------------------------------------------------------------
+
+
+def reached(loss: Tensor, model: CCLN) -> set[str]:
+    """Names of the parameters that a loss's gradient reaches, were it only with zeros."""
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True)
+    return {name for name, gradient in zip(names, gradients, strict=True) if gradient is not None}
+
+
+def of_branch(model: CCLN) -> set[str]:
+    return {name for name, _ in model.named_parameters() if name.startswith("branch.")}
+
+
+@pytest.mark.parametrize("without", [(), ("fee",)])
+def test_what_the_branch_says_changes_the_branch_alone(without: tuple[Part, ...]):
+    """Not where the network looks, and not the event probabilities with which its views are pooled."""
+    model = network(replace(SMALL, without=without)).train()
+    branch = model(*clips()).branch
+    assert branch is not None
+    votes, views = (torch.cat(pair).square().sum() for pair in (branch.votes, [v[:, :4] for v in branch.views]))
+    assert reached(votes, model) == of_branch(model)
+    assert reached(views, model) == of_branch(model) - {"branch.anchors", "branch.scale"}
+
+
+def test_the_branch_learns_from_wccl_alone_and_wccl_teaches_the_attention_through_the_backbones():
+    model = network().train()
+    event, labels = truth()
+    output = model(*clips(count=4))
+    losses = supervised_loss(output, event, labels, LossConfig())
+    others = losses["event"] + losses["class"] + losses["modality"] + losses["fee"]
+    assert not reached(others, model) & of_branch(model)
+    by_wccl = reached(losses["wccl"], model)
+    assert of_branch(model) < by_wccl
+    for part in ("attention.query", "backbones.0.audio_projection", "backbones.1.visual_projection"):
+        assert any(name.startswith(part) for name in by_wccl), part
+    heads = {name for name, _ in model.named_parameters() if "_head." in name}
+    assert heads
+    assert not by_wccl & heads
+    # With the backbones' views held fast, what WCCL asks of the branch reaches nothing else.
+    fast = [said._replace(views=tuple(view.detach() for view in said.views or ())) for said in output.backbones]
+    held = supervised_loss(output._replace(backbones=tuple(fast)), event, labels, LossConfig())["wccl"]
+    assert reached(held, model) == of_branch(model)
+
+
+def test_each_backbone_learns_on_its_own():
+    """The loss is the mean of the backbones' losses, not that of their mean: one learns as if the others were not."""
+    model = network(replace(SMALL, without=("wccl",))).train()
+    output = model(*clips())
+    event, labels = truth()
+
+    def gradients(said: Output) -> list[Tensor]:
+        total = supervised_loss(said, event, labels, LossConfig())["total"]
+        return list(torch.autograd.grad(total, list(backbones_of(model)[0].parameters()), retain_graph=True))
+
+    alone = gradients(output._replace(backbones=output.backbones[:1]))
+    for half, whole in zip(gradients(output), alone, strict=True):
+        torch.testing.assert_close(2 * half, whole)
 
 
 def seen_and_heard_problem(count: int, config: ModelConfig, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

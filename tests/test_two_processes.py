@@ -32,7 +32,9 @@ from ccln.pipeline.tasks.matching import CrossModalityLocalization
 # Batches of 11 clips and of one, for weak supervision of 11 and two: no share of 11 fits, of one there is none for the
 # second process. High enough a learning rate that wrong gradients would show.
 TRAINING = TrainingConfig(epochs=2, batch_size=11, learning_rate=3e-3)
-STEADY = ModelConfig(2, 2, 4, 5, 3, width=16, heads=2, embedding_width=8, dropout=0, channel_dropout=0, branch_noise=0)
+STEADY = ModelConfig(
+    *(2, 2, 4, 5, 3), width=16, backbones=2, heads=2, embedding_width=8, dropout=0, channel_dropout=0, branch_noise=0
+)
 BARE = replace(STEADY, without=("sbi", "fee", "wccl"))
 RANDOM = replace(STEADY, dropout=0.2)
 RUNS: dict[str, tuple[type[nn.Module], ModelConfig, Callable[[DatasetFeatures], Task]]] = {

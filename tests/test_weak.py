@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import results_of
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
@@ -23,7 +24,7 @@ from ccln.pipeline.datasets.published_names import published_background_name
 from ccln.pipeline.features.loading import load_features
 from ccln.pipeline.scoring.metrics import Scores
 from ccln.pipeline.tasks.localization import WeakLocalization
-from ccln.pipeline.training.experiment import prepare, train
+from ccln.pipeline.training.experiment import TaskName, prepare, train
 
 Made = tuple[Path, Path, Path]
 
@@ -97,7 +98,7 @@ PARTS = ((), ("sbi",), ("fee",), ("wccl",), ("sbi", "fee", "wccl"))
 @pytest.mark.parametrize("labels", [[0, 1, -1, 0], [-1, -1, -1, -1], [2]])
 def test_every_part_is_trained_by_clip_labels_alone(without: Any, labels: Sequence[int]) -> None:
     torch.manual_seed(0)
-    model = CCLN(ModelConfig(2, 2, 4, 5, 3, width=16, heads=2, embedding_width=8, without=without))
+    model = CCLN(ModelConfig(2, 2, 4, 5, 3, width=16, backbones=2, heads=2, embedding_width=8, without=without))
     output = model(torch.randn(len(labels), 10, 2, 2, 4), torch.randn(len(labels), 10, 5))
     losses = weak_loss(output, torch.tensor(labels), LossConfig())
     expected = {"event", "class", "modality", "total"} | ({"fee", "wccl"} - set(without))
@@ -110,12 +111,20 @@ def test_every_part_is_trained_by_clip_labels_alone(without: Any, labels: Sequen
 
 def test_the_total_is_the_weighted_sum() -> None:
     torch.manual_seed(0)
-    model = CCLN(ModelConfig(2, 2, 4, 5, 3, width=16, heads=2, embedding_width=8))
+    model = CCLN(ModelConfig(2, 2, 4, 5, 3, width=16, backbones=2, heads=2, embedding_width=8))
     output = model(torch.randn(4, 10, 2, 2, 4), torch.randn(4, 10, 5))
     config = LossConfig(fee_weight=0.7, wccl_weight=0.6, modality_weight=0.5)
+    without_votes = output._replace(branch=None)
+    alone = [
+        weak_loss(without_votes._replace(backbones=(one,)), torch.tensor([0, 1, -1, 0]), config)
+        for one in output.backbones
+    ]
     losses = weak_loss(output, torch.tensor([0, 1, -1, 0]), config, 0.25)
     total = losses["event"] + losses["class"] + 0.5 * losses["modality"] + 0.7 * losses["fee"] + 0.15 * losses["wccl"]
     torch.testing.assert_close(losses["total"], total)
+    for name in ("event", "class", "modality", "fee"):
+        torch.testing.assert_close(losses[name], (alone[0][name] + alone[1][name]) / 2)
+        assert not torch.isclose(alone[0][name], alone[1][name])
 
 
 # --- What it may see --------------------------------------------------------------------------------------------------
@@ -131,6 +140,20 @@ def test_a_weak_batch_holds_nothing_of_the_segments(made: Made) -> None:
     }
     assert batch["label"].tolist() == [2, 0]
     assert batch["visual"].dtype == torch.float16
+
+
+@pytest.mark.parametrize("task", ["weak", "supervised"])
+def test_what_is_watched_of_the_gates_is_their_mean_over_the_backbones(made: Made, task: TaskName) -> None:
+    experiment = prepare(made[0], task=task, cache=made[1], config=made[2])
+    batch = experiment.task.clips.__getitems__([2, 0, 5])
+    model = experiment.new_network()
+    said = results_of(model)
+    losses = experiment.task.losses(model, batch, 1.0)
+    assert len(said[0].backbones) == 2
+    passed = [one.gate.mean().item() for one in said[0].backbones]
+    raised = [one.foreground_logits.sigmoid().mean().item() for one in said[0].backbones]
+    assert losses["gate/sbi"].item() == pytest.approx(sum(passed) / 2)
+    assert losses["gate/fee"].item() == pytest.approx(sum(raised) / 2)
 
 
 def test_wrong_segment_labels_give_the_same_weights(made: Made, tmp_path: Path) -> None:
@@ -199,7 +222,8 @@ def test_boundaries_are_found_without_having_been_told(tmp_path: Path) -> None:
     data = ave_folder(tmp_path / "set", rows, [f"none{index}" for index in range(10)])
     config = tmp_path / "small.toml"
     config.write_text(
-        "[model]\nwidth = 32\nheads = 2\nembedding_width = 8\n[training]\nbatch_size = 16\nlearning_rate = 0.003\n"
+        "[model]\nwidth = 32\nbackbones = 2\nheads = 2\nembedding_width = 8\n"
+        "[training]\nbatch_size = 16\nlearning_rate = 0.003\n"
     )
     result = train(data, task="weak", cache=cache.root, config=config, epochs=30, out=tmp_path / "run")
     told_the_class = result.floors["right class, every segment an event"].selection

@@ -123,7 +123,8 @@ class WeakLocalization(_Localization):
 
 
 def _gates(output: Output) -> dict[str, Tensor]:
-    gates = {"gate/sbi": output.gate.mean()}
-    if output.foreground_logits is not output.event_logits:  # there is an FEE
-        gates["gate/fee"] = output.foreground_logits.sigmoid().mean()
+    backbones = output.backbones
+    gates = {"gate/sbi": torch.stack([one.gate.mean() for one in backbones]).mean()}
+    if backbones[0].foreground_logits is not backbones[0].event_logits:  # there is an FEE
+        gates["gate/fee"] = torch.stack([one.foreground_logits.sigmoid().mean() for one in backbones]).mean()
     return gates
