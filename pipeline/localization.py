@@ -1,6 +1,6 @@
 """From a video file and a checkpoint to events with times."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -14,11 +14,14 @@ from ccln.model import CCLN, Checkpoint, load_checkpoint
 from ccln.pipeline import defaults
 from ccln.pipeline.datasets.videos import find_videos
 from ccln.pipeline.decoding.clip import DecodedClip, decode_clip
+from ccln.pipeline.decoding.sound import SAMPLE_RATE_HZ
 from ccln.pipeline.decoding.video_file import DecodeError
 from ccln.pipeline.events import Event, events_from_segments
 from ccln.pipeline.features.extraction import Failure, clip_features, frame_request
+from ccln.pipeline.page import PageClip, waveform_peaks, write_page
 from ccln.pipeline.scoring.prediction import EVENT_THRESHOLD
 from ccln.pipeline.segments import SEGMENT_SECONDS
+from ccln.pipeline.writers import WRITERS, OutputError, distinct_names, make_folder, write_beside
 
 Progress = Callable[[int, int], None]
 
@@ -55,28 +58,6 @@ class LocatedClip:
     attention: np.ndarray
     """float32 (segment, height, width): where the sound made the network look; a segment's numbers add up to one."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON, without the attention."""
-        return {
-            "path": str(self.path),
-            "duration_seconds": round(self.duration_seconds, 3),
-            "label": self.label,
-            "label_probability": round(self.label_probability, 4),
-            "events": [
-                {
-                    "label": event.label,
-                    "start_seconds": event.start_seconds,
-                    "end_seconds": round(event.end_seconds, 3),
-                    "confidence": round(event.confidence, 4),
-                }
-                for event in self.events
-            ],
-            "tracks": {
-                "segment_seconds": SEGMENT_SECONDS,
-                **{name: [round(float(p), 4) for p in getattr(self, name)] for name in ("seen", "heard", "both")},
-            },
-        }
-
 
 @dataclass(frozen=True)
 class Localization:
@@ -84,6 +65,11 @@ class Localization:
 
     clips: tuple[LocatedClip, ...]
     failed: tuple[Failure, ...]
+    """Files that could not be read."""
+    written: tuple[Path, ...] = ()
+    """All files, in the order in which they were written."""
+    unwritten: tuple[Failure, ...] = ()
+    """Clips that were located but whose files could not be written; the page, if it could not."""
 
 
 class Localizer:
@@ -173,10 +159,16 @@ def localize(
     device: str = "auto",
     visual_weights: Path | str | None = None,
     audio_weights: Path | str | None = None,
+    out: Path | str | None = None,
+    formats: Sequence[str] = ("json",),
+    html: Path | str | None = None,
     plots: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Localization:
     """Find when and where events are both seen and heard in video files.
+
+    Each clip's files are written as soon as it is done, and never over another: one that is there already stays if it
+    is the same to the byte, and else that clip is among `Localization.unwritten`.
 
     Args:
         clips: video files, and folders that are searched through and through. The first ten seconds are read.
@@ -184,6 +176,9 @@ def localize(
         device: "auto", "cpu", "cuda", ...
         visual_weights: local file with the visual network's weights.
         audio_weights: local file with the audio network's weights.
+        out: folder for files with each clip's events (NAME.json and the like), made if it does not exist.
+        formats: of those files, out of `ccln.pipeline.writers.WRITERS`.
+        html: file for one page that shows all clips and needs nothing but itself; written when all are done.
         plots: folder for one picture a clip (NAME.png), made if it does not exist.
         progress: called before the first clip, and after each.
 
@@ -191,28 +186,57 @@ def localize(
         CheckpointError, OtherTaskError, SpecificationError, ExtractorError, WeightsError: no clip can be read at all.
         NothingFoundError: ``checkpoint`` is None and there is no such run.
         FileNotFoundError: a path does not exist.
+        OutputError: a folder for the results cannot be made.
+        ValueError: a format is unknown.
     """
+    if unknown := set(formats) - WRITERS.keys():
+        raise ValueError(f"{', '.join(sorted(unknown))}: no such format; choose from {', '.join(WRITERS)}")
     files = find_videos(map(Path, clips))
     run = defaults.latest_localizing_run() if checkpoint is None else Path(checkpoint)
     localizer = Localizer(
         load_checkpoint(run), device=device, visual_weights=visual_weights, audio_weights=audio_weights
     )
-    located, failed = [], []
+    if out is not None:
+        make_folder(Path(out))
+    if html is not None:
+        make_folder(Path(html).parent)
+    names = distinct_names(files)
+    located: list[LocatedClip] = []
+    shown: list[PageClip] = []
+    written: list[Path] = []
+    failed: list[Failure] = []
+    unwritten: list[Failure] = []
     if progress is not None:
         progress(0, len(files))
     for number, path in enumerate(files, start=1):
         try:
             decoded = localizer.decode(path)
-            located.append(localizer.locate(path, decoded))
+            clip = localizer.locate(path, decoded)
+            located.append(clip)
+            if html is not None:
+                shown.append(PageClip(clip, clip.attention, waveform_peaks(decoded.waveform, SAMPLE_RATE_HZ)))
             if plots is not None:
                 from ccln.pipeline.plots import plot_timeline
 
-                plot_timeline(located[-1], decoded, _free_name(Path(plots), path))
+                picture = _free_name(Path(plots), path)
+                plot_timeline(clip, decoded, picture)
+                written.append(picture)
+            if out is not None:
+                written += write_beside(clip, Path(out), formats, name=names[path])
         except (DecodeError, ExtractorError) as error:
             failed.append(Failure(path, str(error)))
+        except OutputError as error:
+            unwritten.append(Failure(path, str(error)))
         if progress is not None:
             progress(number, len(files))
-    return Localization(tuple(located), tuple(failed))
+    if html is not None:
+        title = files[0].name if len(files) == 1 else "Events both seen and heard"
+        try:
+            unread = [(failure.path, failure.reason) for failure in failed]
+            written.append(write_page(shown, Path(html), title=title, failed=unread))
+        except OutputError as error:
+            unwritten.append(Failure(Path(html), str(error)))
+    return Localization(tuple(located), tuple(failed), tuple(written), tuple(unwritten))
 
 
 def require_same_specification(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:

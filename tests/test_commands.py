@@ -4,9 +4,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
+from xml.etree import ElementTree
 
 import av
 import pytest
+
+from ccln.pipeline.commands.localize import Format
+from ccln.pipeline.writers import WRITERS
 
 COMMANDS = ("ccln-extract", "ccln-train", "ccln-localize", "ccln-evaluate", "ccln-cache", "ccln-demo")
 
@@ -60,11 +65,15 @@ def test_a_wrong_option_says_which_was_meant(command: str, words: list[str], mea
         ("ccln-train", ["--task", "cml", "--without", "sbi"], "left out of it: wccl"),
         ("ccln-localize", ["x.mp4"], "ccln-train"),
         ("ccln-localize", ["x.mp4", "--checkpoint", "."], "config.json"),
+        ("ccln-localize", ["x.mp4", "--format", "srt", "--format", "csv"], "--out"),
+        ("ccln-localize", [".", "--format", "srt"], "--out"),
+        ("ccln-localize", ["x.mp4", "--out", "answers", "--format", "table"], "no --out"),
         ("ccln-demo", ["--out", "."], "--out"),
     ],
 )
 def test_an_error_is_one_line_with_a_remedy(command: str, words: list[str], message: str, tmp_path: Path) -> None:
-    (tmp_path / "x.mp4").write_bytes(b"nothing")
+    for name in ("x.mp4", "y.mp4"):
+        (tmp_path / name).write_bytes(b"nothing")
     shown = run(command, *words, cwd=tmp_path)
     assert shown.returncode == 2
     assert message in shown.stderr
@@ -85,6 +94,39 @@ def test_the_three_commands_need_no_option_in_one_folder(tiny_set: Path, tmp_pat
     located = run("ccln-localize", clip, "--format", "json", cwd=tmp_path)
     assert located.returncode == 0, located.stderr
     assert json.loads(located.stdout)["clips"][0]["path"] == str(clip)
+
+
+def test_localize_writes_files_and_a_page_and_says_so(tiny_set: Path, tiny_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"nothing")
+    clip = sorted((tiny_set / "AVE").iterdir())[0]
+    words = ("--checkpoint", tiny_run, "--out", "answers", "--format", "webvtt", "--format", "json", "--html", "a.html")
+    shown = run("ccln-localize", "broken.mp4", clip, *words, cwd=tmp_path)
+    assert shown.returncode == 1
+    assert shown.stdout == ""
+    said, failed = shown.stderr.splitlines()
+    assert said == f"written: answers/{clip.stem}.vtt, answers/{clip.stem}.json, a.html"
+    assert "broken.mp4" in failed
+    assert (tmp_path / "answers" / f"{clip.stem}.vtt").read_text("utf-8").startswith("WEBVTT")
+    document = json.loads((tmp_path / "answers" / f"{clip.stem}.json").read_text("utf-8"))
+    assert document["clips"][0]["path"] == str(clip)
+    assert "broken.mp4" in (tmp_path / "a.html").read_text("utf-8")
+
+
+def test_localize_prints_a_format_and_files_are_json_unless_named(
+    tiny_set: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    clip = sorted((tiny_set / "AVE").iterdir())[0]
+    printed = run("ccln-localize", clip, "--checkpoint", tiny_run, "--format", "elan", "--html", "a.html", cwd=tmp_path)
+    assert printed.returncode == 0, printed.stderr
+    assert "ANNOTATION_DOCUMENT" in ElementTree.fromstring(printed.stdout).tag
+    assert printed.stderr == "written: a.html\n"
+    written = run("ccln-localize", clip, "--checkpoint", tiny_run, "--out", "answers", cwd=tmp_path)
+    assert written.returncode == 0, written.stderr
+    assert [path.name for path in (tmp_path / "answers").iterdir()] == [f"{clip.stem}.json"]
+
+
+def test_the_formats_offered_are_a_table_and_those_that_are_written() -> None:
+    assert get_args(Format) == ("table", *WRITERS)
 
 
 def test_some_failures_are_exit_code_one_and_each_is_named(tiny_set: Path, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@ import csv
 import io
 import json
 import math
+import re
 import shutil
+from base64 import b64decode
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,11 @@ from PIL import Image
 
 from ccln.model import CheckpointError, load_checkpoint
 from ccln.pipeline import localize
-from ccln.pipeline.commands.formats import localization_csv, localization_json, localization_table
-from ccln.pipeline.localization import Localization, SpecificationError, require_same_specification
+from ccln.pipeline.commands.formats import localization_text
+from ccln.pipeline.decoding.sound import SAMPLE_RATE_HZ
+from ccln.pipeline.features.extraction import Failure
+from ccln.pipeline.localization import Localization, Localizer, SpecificationError, require_same_specification
+from ccln.pipeline.writers import WRITERS, OutputError
 
 
 @pytest.fixture(scope="module")
@@ -57,27 +62,41 @@ def test_localizing_agrees_with_evaluating_cached_features(
                     assert np.allclose(clip.both, probability, atol=2e-3)  # the cache keeps half precision
 
 
-def test_json_holds_events_and_tracks(found: Localization) -> None:
-    document = json.loads(localization_json(found))
-    assert len(document["clips"]) == 2
+def test_json_holds_all_that_was_found(found: Localization) -> None:
+    failure = Failure(Path("broken.mp4"), "broken.mp4: is empty. Fetch it again.")
+    document = json.loads(localization_text(Localization(found.clips, (failure,)), "json"))
+    assert (document["format"], document["version"], len(document["clips"])) == ("ccln-localization", 1, 2)
+    assert document["failed"] == [{"path": "broken.mp4", "reason": failure.reason}]
     for clip, located in zip(document["clips"], found.clips, strict=True):
         assert clip["path"] == str(located.path)
+        assert clip["duration_seconds"] == pytest.approx(located.duration_seconds, abs=1e-3)
+        assert clip["label"] == located.label
+        assert clip["label_probability"] == pytest.approx(located.label_probability, abs=1e-4)
         assert [e["label"] for e in clip["events"]] == [e.label for e in located.events]
         for event in clip["events"]:
             assert event.keys() == {"label", "start_seconds", "end_seconds", "confidence"}
-        assert clip["tracks"]["both"] == pytest.approx(located.both, abs=1e-4)
-        assert len(clip["tracks"]["seen"]) == len(clip["tracks"]["heard"]) == 10
+        for name in ("seen", "heard", "both"):
+            assert clip["tracks"][name] == pytest.approx(getattr(located, name), abs=1e-4)
 
 
-def test_csv_has_a_line_an_event_and_survives_odd_names(found: Localization, tmp_path: Path) -> None:
-    rows = list(csv.DictReader(io.StringIO(localization_csv(found))))
-    assert len(rows) == sum(len(clip.events) for clip in found.clips)
-    for row in rows:
-        assert 0 <= float(row["start_seconds"]) < float(row["end_seconds"]) <= 10
+def test_csv_has_a_line_an_event(found: Localization) -> None:
+    rows = list(csv.DictReader(io.StringIO(localization_text(found, "csv"))))
+    events = [event for clip in found.clips for event in clip.events]
+    assert [row["label"] for row in rows] == [event.label for event in events]
+    for row, event in zip(rows, events, strict=True):
+        assert float(row["start_seconds"]) == event.start_seconds
+        assert float(row["end_seconds"]) == pytest.approx(event.end_seconds, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["webvtt", "srt", "audacity", "elan", "label-studio"])
+def test_other_formats_are_printed_as_they_are_written(found: Localization, name: str) -> None:
+    clip = found.clips[0]
+    assert localization_text(Localization((clip,), ()), name) == WRITERS[name].to_text(clip)
+    assert localization_text(Localization((), ()), name) == ""
 
 
 def test_table_names_every_clip_and_second(found: Localization) -> None:
-    table = localization_table(found)
+    table = localization_text(found, "table")
     for clip in found.clips:
         assert str(clip.path) in table
     assert table.count("seen") >= 2
@@ -90,6 +109,83 @@ def test_a_bad_file_is_reported_and_the_rest_is_located(tiny_set: Path, tiny_run
     found = localize([tmp_path / "broken.mp4", good], checkpoint=tiny_run)
     assert [clip.path for clip in found.clips] == [good]
     assert [failure.path.name for failure in found.failed] == ["broken.mp4"]
+
+
+def test_files_are_there_as_soon_as_a_clip_is_done(found: Localization, tiny_run: Path, tmp_path: Path) -> None:
+    def stopped_after_the_first(done: int, _: int) -> None:
+        assert len(list(tmp_path.iterdir())) == 2 * done
+        if done == 1:
+            raise KeyboardInterrupt
+
+    paths = [clip.path for clip in found.clips]
+    with pytest.raises(KeyboardInterrupt):
+        localize(paths, checkpoint=tiny_run, out=tmp_path, formats=["json", "csv"], progress=stopped_after_the_first)
+    assert {path.name for path in tmp_path.iterdir()} == {f"{paths[0].stem}.json", f"{paths[0].stem}.csv"}
+
+
+def test_no_file_of_others_is_written_over_and_the_rest_is_done(
+    found: Localization, tiny_run: Path, tmp_path: Path
+) -> None:
+    paths = [clip.path for clip in found.clips]
+    mine, page = tmp_path / f"{paths[0].stem}.vtt", tmp_path / "page.html"
+    mine.write_text("mine")
+    page.write_text("mine, too")
+    again = localize(paths, checkpoint=tiny_run, out=tmp_path, formats=["webvtt"], html=page)
+    assert len(again.clips) == 2
+    assert again.failed == ()
+    assert [failure.path for failure in again.unwritten] == [paths[0], page]
+    assert again.written == (tmp_path / f"{paths[1].stem}.vtt",)
+    assert (mine.read_text(), page.read_text()) == ("mine", "mine, too")
+
+
+def test_clips_of_one_name_have_files_of_their_own(found: Localization, tiny_run: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / folder / "clip.mp4" for folder in ("a", "b")]
+    for path, clip in zip(paths, found.clips, strict=True):
+        path.parent.mkdir()
+        shutil.copy(clip.path, path)
+    localize(paths, checkpoint=tiny_run, out=tmp_path / "out", formats=["json"])
+    for path, name in zip(paths, ("clip.json", "clip-2.json"), strict=True):
+        assert json.loads((tmp_path / "out" / name).read_text("utf-8"))["clips"][0]["path"] == str(path)
+
+
+def test_the_page_shows_every_clip_and_what_failed(found: Localization, tiny_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"not a video")
+    paths = [tmp_path / "broken.mp4", *(clip.path for clip in found.clips)]
+    page = localize(paths, checkpoint=tiny_run, html=tmp_path / "page.html").written[0].read_text("utf-8")
+    index, *details = (
+        json.loads(text)
+        for identity in ("index", "clip-0", "clip-1")
+        for text in re.findall(f'id="{identity}">(.*?)</script>', page)
+    )
+    assert [clip["events"] for clip in index["clips"]] == [
+        [
+            {"label": e.label, "start": e.start_seconds, "end": e.end_seconds, "confidence": round(e.confidence, 3)}
+            for e in clip.events
+        ]
+        for clip in found.clips
+    ]
+    assert ["broken.mp4" in failure["reason"] for failure in index["failed"]] == [True]
+    localizer = Localizer(load_checkpoint(tiny_run))
+    for clip, shown in zip(found.clips, details, strict=True):
+        assert shown["both"] == pytest.approx(clip.both, abs=2e-3)
+        loudness = np.abs(localizer.decode(clip.path).waveform).reshape(-1, SAMPLE_RATE_HZ // 50).max(1).clip(0, 1)
+        peaks = np.frombuffer(b64decode(shown["peaks"]), np.uint8) / 255
+        np.testing.assert_allclose(peaks, loudness[: len(peaks)], atol=1 / 255)
+        glow = np.frombuffer(b64decode(shown["attention"]["values"]), np.uint8).reshape(clip.attention.shape)
+        np.testing.assert_allclose(glow / glow.max(), clip.attention / clip.attention.max(), atol=1.5 / glow.max())
+
+
+def test_what_cannot_be_written_is_said_before_a_clip_is_read(
+    found: Localization, tiny_run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    clip = found.clips[0].path
+    with pytest.raises(OutputError, match="file: this folder cannot be made"):
+        localize([clip], checkpoint=tiny_run, out=tmp_path / "file")
+    with pytest.raises(OutputError, match="file: this folder cannot be made"):
+        localize([clip], checkpoint=tiny_run, html=tmp_path / "file" / "page.html")
+    with pytest.raises(ValueError, match=r"table: no such format; choose from json, csv"):
+        localize([clip], checkpoint=tiny_run, out=tmp_path, formats=["table", "json"])
 
 
 def test_pictures_are_drawn_and_none_is_overwritten(tiny_set: Path, tiny_run: Path, tmp_path: Path) -> None:

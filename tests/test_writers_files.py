@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from timelines import BELL, CLIP, Plain
 
-from ccln.pipeline.writers import WRITERS, OutputError, distinct_names, write_beside
+from ccln.pipeline.writers import WRITERS, OutputError, distinct_names, write_beside, write_files
 
 if TYPE_CHECKING:
     from ccln.pipeline.localization import LocatedClip
-    from ccln.pipeline.writers import TrackedTimeline
+    from ccln.pipeline.writers import LabelledTimeline, TrackedTimeline
 
-    def a_located_clip_is_a_timeline(clip: LocatedClip) -> TrackedTimeline:
+    def a_located_clip_has_tracks(clip: LocatedClip) -> TrackedTimeline:
+        return clip
+
+    def a_located_clip_has_a_label(clip: LocatedClip) -> LabelledTimeline:
         return clip
 
 
@@ -64,7 +68,7 @@ def test_a_missing_file_joins_those_that_are_there(tmp_path: Path):
 def test_other_content_is_never_written_over(tmp_path: Path):
     (tmp_path / "tower.eaf").write_text("hours of an annotator's work")
     before = contents(tmp_path)
-    with pytest.raises(OutputError, match=r"tower\.eaf: is there already with other content\. Remove it, or .*--out"):
+    with pytest.raises(OutputError, match=r"tower\.eaf: is there already with other content\. Remove it"):
         write_beside(CLIP, tmp_path, WRITERS)
     assert contents(tmp_path) == before
 
@@ -85,7 +89,7 @@ def test_a_folder_in_the_way_is_refused(tmp_path: Path):
 
 def test_a_file_in_the_place_of_the_folder(tmp_path: Path):
     (tmp_path / "out").write_text("")
-    with pytest.raises(OutputError, match=r"out: tower\.vtt cannot be written .*choose another --out"):
+    with pytest.raises(OutputError, match=r"out: this folder cannot be made .*Choose another place"):
         write_beside(CLIP, tmp_path / "out", ["webvtt"])
 
 
@@ -96,6 +100,25 @@ def test_a_disk_that_refuses_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OutputError, match="No space left"):
         write_beside(CLIP, tmp_path, ["webvtt"])
+    assert contents(tmp_path) == {}
+
+
+def test_of_several_files_none_is_written_if_one_would_replace_another(tmp_path: Path):
+    (tmp_path / "b").write_bytes(b"mine")
+    with pytest.raises(OutputError, match="b: is there already with other content"):
+        write_files({tmp_path / "a": [b"new"], tmp_path / "b": [b"yo", b"urs"]})
+    assert contents(tmp_path) == {"b": b"mine"}
+    write_files({tmp_path / "a": [b"new"], tmp_path / "b": [b"mi", b"ne"]})
+    assert contents(tmp_path) == {"a": b"new", "b": b"mine"}
+
+
+def test_a_source_that_breaks_off_leaves_nothing(tmp_path: Path):
+    def pieces() -> Iterator[bytes]:
+        yield b"half"
+        raise OSError(5, "Input/output error")
+
+    with pytest.raises(OutputError, match=r"page: cannot be written \(.*Input/output error"):
+        write_files({tmp_path / "page": pieces()})
     assert contents(tmp_path) == {}
 
 

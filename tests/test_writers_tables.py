@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
@@ -48,6 +49,7 @@ CLIP_SCHEMA = strict(
 CLIP_SCHEMA["properties"]["tracks"] = strict(
     segment_seconds={"type": "number", "exclusiveMinimum": 0}, seen=TRACK, heard=TRACK, both=TRACK
 )
+CLIP_SCHEMA["properties"].update(label={"type": "string"}, label_probability=FRACTION)
 SCHEMA = strict(
     format={"const": "ccln-localization"},
     version={"const": 1},
@@ -171,6 +173,20 @@ def test_json_says_how_long_segments_are():
     track = np.zeros(12, np.float32)
     clip = Fine(CLIP.path, 6.0, (), seen=track, heard=track, both=track)
     assert json.loads(to_json(clip))["clips"][0]["tracks"]["segment_seconds"] == 0.5
+
+
+def test_json_says_what_a_clip_is_most_like():
+    @dataclass(frozen=True)
+    class Labelled(Plain):
+        label: str
+        label_probability: float
+
+    document = json.loads(to_json(Labelled(CLIP.path, CLIP.duration_seconds, (DOG,), "Dog", 0.123456)))
+    jsonschema.validate(document, SCHEMA)
+    (clip,) = document["clips"]
+    assert (clip["label"], clip["label_probability"]) == ("Dog", 0.1235)
+    (plain,) = json.loads(to_json(CLIP))["clips"]
+    assert not plain.keys() & {"label", "label_probability"}
 
 
 def test_json_of_several_clips_and_failures():

@@ -1,15 +1,14 @@
 """Results as text: scores and located clips, for people and for programs."""
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ccln.pipeline.scoring.assessment import Assessment, TaskScores
 from ccln.pipeline.scoring.metrics import TOLD_THE_CLASS
 from ccln.pipeline.scoring.seeds import ablation_table, seeds_table, selected_on_test_table
 from ccln.pipeline.scoring.tables import aligned, percent, seconds
+from ccln.pipeline.writers import WRITERS, csv_table, json_document
 
 if TYPE_CHECKING:
     from ccln.pipeline.evaluation import EvaluationReport
@@ -117,24 +116,18 @@ def clip_table(clip: "LocatedClip") -> str:
     return "\n".join(lines)
 
 
-def localization_json(found: "Localization") -> str:
-    """For programs: events and tracks of each clip, and the files that failed."""
-    document: dict[str, Any] = {
-        "clips": [clip.as_dict() for clip in found.clips],
-        "failed": [{"path": str(failure.path), "reason": failure.reason} for failure in found.failed],
-    }
-    return json.dumps(document, indent=2, allow_nan=False)
+def localization_text(found: "Localization", format_name: str) -> str:
+    """All that was found, as it is printed.
 
-
-def localization_csv(found: "Localization") -> str:
-    """For programs: one line an event."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["path", "label", "start_seconds", "end_seconds", "confidence"])
-    for clip in found.clips:
-        for event in clip.as_dict()["events"]:
-            rows.writerow([clip.path, *event.values()])
-    return text.getvalue().rstrip("\n")
-
-
-LOCALIZATION_FORMATS = {"table": localization_table, "json": localization_json, "csv": localization_csv}
+    Args:
+        found: of one clip at most, unless the format holds several: "table", "json" and "csv" do.
+        format_name: "table", or one of `WRITERS`.
+    """
+    if format_name == "table":
+        return localization_table(found) + "\n"
+    if format_name == "json":
+        failed = [(failure.path, failure.reason) for failure in found.failed]
+        return json.dumps(json_document(found.clips, failed), indent=2, allow_nan=False) + "\n"
+    if format_name == "csv":
+        return csv_table(found.clips)
+    return "".join(WRITERS[format_name].to_text(clip) for clip in found.clips)

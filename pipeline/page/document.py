@@ -1,9 +1,7 @@
 """The page itself."""
 
-import filecmp
 import json
 import os
-import uuid
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
@@ -15,7 +13,7 @@ from typing import Any
 
 from ccln.pipeline.page.clip import PEAKS_PER_SECOND, PageClip
 from ccln.pipeline.page.media import EMBED_LIMIT_BYTES, Media, media_of
-from ccln.pipeline.writers import OutputError
+from ccln.pipeline.writers import write_files
 
 _SCRIPTS = ("attention.js", "timeline.js", "clips.js", "player.js", "page.js")
 _DATA = "<!-- data -->"  # where in the template the clips go
@@ -53,20 +51,7 @@ def write_page(
         ValueError: an event is not within its clip.
     """
     media = media_of([clip.timeline.path for clip in clips], out.parent, embed_limit_bytes)
-    partial = out.with_name(f".{uuid.uuid4().hex}.partial")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("xb") as file:
-            for piece in _page(clips, media, title, tuple(failed)):
-                file.write(piece)
-        if not out.exists():
-            os.replace(partial, out)
-        elif not (out.is_file() and filecmp.cmp(partial, out, shallow=False)):
-            raise OutputError(f"{out}: is there already with other content. Remove it, or choose another name.")
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error}). Make room there, or choose another place.") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    write_files({out: _page(clips, media, title, tuple(failed))})
     return out
 
 

@@ -1,13 +1,14 @@
 """Located events as the files that annotators, players and programs read."""
 
 from ccln.pipeline.writers.csv_table import csv_table
-from ccln.pipeline.writers.files import OutputError, distinct_names, write_beside
+from ccln.pipeline.writers.files import OutputError, distinct_names, make_folder, write_beside, write_files
 from ccln.pipeline.writers.json_document import json_document
 from ccln.pipeline.writers.registry import WRITERS, Writer
-from ccln.pipeline.writers.timeline import Timeline, TrackedTimeline
+from ccln.pipeline.writers.timeline import LabelledTimeline, Timeline, TrackedTimeline
 
 __all__ = [
     "WRITERS",
+    "LabelledTimeline",
     "OutputError",
     "Timeline",
     "TrackedTimeline",
@@ -15,5 +16,7 @@ __all__ = [
     "csv_table",
     "distinct_names",
     "json_document",
+    "make_folder",
     "write_beside",
+    "write_files",
 ]

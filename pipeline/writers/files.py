@@ -1,9 +1,10 @@
 """Files of the formats in a folder: whole or not at all, and never over another."""
 
+import filecmp
 import os
 import unicodedata
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ccln.pipeline.writers.names import distinct
@@ -33,23 +34,15 @@ def write_beside(
         OutputError: a file is there with other content, and then none is written; or one cannot be written.
         ValueError: a format is unknown, or an event is not within its clip.
     """
-    texts: dict[Path, bytes] = {}
+    texts: dict[Path, list[bytes]] = {}
     for format_name in formats:
         if format_name not in WRITERS:
             raise ValueError(f"{format_name!r} is no format; choose from {', '.join(WRITERS)}")
         writer = WRITERS[format_name]
         path = folder / f"{timeline.path.stem if name is None else name}{writer.suffix}"
         # File names may hold bytes that are no text; UTF-8 has no place for them.
-        texts[path] = writer.to_text(timeline).encode("utf-8", errors="replace")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in [path for path, text in texts.items() if not _is_there(path, text)]:
-            _write(path, texts[path])
-    except OSError as error:
-        names = ", ".join(path.name for path in texts)
-        raise OutputError(
-            f"{folder}: {names} cannot be written ({error}). Make room there, or choose another --out."
-        ) from error
+        texts[path] = [writer.to_text(timeline).encode("utf-8", errors="replace")]
+    write_files(texts)
     return tuple(texts)
 
 
@@ -64,24 +57,52 @@ def distinct_names(paths: Iterable[Path]) -> dict[Path, str]:
     return dict(zip(paths, names, strict=True))
 
 
-def _is_there(path: Path, text: bytes) -> bool:
-    """Whether the file is there with this content.
+def write_files(contents: Mapping[Path, Iterable[bytes]]) -> None:
+    """Write files, each whole or not at all; one that is there already, the same to the byte, stays as it is.
+
+    Args:
+        contents: of each file, in pieces.
 
     Raises:
-        OutputError: it has another.
+        OutputError: a file is there with other content, and then none is written; or one cannot be written.
+    """
+    partials: dict[Path, Path] = {}
+    try:
+        for path, pieces in contents.items():
+            make_folder(path.parent)
+            partials[path] = path.with_name(f".{uuid.uuid4().hex}.partial")
+            with partials[path].open("xb") as file:
+                file.writelines(pieces)
+        for path in [path for path, partial in partials.items() if not _is_there(path, partial)]:
+            os.replace(partials[path], path)
+    except OSError as error:
+        names = ", ".join(map(str, contents))
+        raise OutputError(f"{names}: cannot be written ({error}). Make room there, or choose another place.") from error
+    finally:
+        for partial in partials.values():
+            partial.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those that it is in, if it does not exist.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: this folder cannot be made ({error}). Choose another place.") from error
+
+
+def _is_there(path: Path, partial: Path) -> bool:
+    """Whether the file is there with the content of the other.
+
+    Raises:
+        OutputError: it has other content.
     """
     if not path.exists():
         return False
-    if path.is_file() and path.stat().st_size == len(text) and path.read_bytes() == text:
+    if path.is_file() and filecmp.cmp(path, partial, shallow=False):
         return True
-    raise OutputError(f"{path}: is there already with other content. Remove it, or choose another --out.")
-
-
-def _write(path: Path, text: bytes) -> None:
-    partial = path.with_name(f".{uuid.uuid4().hex}.partial")
-    try:
-        with partial.open("xb") as file:
-            file.write(text)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    raise OutputError(f"{path}: is there already with other content. Remove it, or choose another place.")

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ccln.pipeline.writers.timeline import Timeline, TrackedTimeline, spans
+from ccln.pipeline.writers.timeline import LabelledTimeline, Timeline, TrackedTimeline, spans
 
 FORMAT = "ccln-localization"
 VERSION = 1
@@ -47,6 +47,9 @@ def _clip(timeline: Timeline) -> dict[str, Any]:
             for span in spans(timeline)
         ],
     }
+    if isinstance(timeline, LabelledTimeline):
+        clip["label"] = timeline.label
+        clip["label_probability"] = round(float(timeline.label_probability), 4)
     if isinstance(timeline, TrackedTimeline):
         clip["tracks"] = {
             "segment_seconds": float(getattr(timeline, "segment_seconds", _SEGMENT_SECONDS)),

@@ -59,6 +59,21 @@ class TrackedTimeline(Timeline, Protocol):
         ...
 
 
+@runtime_checkable
+class LabelledTimeline(Timeline, Protocol):
+    """A timeline of a clip that has a class as a whole, whether or not there is an event."""
+
+    @property
+    def label(self) -> str:
+        """The clip's most probable class."""
+        ...
+
+    @property
+    def label_probability(self) -> float:
+        """0 to 1."""
+        ...
+
+
 @dataclass(frozen=True)
 class Span:
     """An event in whole milliseconds of its clip, half-open and never empty."""
