@@ -106,7 +106,7 @@ def test_events_seek_and_move_with_playback(visit: Visit) -> None:
     page.keyboard.press("Space")
     visit.until("document.getElementById('video').currentTime > 1.6")
     page.keyboard.press("Space")
-    assert page.locator("#play").inner_text() == "Play"
+    visit.until("document.getElementById('play').innerText === 'Play'")  # told by an event, after the key
     assert page.evaluate(playhead) > before
     assert page.locator("#events button[aria-current=true]").count() >= 1
 
