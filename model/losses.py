@@ -21,7 +21,7 @@ class LossConfig:
     fee_weight: float = 0.2
     """Weight of FEE: its distance between event and background, and the cross-entropy of its adaptive weight."""
     wccl_weight: float = 0.3
-    """Weight of WCCL once it is warm."""
+    """Weight of WCCL once it is warm; above 0, for without it the branch network would vote untaught."""
     modality_weight: float = 0.3
     """Weight of the loss that makes "seen" and "heard" both true exactly where the event is."""
     temperature: float = 0.1
@@ -30,9 +30,13 @@ class LossConfig:
     """Wanted cosine distance between a scene's event and its background."""
 
     def __post_init__(self) -> None:
-        for name in ("fee_weight", "wccl_weight", "modality_weight", "margin"):
+        for name in ("fee_weight", "modality_weight", "margin"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} = {getattr(self, name)}: expected a finite number, at least 0")
+        if not 0 < self.wccl_weight < math.inf:
+            raise ValueError(
+                f"wccl_weight = {self.wccl_weight}: expected a finite number above 0; without WCCL train without its part"
+            )
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature = {self.temperature}: expected a finite number above 0")
 

@@ -334,6 +334,11 @@ def test_the_total_is_finite_for_extreme_logits(scale: float):
     assert all(torch.isfinite(slope).all() for slope in torch.autograd.grad(total, changed))
 
 
+def test_a_branch_that_votes_is_taught():
+    with pytest.raises(ValueError, match="wccl_weight = 0: expected a finite number above 0"):
+        LossConfig(wccl_weight=0)
+
+
 @pytest.mark.parametrize("name", ["fee_weight", "wccl_weight", "modality_weight", "margin", "temperature"])
 @pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
 def test_a_loss_config_that_cannot_work_is_refused_by_name(name: str, value: float):
