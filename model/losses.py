@@ -35,7 +35,7 @@ class LossConfig:
                 raise ValueError(f"{name} = {getattr(self, name)}: expected a finite number, at least 0")
         if not 0 < self.wccl_weight < math.inf:
             raise ValueError(
-                f"wccl_weight = {self.wccl_weight}: expected a finite number above 0; without WCCL train without its part"
+                f"wccl_weight = {self.wccl_weight}: expected a finite number above 0; to do without, leave the part out"
             )
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature = {self.temperature}: expected a finite number above 0")
