@@ -39,7 +39,7 @@ def surrounded(batch: dict[str, Tensor], share: float, random: torch.Generator) 
     which say nothing of where events begin and end. Our own addition to the training.
 
     Args:
-        batch: visual, audio and event, each (batch, segment, ...); more is passed on.
+        batch: visual, audio and event, each (batch, segment, ...), which are written to; more is passed on.
         share: probability that a full event is so surrounded, 0..1.
         random: of the random choices, on the CPU as all tensors here.
     """
@@ -49,10 +49,7 @@ def surrounded(batch: dict[str, Tensor], share: float, random: torch.Generator) 
         return batch
     lender = lenders[torch.randint(len(lenders), (len(event),), generator=random)]  # (B,)
     chosen = event.bool().all(1) & (torch.rand(len(event), generator=random) < share)  # (B,)
-    taken = chosen[:, None] & (event[lender] == 0)  # (B, T)
-    changed = {
-        name: torch.where(taken.view(*taken.shape, *[1] * (x.ndim - 2)), x[lender], x)
-        for name, x in batch.items()
-        if name in ("visual", "audio", "event")
-    }
-    return batch | changed
+    clips, seconds = (chosen[:, None] & (event[lender] == 0)).nonzero(as_tuple=True)
+    for name in ("visual", "audio", "event"):  # the chosen are full events and lenders never are: none is both
+        batch[name][clips, seconds] = batch[name][lender[clips], seconds]
+    return batch
