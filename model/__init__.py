@@ -2,9 +2,11 @@
 
 from ccln.model.checkpoint import Checkpoint, CheckpointError, Network, NetworkType, load_checkpoint, save_checkpoint
 from ccln.model.config import PARTS, ModelConfig, Part
+from ccln.model.hub import load_pretrained
 from ccln.model.losses import LossConfig, supervised_loss
 from ccln.model.matching import MatchingNetwork, matching_loss
 from ccln.model.network import CCLN, Output
+from ccln.model.reading import Reading
 from ccln.model.weak import weak_loss
 
 __all__ = [
@@ -19,7 +21,9 @@ __all__ = [
     "NetworkType",
     "Output",
     "Part",
+    "Reading",
     "load_checkpoint",
+    "load_pretrained",
     "matching_loss",
     "save_checkpoint",
     "supervised_loss",

@@ -22,6 +22,8 @@ class BackboneOutput(NamedTuple):
     class_logits: Tensor
     """Which class is the clip's event? (batch, class); what the joint view says of it, and the two modalities' own
     evidence, pooled over time alike."""
+    segment_class_logits: Tensor | None
+    """The same of each second on its own, not pooled (batch, segment, class); None in training."""
     heard_logits: Tensor
     """Evidence for each class in the second's sound alone (batch, segment, class)."""
     seen_logits: Tensor
@@ -110,6 +112,7 @@ class Backbone(nn.Module):
         return BackboneOutput(
             event_logits=event_logits,
             class_logits=self.class_head(self.dropout(pooled)) + evidence,
+            segment_class_logits=None if self.training else self.class_head(view) + heard_logits + seen_logits,
             heard_logits=heard_logits,
             seen_logits=seen_logits,
             gate=gate,

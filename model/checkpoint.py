@@ -1,4 +1,4 @@
-"""A folder that holds all that using a network needs: weights, config, class names, extractor specification.
+"""A folder that holds all that using a network needs: weights, config, class names, specification, reading.
 
 `model.safetensors` and `config.json`, the layout of model hubs. Nothing in it is ever executed. The config holds the
 weights' sha256, so that files of two checkpoints are never taken for one.
@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,13 @@ from safetensors.torch import load, save
 from ccln.model.config import ModelConfig
 from ccln.model.matching import MatchingNetwork
 from ccln.model.network import CCLN
+from ccln.model.reading import Reading
 
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
-_FORMAT = 1
-_MAX_CONFIG_BYTES = 16 * 2**20  # an account of the training may name a million clips
+MAX_CONFIG_BYTES = 16 * 2**20
+"""An account of the training may name a million clips."""
+_FORMAT = 2
 _MAX_HEADER_BYTES = 2**20  # what a safetensors file holds beside the numbers themselves
 
 Network = CCLN | MatchingNetwork
@@ -52,16 +54,35 @@ class Checkpoint:
     """Of the extractors whose features it reads."""
     training: dict[str, Any]
     """How it came about: task, seed, data, rows, scores, versions; anyone may have written it, as all of this."""
+    reading: Reading = field(default_factory=Reading)
+    """How its answers become events."""
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+def save_checkpoint(folder: Path | str, checkpoint: Checkpoint) -> None:
     """Write both files, each atomically, the config last: a writer stopped midway leaves nothing that loads wrongly.
+
+    From then on the network knows this checkpoint (`model.checkpoint`).
 
     Raises:
         OSError: the folder cannot be written.
         ValueError: the specification or the account of the training holds NaN or infinity.
     """
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    files = checkpoint_files(checkpoint)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
+        for name, data in files.items():
+            Path(partial, name).write_bytes(data)
+            os.replace(Path(partial, name), folder / name)
+    checkpoint.model.checkpoint = checkpoint
+
+
+def checkpoint_files(checkpoint: Checkpoint) -> dict[str, bytes]:
+    """What the files of a checkpoint hold, by name, in the order in which they are to be written.
+
+    Raises:
+        ValueError: the specification or the account of the training holds NaN or infinity.
+    """
     weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.model.state_dict().items()})
     config = {
         "format": _FORMAT,
@@ -70,36 +91,56 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "class_names": list(checkpoint.class_names),
         "specification": checkpoint.specification,
         "training": checkpoint.training,
+        "reading": asdict(checkpoint.reading),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
     text = json.dumps(config, indent=2, allow_nan=False) + "\n"
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
-        for name, data in ((WEIGHTS_NAME, weights), (CONFIG_NAME, text.encode())):
-            Path(partial, name).write_bytes(data)
-            os.replace(Path(partial, name), folder / name)
+    return {WEIGHTS_NAME: weights, CONFIG_NAME: text.encode()}
 
 
-def load_checkpoint(folder: Path) -> Checkpoint:
-    """Read a checkpoint written by `save_checkpoint`.
+def load_checkpoint(folder: Path | str) -> Checkpoint:
+    """Read a checkpoint written by `save_checkpoint`; its network knows it (`model.checkpoint`).
 
     Raises:
         CheckpointError: a file is missing or damaged, or the weights are not those that the config describes.
     """
+    folder = Path(folder)
+    config, model, reading = _read_config(folder)
+    with _blaming(folder / WEIGHTS_NAME) as path:
+        data = _read(path, _weights_limit_bytes(model))
+        if hashlib.sha256(data).hexdigest() != config["weights_sha256"]:
+            raise ValueError(f"its sha256 is not the one in {CONFIG_NAME}")
+        weights = load(data)
+        _check_weights(model.state_dict(), weights)
+        model.load_state_dict(weights, assign=True)
+    class_names = tuple(config["class_names"])
+    checkpoint = Checkpoint(model.eval(), class_names, config["specification"], config["training"], reading)
+    model.checkpoint = checkpoint
+    return checkpoint
+
+
+def weights_limit_bytes(folder: Path) -> int:
+    """The largest file that can hold the weights of the network that the config in ``folder`` describes.
+
+    Raises:
+        CheckpointError: the config is missing or damaged.
+    """
+    return _weights_limit_bytes(_read_config(folder)[1])
+
+
+def _read_config(folder: Path) -> tuple[dict[str, Any], Network, Reading]:
+    """The config, and by it the network, without any numbers, and the reading."""
     with _blaming(folder / CONFIG_NAME) as path:
-        config = _parse_config(_read(path, _MAX_CONFIG_BYTES))
+        config = _parse_config(_read(path, MAX_CONFIG_BYTES))
         with torch.device("meta"):  # so that a forged config allocates nothing
             model = _NETWORKS[config["network"]](ModelConfig(**config["model"]))
         if len(config["class_names"]) != model.config.class_count:
             raise ValueError(f"{len(config['class_names'])} class names for {model.config.class_count} classes")
-    with _blaming(folder / WEIGHTS_NAME) as path:
-        wanted = model.state_dict()
-        data = _read(path, sum(tensor.nbytes for tensor in wanted.values()) + _MAX_HEADER_BYTES)
-        if hashlib.sha256(data).hexdigest() != config["weights_sha256"]:
-            raise ValueError(f"its sha256 is not the one in {CONFIG_NAME}")
-        weights = load(data)
-        _check_weights(wanted, weights)
-        model.load_state_dict(weights, assign=True)
-    return Checkpoint(model.eval(), tuple(config["class_names"]), config["specification"], config["training"])
+        return config, model, Reading(**config["reading"])
+
+
+def _weights_limit_bytes(model: Network) -> int:
+    return sum(tensor.nbytes for tensor in model.state_dict().values()) + _MAX_HEADER_BYTES
 
 
 @contextmanager
@@ -123,9 +164,11 @@ def _read(path: Path, limit_bytes: int) -> bytes:
 
 def _parse_config(data: bytes) -> dict[str, Any]:
     config = json.loads(data.decode(), parse_constant=_refuse_constant)
-    if not isinstance(config, dict) or config.get("format") != _FORMAT:
+    found = config.get("format") if isinstance(config, dict) else None
+    if found == 1:
+        raise ValueError(f"it is of format 1, and this version reads format {_FORMAT}: train again with this version")
+    if found != _FORMAT:
         raise ValueError(f"it is no config of format {_FORMAT}, the one that this version reads")
-    config.setdefault("network", "ccln")  # checkpoints from before there was another one do not say
     known = {
         "format": int,
         "network": str,
@@ -133,6 +176,7 @@ def _parse_config(data: bytes) -> dict[str, Any]:
         "class_names": list,
         "specification": dict,
         "training": dict,
+        "reading": dict,
         "weights_sha256": str,
     }
     _check_names("it", known, config)
@@ -141,7 +185,8 @@ def _parse_config(data: bytes) -> dict[str, Any]:
             raise ValueError(f"{name} must be of type {kind.__name__}")
     if config["network"] not in _NETWORKS:
         raise ValueError(f"network = {config['network']!r:.30}: this version has {', '.join(_NETWORKS)}")
-    _check_names("model", {field.name for field in fields(ModelConfig)}, config["model"])
+    for name, kind in (("model", ModelConfig), ("reading", Reading)):
+        _check_names(name, {field.name for field in fields(kind)}, config[name])
     if not all(isinstance(name, str) for name in config["class_names"]):
         raise ValueError("class_names must be strings")
     return config

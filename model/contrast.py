@@ -59,7 +59,10 @@ class NamingBranch(Branch):
         class_count: int,
     ) -> None:
         super().__init__(visual_channels, audio_channels, width, embedding, noise, dropout)
-        self.anchors = nn.Parameter(0.1 * torch.randn(class_count, embedding))
+        anchors = torch.empty(class_count, embedding)
+        if not anchors.is_meta:  # where a checkpoint is about to be read, and where this would import a whole compiler
+            anchors.normal_().mul_(0.1)
+        self.anchors = nn.Parameter(anchors)
         self.scale = nn.Parameter(torch.tensor(10.0))
 
     def votes(self, views: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

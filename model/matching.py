@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from ccln.model.config import ModelConfig
 from ccln.model.contrast import Branch, wccl_loss
 from ccln.model.losses import LossConfig
+from ccln.model.pretrained import Pretrained
 from ccln.model.standardization import Standardization
 
 
@@ -46,7 +47,7 @@ class SecondEncoder(nn.Module):
         return F.normalize(self.head(self.projection(features)), dim=-1)
 
 
-class MatchingNetwork(nn.Module):
+class MatchingNetwork(Pretrained, nn.Module):
     """Embeds the seconds of sound and picture so that those of one event lie close together.
 
     No part of it lets one modality see the other, and none lets a second see another second.

@@ -13,6 +13,7 @@ from ccln.model.attention import GuidedAttention
 from ccln.model.backbone import Backbone, BackboneOutput
 from ccln.model.config import ModelConfig
 from ccln.model.contrast import NamingBranch
+from ccln.model.pretrained import Pretrained
 from ccln.model.standardization import Standardization
 
 
@@ -32,6 +33,9 @@ class Output(NamedTuple):
     """Is this second event? (batch, segment); the backbones' mean."""
     class_logits: Tensor
     """Which class is the clip's event? (batch, class); the backbones' mean log-probabilities and the branch's votes."""
+    segment_class_logits: Tensor | None
+    """Which class is this second's event, should it be one? (batch, segment, class); the backbones' mean
+    log-probabilities; None in training. The branch has no say: it compares whole clips."""
     heard_logits: Tensor
     """Evidence for each class in the second's sound alone (batch, segment, class); the backbones' mean."""
     seen_logits: Tensor
@@ -45,7 +49,7 @@ class Output(NamedTuple):
     """What the branch network says; None where there is none."""
 
 
-class CCLN(nn.Module):
+class CCLN(Pretrained, nn.Module):
     """The whole network; ``config.without`` leaves parts out for ablation.
 
     Two additions of our own, of which the paper's abstract does not speak. What a network learns from a few thousand
@@ -100,6 +104,7 @@ class CCLN(nn.Module):
         said: tuple[BackboneOutput, ...] = tuple(backbone(picture, audio) for backbone in self.backbones)
         event_logits = _mean([one.event_logits for one in said])
         class_logits = _mean([one.class_logits.log_softmax(-1) for one in said])
+        by_segment = [one.segment_class_logits for one in said if one.segment_class_logits is not None]
         branch = None
         if self.branch is not None:
             views = self.branch(audio, picture.detach(), torch.sigmoid(event_logits.detach()))
@@ -108,6 +113,7 @@ class CCLN(nn.Module):
         return Output(
             event_logits=event_logits,
             class_logits=class_logits,
+            segment_class_logits=_mean([one.log_softmax(-1) for one in by_segment]) if by_segment else None,
             heard_logits=_mean([one.heard_logits for one in said]),
             seen_logits=_mean([one.seen_logits for one in said]),
             attention=attention,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ccln.pipeline.evaluation import evaluate_checkpoint
     from ccln.pipeline.exchange.ave import export_ave, import_ave
     from ccln.pipeline.features.extraction import extract
-    from ccln.pipeline.localization import localize
+    from ccln.pipeline.localizing.localize import localize
     from ccln.pipeline.training.experiment import train
 
 __all__ = ["demo", "evaluate_checkpoint", "export_ave", "extract", "import_ave", "localize", "train"]
@@ -23,7 +23,7 @@ _HOMES = {
     "export_ave": "exchange.ave",
     "extract": "features.extraction",
     "import_ave": "exchange.ave",
-    "localize": "localization",
+    "localize": "localizing.localize",
     "train": "training.experiment",
 }
 

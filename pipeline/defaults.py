@@ -7,8 +7,10 @@ from pathlib import Path
 CACHE = Path("features")
 RUNS = Path("runs")
 DEMO = Path("ccln-demo")
+PRETRAINED = Path(__file__).parent / "pretrained"
+"""The checkpoint that comes with the package; its README.md says what it was trained on."""
 
-_LOCATES_EVENTS = "ccln"  # by its name in a checkpoint's config.json; one that has no name there is this one, too
+_LOCATES_EVENTS = "ccln"  # by its name in a checkpoint's config.json
 
 
 class NothingFoundError(Exception):
@@ -42,20 +44,10 @@ def finished_runs(folder: Path) -> list[Path]:
     return [path.parent for depth in range(1, 4) for path in folder.glob("/".join(["*"] * depth + ["config.json"]))]
 
 
-def latest_localizing_run() -> Path:
-    """The newest finished run in the folder of runs whose network locates events.
-
-    Raises:
-        NothingFoundError: there is none.
-    """
+def latest_localizing_run() -> Path | None:
+    """The newest finished run in the folder of runs whose network locates events; None if there is none."""
     runs = sorted(finished_runs(RUNS), key=lambda run: (run / "config.json").stat().st_mtime_ns, reverse=True)
-    found = next((run for run in runs if _network_of(run) == _LOCATES_EVENTS), None)
-    if found is None:
-        raise NothingFoundError(
-            f"which checkpoint? There is no finished run of --task supervised or weak in {RUNS}/. Train one "
-            "(ccln-train), or name one: --checkpoint"
-        )
-    return found
+    return next((run for run in runs if _network_of(run) == _LOCATES_EVENTS), None)
 
 
 def _network_of(run: Path) -> str:

@@ -1,18 +1,19 @@
 """Score a finished run again, on any split of its data set or of another one with the same classes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ccln.cache import FeatureCache, specification_digest
 from ccln.extractors import pick_device
-from ccln.model import Checkpoint, load_checkpoint
+from ccln.model import Checkpoint, Reading, load_checkpoint
 from ccln.pipeline import defaults
 from ccln.pipeline.datasets import read_dataset
 from ccln.pipeline.datasets.annotations import Dataset, Split
 from ccln.pipeline.features.loading import load_features
 from ccln.pipeline.scoring.assessment import Assessment, TaskScores
+from ccln.pipeline.scoring.calibration import ReadingScores
 from ccln.pipeline.tasks.trainable import TASKS, TaskName, TrainableTask
 from ccln.pipeline.tasks.trained_rows import trained_rows
 
@@ -35,6 +36,10 @@ class EvaluationReport:
     assessment: Assessment
     missing: int
     """Rows of the split that have no features and are not scored."""
+    reading: Reading
+    """Of the checkpoint."""
+    read: ReadingScores | None
+    """What it makes of the split; None where the task has no events to read."""
     trained_on: int | None
     """Rows scored that the network was trained on; None where the checkpoint does not say which those were."""
 
@@ -55,7 +60,8 @@ class EvaluationReport:
         `specification`, `missing` and `trained_on` as the attributes; `scores`, and `floors` by name, with the fields
         of the task's scores; and what the format has of its own:
 
-        - "ccln-evaluation", localization, scored per segment: `Scores`, and `SegmentDetails.as_dict`.
+        - "ccln-evaluation", localization, scored per segment: `Scores`, `SegmentDetails.as_dict`, and `reading`, the
+          checkpoint's `Reading` with its `ReadingScores`.
         - "ccln-matching-evaluation", cross-modality localization: `MatchingScores`, `MatchingDetails.as_dict`, and
           `ablated`, by what was taken from the clips, with the fields of the scores.
         """
@@ -73,6 +79,7 @@ class EvaluationReport:
             "scores": self.scores.as_dict(),
             **ablated,
             "floors": _by_name(self.floors),
+            **({"reading": {**asdict(self.reading), **asdict(self.read)}} if self.read else {}),
             **self.assessment.details.as_dict(),
         }
 
@@ -122,13 +129,15 @@ def evaluate_checkpoint(
     features = load_features(dataset, FeatureCache(cache), specification, drop_leaks=drop_leaks)
     trained_on = wanted.seen(trained_rows(checkpoint.training), features.splits[split])
     _require_network(run, checkpoint, wanted)
-    network = checkpoint.model.to(pick_device(device))
+    assessment = wanted.assess(checkpoint.model.to(pick_device(device)), features, split)
     return EvaluationReport(
         run=run,
         data=dataset.source,
         split=split,
         specification=specification,
-        assessment=wanted.assess(network, features, split),
+        assessment=assessment,
+        reading=checkpoint.reading,
+        read=wanted.score_reading(assessment, checkpoint.reading),
         missing=len(features.splits[split].missing),
         trained_on=trained_on,
     )

@@ -38,7 +38,8 @@ def assert_shows(
     clip: DecodedClip, seconds: list[Fraction], tolerance_seconds: float = 1e-6, frame_at: float = 0.5
 ) -> None:
     """The frames are those on display at the wanted times, and say so."""
-    expected = on_display(seconds, clip.frame_seconds.shape[1], frame_at)
+    in_clip = [time - Fraction(clip.start_seconds) for time in seconds]
+    expected = on_display(in_clip, clip.frame_seconds.shape[1], frame_at)
     np.testing.assert_array_equal(numbers_in(clip.frames), expected)
     times = np.array([float(time) for time in seconds])[expected]
     np.testing.assert_allclose(clip.frame_seconds, times, rtol=0, atol=tolerance_seconds)

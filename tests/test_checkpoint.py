@@ -12,7 +12,16 @@ import torch
 from checkpoints import CONFIG, NAMES, SPECIFICATION, TRAINING, change_config, checkpoint, refused, same_outputs
 from safetensors.torch import load_file
 
-from ccln.model import CCLN, Checkpoint, CheckpointError, MatchingNetwork, ModelConfig, load_checkpoint, save_checkpoint
+from ccln.model import (
+    CCLN,
+    Checkpoint,
+    CheckpointError,
+    MatchingNetwork,
+    ModelConfig,
+    Reading,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 pytestmark = pytest.mark.usefixtures("one_core")
 
@@ -30,13 +39,24 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("without", [(), ("fee",), ("sbi", "fee", "wccl")])
 def test_what_is_saved_is_loaded(tmp_path: Path, without: tuple[Any, ...]):
     saved = checkpoint(config=replace(CONFIG, without=without, dropout=0.35, foreground_gain=0.1))
+    saved = replace(saved, reading=Reading(0.3, 2, 1.7, 3))
     save_checkpoint(tmp_path / "a" / "run", saved)
     loaded = load_checkpoint(tmp_path / "a" / "run")
     assert same_outputs(saved.model, loaded.model)
     assert loaded.model.config == saved.model.config
     assert (loaded.class_names, loaded.specification, loaded.training) == (NAMES, SPECIFICATION, TRAINING)
+    assert loaded.reading == saved.reading
     assert not loaded.model.training
     assert {parameter.device.type for parameter in loaded.model.parameters()} == {"cpu"}
+
+
+def test_events_are_read_the_usual_way_where_nothing_else_is_said(folder: Path):
+    assert load_checkpoint(folder).reading == Reading(0.5, 1, 1.0, 1.0)
+
+
+def test_a_folder_may_be_a_string(tmp_path: Path):
+    save_checkpoint(str(tmp_path / "run"), checkpoint())
+    assert same_outputs(load_checkpoint(str(tmp_path / "run")).model, checkpoint().model)
 
 
 def matching_checkpoint(config: ModelConfig = CONFIG) -> Checkpoint:
@@ -66,10 +86,10 @@ def test_a_network_is_never_taken_for_the_other(tmp_path: Path):
                 config.update({"network": other} if other else {})
 
             change_config(tmp_path, change)
-            if right or (other is None and isinstance(saved.model, CCLN)):  # older checkpoints do not say
+            if right:
                 assert type(load_checkpoint(tmp_path).model) is type(saved.model)
             else:
-                refused(tmp_path, "model.safetensors")
+                refused(tmp_path, "model.safetensors" if other else "config.json")
 
 
 def test_a_matching_network_has_no_part_but_wccl(tmp_path: Path):

@@ -1,7 +1,9 @@
 """Checkpoints whose contents somebody changed: refused or harmless, and nothing in them is run."""
 
+import dataclasses
 import hashlib
 import pickle
+import re
 import resource
 import sys
 import tempfile
@@ -20,6 +22,7 @@ from torch import Tensor
 from ccln.model import (
     CheckpointError,
     Network,
+    Reading,
     load_checkpoint,
     save_checkpoint,
 )
@@ -46,8 +49,10 @@ def forge_weights(folder: Path, change: Callable[[dict[str, Tensor]], object]) -
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
-        ("format", 2, "format 1"),
-        ("format", "1", "format 1"),
+        ("format", 1, "format 1, and this version reads format 2: train again with this version"),
+        ("format", 3, "no config of format 2"),
+        ("format", "2", "no config of format 2"),
+        ("format", 2.0, "format must be"),
         ("model", [], "model must be"),
         ("class_names", "abc", "class_names must be"),
         ("class_names", {"a": 1, "b": 2, "c": 3}, "class_names must be"),
@@ -57,6 +62,8 @@ def forge_weights(folder: Path, change: Callable[[dict[str, Tensor]], object]) -
         ("specification", None, "specification must be"),
         ("specification", [1], "specification must be"),
         ("training", "none", "training must be"),
+        ("reading", None, "reading must be"),
+        ("reading", [0.5, 1, 1.0, 1.0], "reading must be"),
         ("weights_sha256", 5, "weights_sha256 must be"),
         ("hook", "os.system", "hook"),
         ("network", "gan", "network = 'gan': this version has ccln, matching"),
@@ -71,7 +78,10 @@ def test_a_config_entry_of_the_wrong_kind_is_named(folder: Path, key: str, value
     refused(folder, "config.json", reason)
 
 
-@pytest.mark.parametrize("key", ["format", "model", "class_names", "specification", "training", "weights_sha256"])
+@pytest.mark.parametrize(
+    "key",
+    ["format", "network", "model", "class_names", "specification", "training", "reading", "weights_sha256"],
+)
 def test_a_missing_config_entry_is_named(folder: Path, key: str):
     change_config(folder, lambda config: config.pop(key))
     refused(folder, "config.json", key)
@@ -113,6 +123,49 @@ def test_a_model_config_that_cannot_be_is_refused(folder: Path, key: str, value:
 def test_a_model_config_that_lacks_an_entry_is_refused(folder: Path, key: str):
     change_config(folder, lambda config: config["model"].pop(key))
     refused(folder, "config.json", key)
+
+
+def no_fraction(above: object) -> tuple[object, ...]:
+    """What is no number at all, or outside what any of the reading's fractions may be."""
+    return (None, "0.5", True, [0.5], {}, 0, -0.1, -1, above, 10**400)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("event_threshold", value) for value in no_fraction(above=1)),
+        *(("shortest_event_seconds", value) for value in (None, "1", True, [1], {}, 0, -1, 1.0, 0.5)),
+        *(("event_temperature", value) for value in no_fraction(above=1001)),
+        *(("class_temperature", value) for value in (*no_fraction(above=1e300), 1e-320)),
+        ("threshold", 0.5),
+    ],
+)
+def test_a_reading_that_cannot_be_is_refused(folder: Path, key: str, value: object):
+    change_config(folder, lambda config: config["reading"].update({key: value}))
+    refused(folder, "config.json", key)
+    if key != "threshold":
+        with pytest.raises(ValueError, match=key):
+            Reading(**{key: value})  # type: ignore
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("field", dataclasses.fields(Reading), ids=lambda field: field.name)
+def test_a_reading_holds_no_number_that_json_does_not_have(
+    folder: Path, field: "dataclasses.Field[object]", number: float
+):
+    with pytest.raises(ValueError, match=field.name):
+        Reading(**{field.name: number})  # type: ignore
+    change_config(folder, lambda config: config["reading"].update({field.name: number}))
+    refused(folder, "config.json", "is not JSON")
+    text = (folder / "config.json").read_text("utf-8")
+    (folder / "config.json").write_text(re.sub(r"-?Infinity|NaN", "1e999", text), "utf-8")
+    refused(folder, "config.json", field.name)
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(Reading), ids=lambda field: field.name)
+def test_a_reading_that_lacks_an_entry_is_refused(folder: Path, field: "dataclasses.Field[object]"):
+    change_config(folder, lambda config: config["reading"].pop(field.name))
+    refused(folder, "config.json", field.name)
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
@@ -271,7 +324,7 @@ def test_any_changed_value_is_refused_or_harmless(data: st.DataObject):
         save_checkpoint(folder, checkpoint())
 
         def change(config: dict[str, Any]) -> None:
-            holder = config["model"] if data.draw(st.booleans()) else config
+            holder = data.draw(st.sampled_from([config, config["model"], config["reading"]]))
             holder[data.draw(st.sampled_from(sorted(holder)))] = data.draw(json_values)
 
         change_config(folder, change)

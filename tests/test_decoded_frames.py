@@ -1,6 +1,7 @@
 """Which pictures are taken, how they come out, and which need not be decoded."""
 
 from fractions import Fraction
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -211,11 +212,11 @@ def test_pictures_left_out_change_no_other(tmp_path: Path, name: str, options: d
     assert few.duration_seconds == every.duration_seconds
 
 
-def decoded_times(path: Path, wanted: list[Fraction]) -> list[float]:
+def decoded_times(path: Path, first: Fraction, step: Fraction, until: Fraction | float) -> list[float]:
     """When the pictures that a decoder with a skipper gives are shown."""
     with av.open(str(path)) as container:
         video = container.streams.video[0]
-        skipper = PictureSkipper(video, wanted)
+        skipper = PictureSkipper(video, first, step, until)
         times = []
         for packet in skipper.packets(container.demux(video)):
             for frame in packet.decode():
@@ -227,12 +228,15 @@ def decoded_times(path: Path, wanted: list[Fraction]) -> list[float]:
 def test_pictures_that_nobody_wants_are_left_out_where_that_is_safe(tmp_path: Path):
     options = {"bf": "3", "x264-params": "b-adapt=0:b-pyramid=none"}
     plain = make_video(tmp_path / "plain.mp4", Picture(steady(150), options=options))
-    wanted = [Fraction(2), Fraction(33, 10)]
-    times = decoded_times(plain, wanted)
+    wanted = Fraction(2), Fraction(13, 10), Fraction(33, 10)
+    times = decoded_times(plain, *wanted)
     assert len(times) < 110
     assert {2.0, 3.28} <= set(times)
     assert sum(time > 3.3 for time in times) == 67  # nothing is left out behind the last
+    endless = decoded_times(plain, Fraction(2), Fraction(13, 10), inf)
+    assert len(endless) < len(times) - 20
+    assert {2.0, 3.28, 4.6, 5.88, 5.96} <= set(endless)  # and the last, for none may follow
     fields = make_video(tmp_path / "fields.mp4", Picture(steady(150), options=options | {"flags": "+ilme+ildct"}))
     hevc = {"x265-params": "log-level=none:bframes=4"}
     other = make_video(tmp_path / "other.mp4", Picture(steady(150), "libx265", options=hevc))
-    assert len(decoded_times(fields, wanted)) == len(decoded_times(other, wanted)) == 150
+    assert len(decoded_times(fields, *wanted)) == len(decoded_times(other, *wanted)) == 150

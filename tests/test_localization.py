@@ -13,10 +13,13 @@ from PIL import Image
 
 from ccln.model import CheckpointError, load_checkpoint
 from ccln.pipeline import localize
-from ccln.pipeline.commands.formats import localization_text
+from ccln.pipeline.commands.located import localization_heading, localization_json, localization_text
+from ccln.pipeline.decoding.clip import decode_clip
+from ccln.pipeline.decoding.pictures import FrameRequest
 from ccln.pipeline.decoding.sound import SAMPLE_RATE_HZ
 from ccln.pipeline.features.extraction import Failure
-from ccln.pipeline.localization import Localization, Localizer, SpecificationError, require_same_specification
+from ccln.pipeline.localizing.localize import Localization
+from ccln.pipeline.localizing.specification import SpecificationError, require_same_specification
 from ccln.pipeline.writers import WRITERS, OutputError
 
 
@@ -25,13 +28,16 @@ def found(tiny_set: Path, tiny_run: Path) -> Localization:
     return localize(sorted((tiny_set / "AVE").iterdir())[:2], checkpoint=tiny_run)
 
 
-def test_events_are_the_segments_where_both_passes_one_half(found: Localization) -> None:
-    for clip in found.clips:
+def test_events_are_the_segments_where_both_reaches_the_threshold(found: Localization, tiny_run: Path) -> None:
+    reading = load_checkpoint(tiny_run).reading
+    clips = localize([clip.path for clip in found.clips], checkpoint=tiny_run, shortest_seconds=1).clips
+    for clip in clips:
+        assert len(set(clip.labels)) == 1  # of ten seconds
         inside = np.zeros(len(clip.both), bool)
         for event in clip.events:
-            assert event.label == clip.label
+            assert event.label == clip.labels[0]
             inside[math.floor(event.start_seconds) : math.ceil(event.end_seconds)] = True
-        assert inside.tolist() == (clip.both >= 0.5).tolist()
+        assert inside.tolist() == (clip.both >= reading.event_threshold).tolist()
 
 
 def test_tracks_are_probabilities_and_attention_adds_up(found: Localization) -> None:
@@ -53,10 +59,11 @@ def test_localizing_agrees_with_evaluating_cached_features(
     from ccln.pipeline.scoring.prediction import predict
 
     dataset = read_ave_folder(tiny_set)
-    model = load_checkpoint(tiny_run).model
+    checkpoint = load_checkpoint(tiny_run)
     for clips in load_features(dataset, FeatureCache(tiny_cache)).splits.values():
-        predictions = predict(model, clips)
-        for row, probability in zip(clips.clips, predictions.event_probability, strict=True):
+        predictions = predict(checkpoint.model, clips)
+        calibrated = 1 / (1 + np.exp(-predictions.event_logits / checkpoint.reading.event_temperature))
+        for row, probability in zip(clips.clips, calibrated, strict=True):
             for clip in found.clips:
                 if clip.path.stem == row.video_id:
                     assert np.allclose(clip.both, probability, atol=2e-3)  # the cache keeps half precision
@@ -64,14 +71,13 @@ def test_localizing_agrees_with_evaluating_cached_features(
 
 def test_json_holds_all_that_was_found(found: Localization) -> None:
     failure = Failure(Path("broken.mp4"), "broken.mp4: is empty. Fetch it again.")
-    document = json.loads(localization_text(Localization(found.clips, (failure,)), "json"))
-    assert (document["format"], document["version"], len(document["clips"])) == ("ccln-localization", 1, 2)
+    document = json.loads(localization_json(Localization(found.clips, (failure,))))
+    assert (document["format"], document["version"], len(document["clips"])) == ("ccln-localization", 2, 2)
     assert document["failed"] == [{"path": "broken.mp4", "reason": failure.reason}]
     for clip, located in zip(document["clips"], found.clips, strict=True):
         assert clip["path"] == str(located.path)
         assert clip["duration_seconds"] == pytest.approx(located.duration_seconds, abs=1e-3)
-        assert clip["label"] == located.label
-        assert clip["label_probability"] == pytest.approx(located.label_probability, abs=1e-4)
+        assert clip["tracks"]["labels"] == list(located.labels)
         assert [e["label"] for e in clip["events"]] == [e.label for e in located.events]
         for event in clip["events"]:
             assert event.keys() == {"label", "start_seconds", "end_seconds", "confidence"}
@@ -80,7 +86,8 @@ def test_json_holds_all_that_was_found(found: Localization) -> None:
 
 
 def test_csv_has_a_line_an_event(found: Localization) -> None:
-    rows = list(csv.DictReader(io.StringIO(localization_text(found, "csv"))))
+    text = localization_heading("csv") + "".join(localization_text(clip, "csv") for clip in found.clips)
+    rows = list(csv.DictReader(io.StringIO(text)))
     events = [event for clip in found.clips for event in clip.events]
     assert [row["label"] for row in rows] == [event.label for event in events]
     for row, event in zip(rows, events, strict=True):
@@ -91,16 +98,15 @@ def test_csv_has_a_line_an_event(found: Localization) -> None:
 @pytest.mark.parametrize("name", ["webvtt", "srt", "audacity", "elan", "label-studio"])
 def test_other_formats_are_printed_as_they_are_written(found: Localization, name: str) -> None:
     clip = found.clips[0]
-    assert localization_text(Localization((clip,), ()), name) == WRITERS[name].to_text(clip)
-    assert localization_text(Localization((), ()), name) == ""
+    assert localization_heading(name) + localization_text(clip, name) == WRITERS[name].to_text(clip)
 
 
 def test_table_names_every_clip_and_second(found: Localization) -> None:
-    table = localization_text(found, "table")
     for clip in found.clips:
+        table = localization_text(clip, "table")
         assert str(clip.path) in table
-    assert table.count("seen") >= 2
-    assert "   0    1    2    3    4    5    6    7    8    9" in table
+        assert table.count("seen") >= 1
+        assert "   0    1    2    3    4    5    6    7    8    9" in table
 
 
 def test_a_bad_file_is_reported_and_the_rest_is_located(tiny_set: Path, tiny_run: Path, tmp_path: Path) -> None:
@@ -119,7 +125,9 @@ def test_files_are_there_as_soon_as_a_clip_is_done(found: Localization, tiny_run
 
     paths = [clip.path for clip in found.clips]
     with pytest.raises(KeyboardInterrupt):
-        localize(paths, checkpoint=tiny_run, out=tmp_path, formats=["json", "csv"], progress=stopped_after_the_first)
+        localize(
+            paths, checkpoint=tiny_run, out=tmp_path, formats=["json", "csv"], jobs=1, progress=stopped_after_the_first
+        )
     assert {path.name for path in tmp_path.iterdir()} == {f"{paths[0].stem}.json", f"{paths[0].stem}.csv"}
 
 
@@ -165,10 +173,14 @@ def test_the_page_shows_every_clip_and_what_failed(found: Localization, tiny_run
         for clip in found.clips
     ]
     assert ["broken.mp4" in failure["reason"] for failure in index["failed"]] == [True]
-    localizer = Localizer(load_checkpoint(tiny_run))
     for clip, shown in zip(found.clips, details, strict=True):
         assert shown["both"] == pytest.approx(clip.both, abs=2e-3)
-        loudness = np.abs(localizer.decode(clip.path).waveform).reshape(-1, SAMPLE_RATE_HZ // 50).max(1).clip(0, 1)
+        loudness = (
+            np.abs(decode_clip(clip.path, FrameRequest(8, 8)).waveform)
+            .reshape(-1, SAMPLE_RATE_HZ // 50)
+            .max(1)
+            .clip(0, 1)
+        )
         peaks = np.frombuffer(b64decode(shown["peaks"]), np.uint8) / 255
         np.testing.assert_allclose(peaks, loudness[: len(peaks)], atol=1 / 255)
         glow = np.frombuffer(b64decode(shown["attention"]["values"]), np.uint8).reshape(clip.attention.shape)
@@ -192,11 +204,42 @@ def test_pictures_are_drawn_and_none_is_overwritten(tiny_set: Path, tiny_run: Pa
     clip = tmp_path / "$a$ & b.mp4"
     shutil.copy(sorted((tiny_set / "AVE").iterdir())[0], clip)
     for _ in range(2):
-        localize([clip], checkpoint=tiny_run, plots=tmp_path / "plots")
-    pictures = sorted((tmp_path / "plots").iterdir())
-    assert [picture.name for picture in pictures] == ["$a$ & b-2.png", "$a$ & b.png"]
-    with Image.open(pictures[0]) as picture:
+        (written,) = localize(clip, checkpoint=tiny_run, plot=tmp_path / "plots").written
+    assert written == tmp_path / "plots" / "$a$ & b.png"
+    with Image.open(written) as picture:
         assert picture.size[0] == 1200
+    written.write_bytes(b"mine")
+    (failure,) = localize(clip, checkpoint=tiny_run, plot=tmp_path / "plots").unwritten
+    assert "other content" in failure.reason
+    assert written.read_bytes() == b"mine"
+
+
+def test_videos_are_written_with_their_events(tiny_set: Path, tiny_run: Path, tmp_path: Path) -> None:
+    clip = sorted((tiny_set / "AVE").iterdir())[0]
+    (written,) = localize(clip, checkpoint=tiny_run, video=tmp_path, heat_map=True).written
+    assert written == tmp_path / f"{clip.stem}.events.mp4"
+    before, after = (decode_clip(path, FrameRequest(8, 8)) for path in (clip, written))
+    np.testing.assert_array_equal(before.waveform, after.waveform)
+
+
+def test_threshold_and_least_length_can_be_said(found: Localization, tiny_run: Path) -> None:
+    paths = [clip.path for clip in found.clips]
+    for clip in localize(paths, checkpoint=tiny_run, threshold=1e-6).clips:
+        assert [(event.start_seconds, event.end_seconds) for event in clip.events] == [(0, clip.duration_seconds)]
+    for clip in localize(paths, checkpoint=tiny_run, threshold=1 - 1e-6).clips:
+        assert clip.events == ()
+    with pytest.raises(ValueError, match="event_threshold = 2"):
+        localize(paths, checkpoint=tiny_run, threshold=2)
+
+
+def test_what_is_found_does_not_hang_on_the_number_of_jobs(found: Localization, tiny_run: Path) -> None:
+    paths = [clip.path for clip in found.clips]
+    seen: list[Path] = []
+    one = localize(paths, checkpoint=tiny_run, jobs=1, found=lambda clip: seen.append(clip.path))
+    two = localize(paths, checkpoint=tiny_run, jobs=2)
+    assert seen == paths == [clip.path for clip in two.clips]
+    for a, b in zip(one.clips, two.clips, strict=True):
+        np.testing.assert_allclose(a.both, b.both, atol=1e-4)
 
 
 def test_extractors_that_are_not_the_checkpoints_are_refused_by_name(tiny_run: Path, tmp_path: Path) -> None:
@@ -245,7 +288,7 @@ def test_without_a_checkpoint_the_newest_run_that_locates_events_is_taken(
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tiny_run, "runs/first")
     Path("runs/second").mkdir()
-    Path("runs/second/config.json").write_text('{"format": 1, "network": "matching"}')
+    Path("runs/second/config.json").write_text('{"format": 2, "network": "matching"}')
     (located,) = localize([found.clips[0].path]).clips
     assert located.events == found.clips[0].events
     assert np.allclose(located.both, found.clips[0].both, atol=1e-5)

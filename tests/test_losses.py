@@ -179,6 +179,7 @@ def output(count: int = 3, segments: int = 4, classes: int = 5, seed: int = 0) -
         BackboneOutput(
             event_logits=draw(segments),
             class_logits=draw(classes),
+            segment_class_logits=None,
             heard_logits=draw(segments, classes),
             seen_logits=draw(segments, classes),
             gate=draw(2, segments, segments),
@@ -191,6 +192,7 @@ def output(count: int = 3, segments: int = 4, classes: int = 5, seed: int = 0) -
     return Output(
         event_logits=draw(segments),
         class_logits=draw(classes),
+        segment_class_logits=None,
         heard_logits=draw(segments, classes),
         seen_logits=draw(segments, classes),
         attention=draw(segments, 2, 2),

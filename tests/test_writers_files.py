@@ -16,7 +16,7 @@ from timelines import BELL, CLIP, Plain
 from ccln.pipeline.writers import WRITERS, OutputError, distinct_names, write_beside, write_files
 
 if TYPE_CHECKING:
-    from ccln.pipeline.localization import LocatedClip
+    from ccln.pipeline.localizing.localizer import LocatedClip
     from ccln.pipeline.writers import LabelledTimeline, TrackedTimeline
 
     def a_located_clip_has_tracks(clip: LocatedClip) -> TrackedTimeline:

@@ -57,6 +57,12 @@ class ProgressBar:
         self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(done - self._bar.n)
 
+    def print(self, text: str) -> None:
+        """Write to stdout, above the bar."""
+        with tqdm.external_write_mode():
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
     def close(self) -> None:
         """Leave the bar as it is."""
         if self._bar is not None:

@@ -22,7 +22,8 @@ def _demo(*, out: Path = defaults.DEMO, seed: int = 0) -> int:
     seed
         Of the data set and of the training.
     """
-    from ccln.pipeline.commands.formats import clip_table, score_table
+    from ccln.pipeline.commands.formats import score_table
+    from ccln.pipeline.commands.located import clip_table
     from ccln.pipeline.demonstration.demo import demo
 
     bars: dict[str, ProgressBar] = {}

@@ -1,21 +1,20 @@
-"""Results as text: scores and located clips, for people and for programs."""
+"""Scores as text, for people and for programs."""
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ccln.model import Reading
+from ccln.pipeline.datasets.annotations import Split
 from ccln.pipeline.scoring.assessment import Assessment, TaskScores
+from ccln.pipeline.scoring.calibration import ReadingScores
 from ccln.pipeline.scoring.metrics import TOLD_THE_CLASS
 from ccln.pipeline.scoring.seeds import ablation_table, seeds_table, selected_on_test_table
-from ccln.pipeline.scoring.tables import aligned, percent, seconds
-from ccln.pipeline.writers import WRITERS, csv_table, json_document
+from ccln.pipeline.scoring.tables import aligned, percent
 
 if TYPE_CHECKING:
     from ccln.pipeline.evaluation import EvaluationReport
-    from ccln.pipeline.localization import Localization, LocatedClip
     from ccln.pipeline.training.results import TrainingResult
-
-_AS_TEXT = {"%": percent, "s": seconds}
 
 
 def score_table(result: "TrainingResult") -> str:
@@ -26,10 +25,23 @@ def score_table(result: "TrainingResult") -> str:
         best = percent(result.best_test_selection)
         what = f"{result.test.selected_on} of the epoch that is best on test, selected on test as some papers do"
         text += f"\n{what}: {best}, optimistic"
+    if result.read:
+        text += "\n" + reading_text(result.reading, result.read)
     missing = {split: count for split, count in result.missing.items() if count}
     if missing:
         text += "\nrows without features: " + ", ".join(f"{split} {count}" for split, count in missing.items())
     return text
+
+
+def reading_text(reading: Reading, read: Mapping[Split, ReadingScores]) -> str:
+    """How events are read off the answers, and how good that is, as text."""
+    rows = [["events as ccln-localize reads them", "event F1", "calibration error", "uncalibrated"]]
+    for split, scores in read.items():
+        figures = (scores.event_f1, scores.calibration_error, scores.uncalibrated_error)
+        rows.append([split, *map(percent, figures)])
+    threshold, shortest = reading.event_threshold, reading.shortest_event_seconds
+    what = f"read as event: {shortest} s or more at a probability of {threshold:g} or more (chosen on validation)"
+    return f"\n{aligned(rows)}\n{what}"
 
 
 def runs_table(methods: Mapping[str, Sequence["TrainingResult"]], reference: str | None = None) -> str:
@@ -59,6 +71,8 @@ def evaluation_table(report: "EvaluationReport") -> str:
     scores = scores_table(_rows(report.split, report.assessment))
     if report.missing:
         scores += f"\nrows without features: {report.missing}"
+    if report.read is not None:
+        scores += "\n" + reading_text(report.reading, {report.split: report.read})
     if report.trained_on is None:
         scores += "\nwarning: the checkpoint does not say which rows it was trained on; these may be among them"
     elif report.trained_on:
@@ -80,7 +94,7 @@ def scores_table(*blocks: Mapping[str, TaskScores]) -> str:
         if len(rows) > 1:
             rows.append([""] * len(rows[0]))
         for name, scores in block.items():
-            cells = [_AS_TEXT[column.unit](getattr(scores, column.name)) for column in columns]
+            cells = [column.shown(scores) for column in columns]
             rows.append([name, *cells, str(scores.clips)])
     return aligned(rows)
 
@@ -95,39 +109,3 @@ def _rows(split: str, assessment: Assessment) -> dict[str, TaskScores]:
             for name, scores in assessment.floors.items()
         },
     }
-
-
-def localization_table(found: "Localization") -> str:
-    """For people: each clip as `clip_table` shows it."""
-    return "\n\n".join(clip_table(clip) for clip in found.clips)
-
-
-def clip_table(clip: "LocatedClip") -> str:
-    """Events, then second by second in per cent what was seen, heard, and both."""
-    lines = [f"{clip.path}  ({clip.duration_seconds:.1f} s)"]
-    for event in clip.events:
-        times = f"{event.start_seconds:4.1f} – {event.end_seconds:4.1f} s"
-        lines.append(f"  event  {times}  {event.label}  (confidence {event.confidence:.2f})")
-    if not clip.events:
-        lines.append(f"  no event is both seen and heard (most like {clip.label}, {clip.label_probability:.2f})")
-    lines.append("  second" + "".join(f"{second:>5}" for second in range(len(clip.both))))
-    for name in ("seen", "heard", "both"):
-        lines.append(f"  {name:6}" + "".join(f"{round(100 * p):>4}%" for p in getattr(clip, name)))
-    return "\n".join(lines)
-
-
-def localization_text(found: "Localization", format_name: str) -> str:
-    """All that was found, as it is printed.
-
-    Args:
-        found: of one clip at most, unless the format holds several: "table", "json" and "csv" do.
-        format_name: "table", or one of `WRITERS`.
-    """
-    if format_name == "table":
-        return localization_table(found) + "\n"
-    if format_name == "json":
-        failed = [(failure.path, failure.reason) for failure in found.failed]
-        return json.dumps(json_document(found.clips, failed), indent=2, allow_nan=False) + "\n"
-    if format_name == "csv":
-        return csv_table(found.clips)
-    return "".join(WRITERS[format_name].to_text(clip) for clip in found.clips)

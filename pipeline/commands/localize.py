@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from ccln.pipeline.commands.console import ProgressBar, Videos, report, run_single
 
@@ -21,8 +21,8 @@ class FormatError(Exception):
 
 def localize_command() -> None:
     """Entry point of ccln-localize."""
-    about = "Find when events are both seen and heard, in the first ten seconds of videos."
-    run_single("ccln-localize", about, _localize, "Files in --out and --plots are kept.")
+    about = "Find when and where events are both seen and heard, in videos of any length."
+    run_single("ccln-localize", about, _localize, "What was printed and written holds.")
 
 
 def _localize(
@@ -32,8 +32,14 @@ def _localize(
     checkpoint: Path | None = None,
     format: Annotated[list[Format] | None, Parameter(negative=())] = None,
     out: Path | None = None,
+    plot: Path | None = None,
+    video: Path | None = None,
+    heat_map: Annotated[bool, Parameter(negative=())] = False,
     html: Path | None = None,
-    plots: Path | None = None,
+    threshold: Annotated[float | None, Parameter(validator=validators.Number(gt=0, lt=1))] = None,
+    shortest: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
+    hop: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=10))] = 2,
+    jobs: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
     device: str = "auto",
     visual_weights: Path | None = None,
     audio_weights: Path | None = None,
@@ -45,18 +51,31 @@ def _localize(
     clips
         Video files, and folders that are searched through and through.
     checkpoint
-        Run folder of ccln-train. If not given, the newest run in runs/ whose network locates events.
+        Run folder of ccln-train. If not given, the newest run in runs/ whose network locates events; if there is none,
+        the small network that comes with ccln, which knows 16 classes.
     format
-        What is printed: table for people (if not given), json with events and tracks, csv with one line an event, and
-        for a single clip webvtt, srt, audacity, elan or label-studio. With --out, what is written, each format a file
-        (json if not given); may then be repeated.
+        What is printed, each clip as soon as it is done: table for people (if not given), json with events and tracks,
+        csv with one line an event, and for a single clip webvtt, srt, audacity, elan or label-studio. With --out, what
+        is written, each format a file (json if not given); may then be repeated.
     out
         Folder for each clip's files, NAME.json and the like; written as each clip is done, never over another file.
         Nothing is printed then.
+    plot
+        Folder for one picture a clip, NAME.png: frames with attention, spectrogram, seen, heard, both, events.
+    video
+        Folder for the clips again with their events drawn in, NAME.events.mp4; their sound is untouched.
+    heat_map
+        Let --video show where the network looked, too.
     html
         File for one page with all clips, NAME.html: player, waveform, tracks, events and attention; needs no network.
-    plots
-        Folder for one picture a clip: frames with attention, spectrogram, seen, heard, both, events.
+    threshold
+        Least probability of the seconds of an event. If not given, the checkpoint's, chosen on validation.
+    shortest
+        Seconds that an event must last. If not given, the checkpoint's, chosen on validation.
+    hop
+        The network reads ten seconds; seconds from the start of one such window to that of the next, 1 to 10.
+    jobs
+        Clips in work at the same time. If not given, as many as there are processors.
     device
         auto, cpu, cuda, cuda:1, ...
     visual_weights
@@ -72,25 +91,37 @@ def _localize(
         _check_written(formats)
     else:
         _check_printed(formats, len(files))
+    if heat_map and video is None:
+        raise FormatError("--heat-map is of the videos that --video FOLDER writes. Name the folder, or leave it out.")
 
-    from ccln.pipeline.commands.formats import localization_text
-    from ccln.pipeline.localization import localize
+    from ccln.pipeline.commands.located import localization_heading, localization_json, localization_text
+    from ccln.pipeline.localizing.localize import localize
 
     with ProgressBar("localize", "clip") as bar:
+        printed = formats[0] if out is None and formats[0] != "json" else None
+        if printed:
+            bar.print(localization_heading(printed))
         found = localize(
             files,
             checkpoint=checkpoint,
+            hop_seconds=hop,
+            threshold=threshold,
+            shortest_seconds=shortest,
+            jobs=jobs,
             device=device,
             visual_weights=visual_weights,
             audio_weights=audio_weights,
             out=out,
             formats=() if out is None else formats,
+            plot=plot,
+            video=video,
+            heat_map=heat_map,
             html=html,
-            plots=plots,
+            found=(lambda clip: bar.print(localization_text(clip, printed))) if printed else None,
             progress=bar,
         )
-    if out is None:
-        print(localization_text(found, formats[0]), end="")
+    if out is None and not printed:
+        print(localization_json(found))
     if found.written:
         print(f"written: {_listed(found.written)}", file=sys.stderr)
     return report((*found.failed, *found.unwritten))

@@ -70,6 +70,7 @@ def _train(
     """
     from ccln.pipeline.commands.formats import runs_table, score_table
     from ccln.pipeline.fitting.run_folder import TrainingError
+    from ccln.pipeline.run_page import PAGE_NAME
     from ccln.pipeline.training.experiment import prepare, train
 
     if seed is not None and (seeds is not None or ablate):
@@ -91,7 +92,7 @@ def _train(
             print(score_table(result))
             print(
                 f"selected epoch {result.best_epoch} on validation; checkpoint, metrics.json and curves.png in "
-                f"{result.folder}"
+                f"{result.folder}\npage: {result.folder / PAGE_NAME}"
             )
             return 0
         from ccln.pipeline.fitting.sharing import new_run
@@ -103,5 +104,5 @@ def _train(
         else:
             runs = {"CCLN": repetition.train_seeds(experiment, out, seeds=seeds or 0, without=without, progress=bar)}
     print(runs_table(runs, repetition.FULL if ablate else None))
-    print(f"each epoch selected on validation, tested once; runs in {out}")
+    print(f"each epoch selected on validation, tested once; runs in {out}\npage: {out / PAGE_NAME}")
     return 0

@@ -85,10 +85,9 @@ class DecordFrames:
         self._output = av.open(self._file, "w", format="matroska")
         self._behind = 0
 
-    @property
-    def complete(self) -> bool:
-        """Whether all pictures of the ten seconds have come."""
-        return self._behind > _MAX_REORDERED
+    def has_passed(self, seconds: float) -> bool:
+        """Whether all pictures before then, at most the end of the ten seconds, have come."""
+        return seconds <= CLIP_SECONDS and self._behind > _MAX_REORDERED
 
     def add(self, packet: Packet) -> None:
         """Take the next packet of the stream.

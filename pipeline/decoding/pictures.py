@@ -1,13 +1,20 @@
 """Which frames of a video are wanted, and how a frame becomes a picture of the wanted size."""
 
+from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
+from math import inf
 
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from ccln.pipeline.segments import CLIP_SECONDS, SEGMENT_COUNT, SEGMENT_SECONDS
+
+# Pictures come up to a clip before the sound they are shown with, and what a decoder holds back is shown soon after.
+_MAX_OPEN_CLIPS = 3
+# As many pictures H.264 and HEVC hold back at most; of slow slideshows they may all be shown much later than the rest.
+_MAX_AHEAD = 16
 
 OPENCV_LINEAR = "opencv-linear"
 INTERPOLATIONS = (
@@ -39,78 +46,121 @@ class FrameRequest:
         if self.interpolation not in INTERPOLATIONS:
             raise ValueError(f"interpolation {self.interpolation!r}: must be one of {', '.join(INTERPOLATIONS)}")
 
+    def target_time(self, number: int) -> Fraction:
+        """When the frame with this number is wanted, in seconds; they are counted through the file from 0."""
+        numerator, denominator = self.frame_at.as_integer_ratio()
+        return Fraction(number * denominator + numerator, self.frames_per_segment * denominator) * SEGMENT_SECONDS
+
     def target_times(self) -> list[Fraction]:
-        """The wanted times in seconds, ascending, all segments in one list."""
-        count = self.frames_per_segment
-        return [
-            segment * SEGMENT_SECONDS + (i + Fraction(self.frame_at)) / count * SEGMENT_SECONDS
-            for segment in range(SEGMENT_COUNT)
-            for i in range(count)
-        ]
+        """The wanted times of the first clip in seconds, ascending, all segments in one list."""
+        return [self.target_time(number) for number in range(SEGMENT_COUNT * self.frames_per_segment)]
 
 
 class FramePicker:
-    """Takes frames in presentation order; scales and keeps those on display at the wanted times."""
+    """Takes frames in presentation order; scales and keeps those on display at the wanted times, clip after clip."""
 
-    def __init__(self, request: FrameRequest) -> None:
+    def __init__(self, request: FrameRequest, until_seconds: float = inf) -> None:
+        """Prepare for one file.
+
+        Args:
+            request: which frames, how large.
+            until_seconds: behind it no picture is wanted.
+        """
+        self.first_seconds = inf
+        """When the first frame starts."""
         self._request = request
-        self._targets = [float(time) for time in request.target_times()]
-        self._frames = np.empty((len(self._targets), request.height, request.width, 3), np.uint8)
-        self._seconds = np.array(self._targets)
-        self._filled = 0
-        self._latest: float | None = None
+        self._until_seconds = until_seconds
+        self._clip_targets = SEGMENT_COUNT * request.frames_per_segment
+        self._clip = 0  # the next to be taken
+        self._open: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # of each clip begun: its pictures, when they start
+        self._next_target(0)
+        self._latest = -inf
         self._on_display: tuple[VideoFrame, float] | None = None
+        self._ahead: deque[tuple[VideoFrame, float]] = deque()  # start behind all clips that may be begun
         self._reformatter = VideoReformatter()
-
-    @property
-    def seen_any(self) -> bool:
-        """Whether any frame in the ten seconds has come."""
-        return self._on_display is not None
-
-    @property
-    def complete(self) -> bool:
-        """Whether a frame from behind the ten seconds has come."""
-        return self._latest is not None and self._latest >= CLIP_SECONDS
 
     @property
     def end_seconds(self) -> float:
         """End of the last frame seen; a frame that does not say how long it lasts is taken to last no time."""
-        if self._on_display is None:
+        last = self._ahead[-1] if self._ahead else self._on_display
+        if last is None:
             return 0.0
-        frame, start = self._on_display
+        frame, start = last
         return float(start + (frame.duration or 0) * (frame.time_base or 0))
+
+    @property
+    def overfull(self) -> bool:
+        """Whether a clip must be taken now, for memory to stay bounded."""
+        return len(self._ahead) > _MAX_AHEAD
+
+    def has_passed(self, seconds: float) -> bool:
+        """Whether a frame has come that starts then or later."""
+        return self._latest >= seconds
 
     def add(self, frame: VideoFrame, start: float) -> None:
         """Take the next frame, on display from ``start`` seconds."""
-        if self._latest is not None and start <= self._latest:
+        if start <= self._latest:
             return  # a damaged stream may step back in time; what is on display stays
         self._latest = start
-        self._fill_until(start)
-        if self._on_display is not None or start < CLIP_SECONDS:
-            self._on_display = frame, start
+        self.first_seconds = min(self.first_seconds, start)
+        self._ahead.append((frame, start))
+        self._show()
 
-    def result(self) -> tuple[np.ndarray, np.ndarray]:
-        """Frames (segment, frame, height, width, 3) and their times (segment, frame).
+    def take(self) -> tuple[np.ndarray, np.ndarray]:
+        """The next clip as it is: frames (segment, frame, height, width, 3) and their times (segment, frame).
 
-        Where no frame has come they are black, and their times the wanted ones.
+        Behind the last frame that has come it is repeated. Where none has, the frames are black, and their times the
+        wanted ones.
         """
-        if self._on_display is None:
-            self._frames[:] = 0
-        self._fill_until(None)
+        self._fill((self._clip + 1) * CLIP_SECONDS)
         shape = (SEGMENT_COUNT, self._request.frames_per_segment)
-        return self._frames.reshape(*shape, *self._frames.shape[1:]), self._seconds.reshape(shape)
+        frames, seconds = self._open.pop(self._clip, None) or self._black()
+        self._clip += 1
+        self._next_target(max(self._target, self._clip * self._clip_targets))
+        self._show()
+        return frames.reshape(*shape, *frames.shape[1:]), seconds.reshape(shape)
 
-    def _fill_until(self, end: float | None) -> None:
-        """Give the frame on display to every target before ``end`` seconds (None: to all that are left)."""
+    def _show(self) -> None:
+        """Put frames on display, one after the other, as far as clips may be begun."""
+        horizon = min((self._clip + _MAX_OPEN_CLIPS) * CLIP_SECONDS, self._until_seconds)
+        while self._ahead:
+            start = self._ahead[0][1]
+            self._fill(min(start, horizon))
+            if start >= horizon:
+                return
+            if self._on_display is None:  # the clip of the first frame shows it from its start, those before are black
+                self._next_target(max(self._target, int(start // CLIP_SECONDS) * self._clip_targets))
+            self._on_display = self._ahead.popleft()
+
+    def _fill(self, end: float) -> None:
+        """Give the frame on display to every target before ``end`` seconds that has none."""
         if self._on_display is None:
             return
         frame, start = self._on_display
-        first = self._filled
-        while self._filled < len(self._targets) and (end is None or self._targets[self._filled] < end):
-            self._filled += 1
-        if self._filled > first:
-            self._frames[first : self._filled] = self._scaled(frame)
-            self._seconds[first : self._filled] = start
+        picture = None
+        while self._target_seconds < end:
+            if picture is None:
+                picture = self._scaled(frame)
+            clip, place = divmod(self._target, self._clip_targets)
+            if clip not in self._open:
+                self._open[clip] = self._arrays()
+            frames, seconds = self._open[clip]
+            frames[place], seconds[place] = picture, start
+            self._next_target(self._target + 1)
+
+    def _next_target(self, number: int) -> None:
+        self._target, self._target_seconds = number, float(self._request.target_time(number))
+
+    def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        shape = (self._clip_targets, self._request.height, self._request.width, 3)
+        return np.empty(shape, np.uint8), np.empty(self._clip_targets)
+
+    def _black(self) -> tuple[np.ndarray, np.ndarray]:
+        frames, seconds = self._arrays()
+        first = self._clip * self._clip_targets
+        frames[:] = 0
+        seconds[:] = [self._request.target_time(first + place) for place in range(self._clip_targets)]
+        return frames, seconds
 
     def _scaled(self, frame: VideoFrame) -> np.ndarray:
         """The picture upright, as RGB (height, width, 3)."""

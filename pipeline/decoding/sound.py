@@ -1,4 +1,6 @@
-"""From decoded pieces of sound at any rate, in any layout, to ten seconds of one waveform."""
+"""From decoded pieces of sound at any rate, in any layout, to waveforms of ten seconds."""
+
+from math import inf
 
 import numpy as np
 import soxr
@@ -14,33 +16,36 @@ _CONTINUITY_SECONDS = 0.002
 _MAX_SAMPLE_RATE_HZ = 768_000
 # PyAV 18 reads beyond the end of planar sound with eight channels or more; those are interleaved first.
 _PLANES_AT_HAND = 7
+# Sound comes up to a clip before the pictures it is heard with.
+_MAX_OPEN_CLIPS = 3
 
 
 class WaveformBuilder:
-    """Lays decoded sound onto the clock at its own rate, then resamples the ten seconds in one piece."""
+    """Lays decoded sound onto the clock at its own rate, then resamples each ten seconds in one piece."""
 
     def __init__(self) -> None:
+        self.first_seconds = inf
+        """When the first sound starts that has its place in a clip."""
         self._source = ("", "")  # sample format and channel layout of the sound that is being converted
         self._floats = AudioResampler(format="flt")
-        self._samples: np.ndarray | None = None
+        self._clip = 0  # the next to be taken
+        self._open: dict[int, np.ndarray] = {}  # of each clip that has sound: its samples
         self._rate_hz = 0
-        self._heard = False
-        self._position = 0  # where the next sample goes if the sound is continuous; may be negative or past the end
-
-    @property
-    def seen_any(self) -> bool:
-        """Whether any sound in the ten seconds has come."""
-        return self._heard
-
-    @property
-    def complete(self) -> bool:
-        """Whether the ten seconds are full."""
-        return self._samples is not None and self._position >= len(self._samples)
+        self._position = 0  # where the next sample goes if the sound is continuous; may be negative
 
     @property
     def end_seconds(self) -> float:
         """End of the last sound seen."""
-        return self._position / self._rate_hz if self._heard else 0.0
+        return self._position / self._rate_hz if self._rate_hz else 0.0
+
+    @property
+    def overfull(self) -> bool:
+        """Whether a clip must be taken now, for memory to stay bounded."""
+        return len(self._open) > _MAX_OPEN_CLIPS
+
+    def has_passed(self, seconds: float) -> bool:
+        """Whether the last sound seen ends then or later."""
+        return self._rate_hz > 0 and self._position >= seconds * self._rate_hz
 
     def accepts(self, rate_hz: int) -> bool:
         """Whether sound at this rate can be added: any sane rate, but one a file."""
@@ -48,9 +53,8 @@ class WaveformBuilder:
 
     def add(self, frame: AudioFrame, start: float) -> None:
         """Take the next piece of sound, heard from ``start`` seconds."""
-        if self._samples is None:
+        if not self._rate_hz:
             self._rate_hz = frame.sample_rate
-            self._samples = np.zeros(CLIP_SECONDS * self._rate_hz, np.float32)
             self._position = round(start * self._rate_hz)
         stated = round(start * self._rate_hz)
         if abs(stated - self._position) > _CONTINUITY_SECONDS * self._rate_hz:
@@ -72,18 +76,23 @@ class WaveformBuilder:
         return np.concatenate(pieces)
 
     def _place(self, mono: np.ndarray) -> None:
-        assert self._samples is not None
-        begin, end = max(self._position, 0), min(self._position + len(mono), len(self._samples))
-        if begin < end:
-            self._heard = True
-            self._samples[begin:end] = mono[begin - self._position : end - self._position]
-        self._position += len(mono)
+        """Put samples into the clips they belong to; for one that has been taken they come too late."""
+        size = CLIP_SECONDS * self._rate_hz
+        position, self._position = self._position, self._position + len(mono)
+        for clip in range(max(position // size, self._clip), -(-self._position // size)):
+            begin, end = max(position, clip * size), min(self._position, (clip + 1) * size)
+            self.first_seconds = min(self.first_seconds, begin / self._rate_hz)
+            if clip not in self._open:
+                self._open[clip] = np.zeros(size, np.float32)
+            self._open[clip][begin - clip * size : end - clip * size] = mono[begin - position : end - position]
 
-    def result(self) -> np.ndarray:
-        """Float32 (sample,) at 16 kHz, exactly ten seconds; silence where no sound has come."""
+    def take(self) -> np.ndarray:
+        """The next clip as it is: float32 (sample,) at 16 kHz, exactly ten seconds, silence where no sound has come."""
         waveform = np.zeros(CLIP_SECONDS * SAMPLE_RATE_HZ, np.float32)
-        if self._samples is not None:
-            resampled = soxr.resample(self._samples, self._rate_hz, SAMPLE_RATE_HZ)
+        samples = self._open.pop(self._clip, None)
+        self._clip += 1
+        if samples is not None:
+            resampled = soxr.resample(samples, self._rate_hz, SAMPLE_RATE_HZ)
             kept = min(len(waveform), len(resampled))
             waveform[:kept] = resampled[:kept]
         return waveform

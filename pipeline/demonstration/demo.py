@@ -12,7 +12,8 @@ from ccln.pipeline.datasets.ave_folder import read_ave_folder
 from ccln.pipeline.demonstration.dataset import make_demo_dataset
 from ccln.pipeline.events import Event
 from ccln.pipeline.features.extraction import extract
-from ccln.pipeline.localization import LocatedClip, localize
+from ccln.pipeline.localizing.localize import localize
+from ccln.pipeline.localizing.localizer import LocatedClip
 from ccln.pipeline.training.experiment import train
 from ccln.pipeline.training.results import TrainingResult
 
@@ -64,11 +65,11 @@ def demo(out: Path | str = defaults.DEMO, *, seed: int = 0, progress: Progress |
     clip = _example(videos)
     assert clip.label is not None  # each of the demo's clips has an event
     video = videos / "AVE" / f"{clip.video_id}.mp4"
-    located = localize([video], checkpoint=run, plots=timelines).clips[0]
+    located = localize(video, checkpoint=run, plot=timelines).clips[0]
     commands = (
         _command("ccln-extract", videos, "--cache", cache, "--preset", "light"),
         _command("ccln-train", "--data", videos, "--cache", cache, "--out", run, "--seed", seed, "--epochs", EPOCHS),
-        _command("ccln-localize", video, "--checkpoint", run, "--plots", timelines),
+        _command("ccln-localize", video, "--checkpoint", run, "--plot", timelines),
     )
     return Shown(
         training=training,

@@ -1,15 +1,14 @@
 """From video files to cached features: list what is missing, do that, lose nothing."""
 
 import contextlib
-import os
 import threading
 import time
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -29,13 +28,11 @@ from ccln.pipeline.datasets.videos import find_videos
 from ccln.pipeline.decoding.clip import DecodedClip, decode_clip
 from ccln.pipeline.decoding.pictures import FrameRequest
 from ccln.pipeline.decoding.video_file import DecodeError, MissingStreamError
+from ccln.pipeline.parallel import in_order, processors
 
 Progress = Callable[[int, int], None]
 """Called with clips done and clips in all."""
 OnMissing = Literal["error", "zeros", "skip"]
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -123,7 +120,7 @@ def extract(
     store = FeatureCache(cache)
     store.sweep_partial()
     worker = _Worker(extractors, store, on_missing)
-    workers = workers or _processors()
+    workers = workers or processors()
     outcomes: list[_Outcome] = []
     started = time.perf_counter()
     if progress is not None:
@@ -131,7 +128,7 @@ def extract(
     # Each worker takes a clip from file to cache on one core. Networks that shared the cores among their own threads
     # would wait for each other, and for the decoders, at every layer: measured, half the speed.
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as threads:
-        for outcome in _in_order(threads, 2 * workers, worker, files):
+        for outcome in in_order(threads, 2 * workers, worker, files):
             outcomes.append(outcome)
             if progress is not None:
                 progress(len(outcomes), len(files))
@@ -224,21 +221,3 @@ class _Worker:
             features, source_sha256=source, source_path=path, specification=self._extractors.specification
         )
         return _Outcome("done", None, decoded - started, finished - decoded)
-
-
-def _processors() -> int:
-    """How many processors this process may use: fewer than there are, in a container or under taskset."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _in_order(
-    threads: ThreadPoolExecutor, ahead: int, work: Callable[[_Item], _Result], items: Iterable[_Item]
-) -> Iterator[_Result]:
-    """Results in the order of the items, only a few of which are handed out ahead, however many there are."""
-    waiting: deque[Future[_Result]] = deque()
-    for item in items:
-        waiting.append(threads.submit(work, item))
-        if len(waiting) > ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
+from ccln.pipeline.scoring.tables import percent, seconds
+
 
 @dataclass(frozen=True)
 class Column:
@@ -17,6 +19,11 @@ class Column:
     """Shown as mean and spread over several runs, too; shares among these are drawn over the epochs."""
     headline: bool = False
     """Of several runs the single ones are shown, and paired differences between methods."""
+
+    def shown(self, scores: "TaskScores") -> str:
+        """This score among the others, with its unit."""
+        value = getattr(scores, self.name)
+        return percent(value) if self.unit == "%" else seconds(value)
 
 
 class TaskScores(Protocol):

@@ -52,16 +52,19 @@ def count_overlapping(predicted: Sequence[Span], true: Sequence[Span]) -> int:
 
 
 def boundary_errors(predicted: Sequence[Span], true: Sequence[Span]) -> list[float]:
-    """How far off the ends are on average, in seconds, for each true event that a predicted one of its class overlaps.
+    """How far off the ends are on average, in seconds, for each true event that has a partner (`with_partners`)."""
+    return [
+        (abs(found[0] - event[0]) + abs(found[1] - event[1])) / 2 for found, event in with_partners(predicted, true)
+    ]
+
+
+def with_partners(predicted: Sequence[Span], true: Sequence[Span]) -> list[tuple[Span, Span]]:
+    """Each true event that a predicted one of its class overlaps, as (predicted, true), in order of the true ones.
 
     Of several the one that overlaps most counts, of equals the earliest. There must be a predicted event.
     """
-    errors = []
-    for event in true:
-        best = max(predicted, key=lambda other: _overlap(other, event))
-        if _overlap(best, event) > 0:
-            errors.append((abs(best[0] - event[0]) + abs(best[1] - event[1])) / 2)
-    return errors
+    best = ((max(predicted, key=lambda other: _overlap(other, event)), event) for event in true)
+    return [(found, event) for found, event in best if _overlap(found, event) > 0]
 
 
 def _overlap(a: Span, b: Span) -> int:

@@ -134,8 +134,12 @@ def found(queries: Tensor, searched: Tensor, event: Tensor) -> np.ndarray:
         searched: The same of the other modality.
         event: 1 in event segments (clip, segment).
     """
-    distances = window_distances(queries.double(), searched.double(), event).numpy()
-    return predicted_starts(distances) == event.argmax(1).numpy()
+    return found_starts(queries, searched, event) == event.argmax(1).numpy()
+
+
+def found_starts(queries: Tensor, searched: Tensor, event: Tensor) -> np.ndarray:
+    """Where the queries are said to start, int64 (clip,); arguments as of `found`."""
+    return predicted_starts(window_distances(queries.double(), searched.double(), event).numpy())
 
 
 def _score(clips: EmbeddedClips, heard: Tensor, seen: Tensor) -> MatchingScores:

@@ -1,6 +1,6 @@
 """Cross-modality localization, assessed: scores, what position alone gives, floors, and the classes one by one."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,8 +9,9 @@ from torch import nn
 from ccln.model.matching import is_findable
 from ccln.pipeline.datasets.annotations import Split
 from ccln.pipeline.features.loading import DatasetFeatures
+from ccln.pipeline.scoring.answers import MatchingAnswers
 from ccln.pipeline.scoring.assessment import Assessment
-from ccln.pipeline.scoring.matching import embed_clips, found, matching_floors, score_matching, score_shuffled
+from ccln.pipeline.scoring.matching import embed_clips, found_starts, matching_floors, score_matching, score_shuffled
 from ccln.pipeline.scoring.tables import aligned
 
 SHUFFLED = "searched seconds shuffled"
@@ -39,6 +40,8 @@ class MatchingDetails:
     """In label order."""
     classes: tuple[ClassHits, ...]
     """Of each."""
+    answers: MatchingAnswers = field(compare=False)  # arrays are neither equal nor not
+    """Clip by clip."""
 
     format: ClassVar[tuple[str, int]] = ("ccln-matching-evaluation", 1)
 
@@ -69,16 +72,20 @@ def assess_matching(network: nn.Module, features: DatasetFeatures, split: Split)
     """
     clips = features.splits[split]
     embedded = embed_clips(network, clips)
-    labels = clips.class_labels[is_findable(clips.event).numpy()]
-    hits = (
-        np.ones(len(labels)),
-        found(embedded.heard, embedded.seen, embedded.event),
-        found(embedded.seen, embedded.heard, embedded.event),
+    rows = is_findable(clips.event).numpy().nonzero()[0]
+    labels, event = clips.class_labels[rows], embedded.event
+    answers = MatchingAnswers(
+        clips=tuple(clips.clips[row] for row in rows),
+        starts=event.argmax(1).numpy(),
+        lengths=event.sum(1).long().numpy(),
+        a2v=found_starts(embedded.heard, embedded.seen, event),
+        v2a=found_starts(embedded.seen, embedded.heard, event),
     )
+    hits = (np.ones(len(labels)), answers.a2v == answers.starts, answers.v2a == answers.starts)
     counts = [np.bincount(labels, hit, clips.class_count).astype(int).tolist() for hit in hits]  # each (class,)
     return Assessment(
         scores=score_matching(embedded),
         ablated={SHUFFLED: score_shuffled(embedded)},
         floors=matching_floors(features.splits["train"].event, clips.event),
-        details=MatchingDetails(features.class_names, tuple(ClassHits(*of) for of in zip(*counts, strict=True))),
+        details=MatchingDetails(features.class_names, tuple(map(ClassHits, *counts)), answers),
     )

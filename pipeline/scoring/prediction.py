@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ccln.pipeline.features.loading import LabelledClips
+from ccln.pipeline.reading.located import sigmoid
 from ccln.pipeline.scoring.metrics import Scores, score
 
 EVENT_THRESHOLD = 0.5
@@ -16,18 +17,23 @@ EVENT_THRESHOLD = 0.5
 class Predictions:
     """What the network says of clips, as numpy arrays."""
 
-    event_probability: np.ndarray
+    event_logits: np.ndarray
     """float32 (clip, segment): seen and heard."""
-    class_probability: np.ndarray
-    """float32 (clip, class); a clip's numbers add up to one."""
+    class_logits: np.ndarray
+    """float32 (clip, class): log-probabilities."""
+
+    @property
+    def event_probability(self) -> np.ndarray:
+        """float32 (clip, segment), as the network says it: not calibrated."""
+        return sigmoid(self.event_logits)
 
     def clip_labels(self) -> np.ndarray:
         """int64 (clip,): the clip's most probable class, whether or not there is an event."""
-        return self.class_probability.argmax(1)
+        return self.class_logits.argmax(1)
 
     def segment_labels(self) -> np.ndarray:
         """int64 (clip, segment): the clip's class where the event probability passes the threshold, else background."""
-        class_count = self.class_probability.shape[1]
+        class_count = self.class_logits.shape[1]
         is_event = self.event_probability >= EVENT_THRESHOLD
         return np.where(is_event, self.clip_labels()[:, None], class_count)
 
@@ -44,8 +50,8 @@ def predict(model: nn.Module, clips: LabelledClips, batch_size: int = 64) -> Pre
         visual = torch.stack(clips.visual[chosen]).to(device).float()  # (B, T, H, W, C)
         audio = torch.stack(clips.audio[chosen]).to(device)  # (B, T, D)
         output = model(visual, audio)
-        events.append(output.event_logits.sigmoid().float().cpu())
-        classes.append(output.class_logits.softmax(-1).float().cpu())
+        events.append(output.event_logits.float().cpu())
+        classes.append(output.class_logits.log_softmax(-1).float().cpu())
     model.train(was_training)
     return Predictions(torch.cat(events).numpy(), torch.cat(classes).numpy())
 

@@ -63,27 +63,40 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> PairedDifferenc
 
 
 def seeds_table(runs: Mapping[str, Sequence[TaskScores]]) -> str:
-    """A line a method: mean ± standard deviation over its runs, then the headline scores of the single runs.
+    """`seeds_rows` as text; arguments and errors as there."""
+    return aligned(seeds_rows(runs))
+
+
+def seeds_rows(runs: Mapping[str, Sequence[TaskScores]]) -> list[list[str]]:
+    """A row a method: mean ± standard deviation over its runs, then the headline scores of the single runs.
 
     Args:
         runs: By name of the method, the scores of its runs, all of one task.
+
+    Returns:
+        The rows, that of the headings first.
 
     Raises:
         ValueError: A method has no run.
     """
     columns = _columns(runs)
-    return aligned([["", *_head(columns)], *([name, *_cells(columns, scores)] for name, scores in runs.items())])
+    return [["", *_head(columns)], *([name, *_cells(columns, scores)] for name, scores in runs.items())]
 
 
 def ablation_table(runs: Mapping[str, Sequence[TaskScores]], reference: str) -> str:
-    """`seeds_table` with how much of the headline scores each method loses against the reference, paired by seed.
+    """`ablation_rows` as text, and what ± is; arguments and errors as there."""
+    return aligned(ablation_rows(runs, reference)) + f"\n{PLUS_MINUS}"
+
+
+def ablation_rows(runs: Mapping[str, Sequence[TaskScores]], reference: str) -> list[list[str]]:
+    """`seeds_rows` with how much of the headline scores each method loses against the reference, paired by seed.
 
     Args:
         runs: By name of the method, the scores of its runs, every method's in the same order of the same seeds.
         reference: Name of the method that the others are compared with.
 
     Returns:
-        The table. Differences are in percentage points, reference minus method, ± their standard error.
+        The rows. Differences are in percentage points, reference minus method, ± their standard error.
 
     Raises:
         ValueError: Methods have not equally many runs, or none.
@@ -99,7 +112,7 @@ def ablation_table(runs: Mapping[str, Sequence[TaskScores]], reference: str) -> 
             for of, column in zip(lost, headlines, strict=True)
         ]
         rows.append([name, *_cells(columns, scores), *differences])
-    return aligned(rows) + "\n± is the standard deviation over the seeds; after a difference, its standard error."
+    return rows
 
 
 def selected_on_test_table(runs: Mapping[str, Sequence[tuple[TaskScores, float]]]) -> str:
@@ -119,6 +132,8 @@ def selected_on_test_table(runs: Mapping[str, Sequence[tuple[TaskScores, float]]
         rows.append([name, _spread_text(found, column), _single(found, column)])
     return aligned(rows)
 
+
+PLUS_MINUS = "± is the standard deviation over the seeds; after a difference, its standard error."
 
 _FACTORS: Mapping[str, tuple[int, str]] = {"%": (100, ".1f"), "s": (1, ".2f")}
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from ccln.pipeline.datasets.annotations import Split
 from ccln.pipeline.features.loading import DatasetFeatures
+from ccln.pipeline.scoring.answers import SegmentAnswers
 from ccln.pipeline.scoring.assessment import Assessment
 from ccln.pipeline.scoring.class_scores import ClassScores, DetailedScores, score_in_detail
 from ccln.pipeline.scoring.metrics import floors, none_for_nan, score
@@ -26,6 +27,8 @@ class SegmentDetails:
     class_names: tuple[str, ...]
     """In label order, background not among them."""
     scores: DetailedScores
+    answers: SegmentAnswers | None = None
+    """Clip by clip; None where only the figures are known."""
 
     format: ClassVar[tuple[str, int]] = ("ccln-evaluation", 1)
 
@@ -79,8 +82,15 @@ def assess_segments(network: nn.Module, features: DatasetFeatures, split: Split)
         scores=score(predicted, truth, class_count),
         ablated={},
         floors=floors(features.splits["train"].segment_labels, truth, class_count, clips.class_labels),
-        details=SegmentDetails(features.class_names, detailed),
+        details=SegmentDetails(features.class_names, detailed, SegmentAnswers(clips.clips, truth, predictions)),
     )
+
+
+def largest_confusions(confusion: np.ndarray) -> list[tuple[int, int]]:
+    """The wrong cells of a confusion matrix with the most segments, at most ten, as (true label, predicted label)."""
+    wrong = confusion * (1 - np.eye(len(confusion), dtype=np.int64))
+    largest = np.argsort(-wrong, axis=None, kind="stable")[:_SHOWN_CONFUSIONS]
+    return [(int(i), int(j)) for i, j in zip(*np.unravel_index(largest, wrong.shape), strict=True) if wrong[i, j]]
 
 
 def _worst(scores: ClassScores) -> float:
@@ -89,11 +99,9 @@ def _worst(scores: ClassScores) -> float:
 
 
 def _confusions_table(labels: Sequence[str], confusion: np.ndarray) -> str:
-    """The wrong cells of the matrix with the most segments, at most ten; nothing where all is right."""
-    wrong = confusion * (1 - np.eye(len(labels), dtype=np.int64))
-    largest = np.argsort(-wrong, axis=None, kind="stable")[:_SHOWN_CONFUSIONS]
-    cells = [(i, j) for i, j in zip(*np.unravel_index(largest, wrong.shape), strict=True) if wrong[i, j]]
+    """The wrong cells of the matrix with the most segments; nothing where all is right."""
     rows = [
-        [f"{labels[i]} → {labels[j]}", str(wrong[i, j]), percent(wrong[i, j] / confusion[i].sum())] for i, j in cells
+        [f"{labels[i]} → {labels[j]}", str(confusion[i, j]), percent(confusion[i, j] / confusion[i].sum())]
+        for i, j in largest_confusions(confusion)
     ]
     return aligned([["what it is → taken for", "segments", "of all of it"], *rows]) if rows else ""

@@ -8,16 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from ccln.cache import FeatureCache, Features, specification_digest
-from ccln.model import CCLN, PARTS, LossConfig, NetworkType, Output, Part, supervised_loss, weak_loss
+from ccln.model import CCLN, PARTS, LossConfig, NetworkType, Output, Part, Reading, supervised_loss, weak_loss
 from ccln.pipeline.datasets.annotations import Dataset, Split
 from ccln.pipeline.features.background import BACKGROUND_SET, background_features
 from ccln.pipeline.features.loading import DatasetFeatures, LabelledClips
 from ccln.pipeline.fitting.batches import ClipBatches
 from ccln.pipeline.fitting.settings import Settings, TrainingConfig
+from ccln.pipeline.scoring.answers import SegmentAnswers
 from ccln.pipeline.scoring.assessment import Assessment
+from ccln.pipeline.scoring.calibration import ReadingScores, choose_reading, score_reading
 from ccln.pipeline.scoring.metrics import Scores
 from ccln.pipeline.scoring.prediction import evaluate
-from ccln.pipeline.scoring.segment_scores import assess_segments
+from ccln.pipeline.scoring.segment_scores import SegmentDetails, assess_segments
 from ccln.pipeline.tasks.augmentation import exchange_sounds, surrounded
 from ccln.pipeline.tasks.trained_rows import seen_rows
 
@@ -49,6 +51,18 @@ class _Localization:
     def assess(network: nn.Module, features: DatasetFeatures, split: Split) -> Assessment:
         """`assess_segments`."""
         return assess_segments(network, features, split)
+
+    @staticmethod
+    def chosen_reading(validation: Assessment) -> Reading:
+        """`choose_reading`."""
+        answers = _answers(validation)
+        return choose_reading(answers.predictions, answers.truth)
+
+    @staticmethod
+    def score_reading(assessment: Assessment, reading: Reading) -> ReadingScores:
+        """`score_reading`."""
+        answers = _answers(assessment)
+        return score_reading(answers.predictions, answers.truth, reading)
 
 
 class SupervisedLocalization(_Localization):
@@ -120,6 +134,12 @@ class WeakLocalization(_Localization):
         """`weak_loss`, and what the gates let through."""
         output = model(batch["visual"].float(), batch["audio"])
         return weak_loss(output, batch["label"], self._loss, warmth) | _gates(output)
+
+
+def _answers(assessment: Assessment) -> SegmentAnswers:
+    assert isinstance(assessment.details, SegmentDetails)
+    assert assessment.details.answers is not None
+    return assessment.details.answers
 
 
 def _gates(output: Output) -> dict[str, Tensor]:

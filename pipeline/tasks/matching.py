@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ccln.cache import FeatureCache
-from ccln.model import LossConfig, MatchingNetwork, NetworkType, Part
+from ccln.model import LossConfig, MatchingNetwork, NetworkType, Part, Reading
 from ccln.model.matching import is_findable, matching_loss
 from ccln.pipeline.datasets.annotations import Dataset, Split
 from ccln.pipeline.features.loading import DatasetFeatures, LabelledClips
@@ -73,3 +73,14 @@ class CrossModalityLocalization:
     def assess(network: nn.Module, features: DatasetFeatures, split: Split) -> Assessment:
         """`assess_matching`."""
         return assess_matching(network, features, split)
+
+    @staticmethod
+    def chosen_reading(validation: Assessment) -> Reading:
+        """The default: there are no events to read."""
+        del validation
+        return Reading()
+
+    @staticmethod
+    def score_reading(assessment: Assessment, reading: Reading) -> None:
+        """Nothing."""
+        del assessment, reading

@@ -6,12 +6,13 @@ from typing import ClassVar, Literal, Protocol, Self
 from torch import nn
 
 from ccln.cache import FeatureCache
-from ccln.model import NetworkType, Part
+from ccln.model import NetworkType, Part, Reading
 from ccln.pipeline.datasets.annotations import Dataset, Split
 from ccln.pipeline.features.loading import DatasetFeatures, LabelledClips
 from ccln.pipeline.fitting.loop import Task
 from ccln.pipeline.fitting.settings import Settings
 from ccln.pipeline.scoring.assessment import Assessment, TaskScores
+from ccln.pipeline.scoring.calibration import ReadingScores
 from ccln.pipeline.tasks.localization import SupervisedLocalization, WeakLocalization
 from ccln.pipeline.tasks.matching import CrossModalityLocalization
 
@@ -67,6 +68,16 @@ class TrainableTask(Task, Protocol):
     @staticmethod
     def assess(network: nn.Module, features: DatasetFeatures, split: Split) -> Assessment:
         """Score a network on a split of a data set in the splits of this task, and say what to read that against."""
+        ...
+
+    @staticmethod
+    def chosen_reading(validation: Assessment) -> Reading:
+        """How the network's answers become events, chosen on validation."""
+        ...
+
+    @staticmethod
+    def score_reading(assessment: Assessment, reading: Reading) -> ReadingScores | None:
+        """What that makes of a split; None where the task has no events to read."""
         ...
 
 

@@ -16,7 +16,7 @@ from ccln.pipeline import defaults
 from ccln.pipeline.datasets import read_dataset
 from ccln.pipeline.features.loading import DatasetFeatures, load_features
 from ccln.pipeline.fitting.loop import Progress, fit
-from ccln.pipeline.fitting.run_folder import TrainingError, refuse_other_run, remove_state, write_text
+from ccln.pipeline.fitting.run_folder import TrainingError, refuse_other_run, remove_state
 from ccln.pipeline.fitting.settings import Settings, read_settings
 from ccln.pipeline.fitting.sharing import new_run, process_accelerator
 from ccln.pipeline.tasks.trainable import TASKS, TaskName, TrainableTask
@@ -41,8 +41,9 @@ def train(
     """Train a network and write a run folder.
 
     The folder gets the checkpoint (`model.safetensors`, `config.json`), `metrics.json`, the resolved `config.toml`,
-    `curves.png` and TensorBoard's event file. A run that was stopped goes on after its last whole epoch when it is
-    started again with the same settings, and ends with the same weights as if it had not been stopped.
+    `curves.png`, the page `report.html` and TensorBoard's event file. A run that was stopped goes on after its last
+    whole epoch when it is started again with the same settings, and ends with the same weights as if it had not been
+    stopped.
 
     Args:
         data: data set: a folder in AVE's layout or a CSV file; if None, the AVE folder in the working folder.
@@ -139,8 +140,7 @@ class Experiment:
             "seed": training.seed,
         }
         if process_accelerator().is_main_process:  # of several that train together one writes
-            write_text(out / "config.toml", settings.as_toml(model_config))
-            write_result(result, fitted, self.features, identity, about)
+            write_result(result, fitted, self.features, identity, about, settings.as_toml(model_config))
             remove_state(out)
         return result
 

@@ -1,13 +1,14 @@
 """The same training several times: over seeds, and over seeds with parts of the network left out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from ccln.model import Part
 from ccln.pipeline.fitting.loop import Progress
 from ccln.pipeline.fitting.run_folder import TrainingError
-from ccln.pipeline.fitting.sharing import new_run
+from ccln.pipeline.fitting.sharing import new_run, process_accelerator
+from ccln.pipeline.run_page import write_runs_page
 from ccln.pipeline.training.experiment import Experiment
 from ccln.pipeline.training.results import TrainingResult
 
@@ -28,7 +29,7 @@ def train_seeds(
     without: Sequence[Part] = (),
     progress: Progress | None = None,
 ) -> list[TrainingResult]:
-    """Train with the seeds 0, 1, ..., each into its own folder seed-0, seed-1, ...
+    """Train with the seeds 0, 1, ..., each into its own folder seed-0, seed-1, ..., and write a page of all.
 
     Runs that are finished are read, one that was stopped is gone on with: the same call again does what is left.
 
@@ -50,10 +51,8 @@ def train_seeds(
     if seeds < 1:
         raise TrainingError(f"seeds = {seeds}: expected at least 1")
     out = new_run() if out is None else Path(out)
-    results = []
-    for seed in range(seeds):
-        told = None if progress is None else partial(_tell_of, progress, f"seed {seed}", seed, seeds)
-        results.append(experiment.run(out / f"seed-{seed}", seed=seed, without=without, progress=told))
+    results = _each_seed(experiment, out, seeds, without, progress)
+    _write_page(experiment, out, {"CCLN": results})
     return results
 
 
@@ -62,8 +61,8 @@ def ablate(
 ) -> dict[str, list[TrainingResult]]:
     """Train the full network, the network less each of its parts, and less all of them, all with the same seeds.
 
-    The parts are those that the task's network has. The runs lie in full/seed-0, ..., without-sbi/seed-0, ...; the same
-    call again does what is left.
+    The parts are those that the task's network has. The runs lie in full/seed-0, ..., without-sbi/seed-0, ..., and
+    beside them a page of all; the same call again does what is left.
 
     Args:
         experiment: from `ccln.pipeline.training.experiment.prepare`.
@@ -78,13 +77,35 @@ def ablate(
         TrainingError: ``seeds`` is not positive, a folder holds a run with other settings, or training diverged.
         CheckpointError: a finished run is damaged.
     """
+    if seeds < 1:
+        raise TrainingError(f"seeds = {seeds}: expected at least 1")
     out = new_run() if out is None else Path(out)
     results, methods = {}, ablations(experiment.task.parts)
     for index, (name, without) in enumerate(methods.items()):
         told = None if progress is None else partial(_tell_of, progress, name, index, len(methods))
         folder = out / name.lower().replace(" ", "-")
-        results[name] = train_seeds(experiment, folder, seeds=seeds, without=without, progress=told)
+        results[name] = _each_seed(experiment, folder, seeds, without, told)
+    _write_page(experiment, out, results, FULL)
     return results
+
+
+def _each_seed(
+    experiment: Experiment, folder: Path, seeds: int, without: Sequence[Part], progress: Progress | None
+) -> list[TrainingResult]:
+    """The runs of one method, in folders of their own."""
+    results = []
+    for seed in range(seeds):
+        told = None if progress is None else partial(_tell_of, progress, f"seed {seed}", seed, seeds)
+        results.append(experiment.run(folder / f"seed-{seed}", seed=seed, without=without, progress=told))
+    return results
+
+
+def _write_page(
+    experiment: Experiment, folder: Path, runs: Mapping[str, Sequence[TrainingResult]], reference: str | None = None
+) -> None:
+    if process_accelerator().is_main_process:  # of several that train together one writes
+        title = f"Training on {experiment.data.resolve().name}: {experiment.task.name}, several runs"
+        write_runs_page(folder, title, runs, reference)
 
 
 def _tell_of(progress: Progress, name: str, index: int, count: int, done: int, total: int, note: str) -> None:

@@ -8,12 +8,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
-from ccln.model import Checkpoint, Network, load_checkpoint, save_checkpoint
+from ccln.model import Checkpoint, Network, Reading, load_checkpoint, save_checkpoint
 from ccln.pipeline.datasets.annotations import Split
 from ccln.pipeline.features.loading import DatasetFeatures
 from ccln.pipeline.fitting.loop import Epoch, Fitted
 from ccln.pipeline.fitting.run_folder import Identity, TrainingError, write_text
 from ccln.pipeline.scoring.assessment import Assessment, TaskScores
+from ccln.pipeline.scoring.calibration import ReadingScores
 from ccln.pipeline.tasks.trainable import TrainableTask
 from ccln.pipeline.tasks.trained_rows import with_rows
 
@@ -35,6 +36,10 @@ class TrainingResult:
     """Rows without features, by split."""
     dropped: Mapping[Split, int]
     """Rows left out because a later split has their video, by split."""
+    reading: Reading
+    """How the network's answers become events, chosen on validation."""
+    read: Mapping[Split, ReadingScores]
+    """What that makes of validation and test; empty where the task has no events to read."""
     best_test_selection: float | None
     """What validation is selected on, of the epoch that is best on test: selected on test, as some papers do, and so
     optimistic. None where it was not asked for."""
@@ -58,10 +63,20 @@ class TrainingResult:
 def result_of(folder: Path, fitted: Fitted, features: DatasetFeatures, task: TrainableTask) -> TrainingResult:
     """Score the selected network; the test split once."""
     watched = [epoch.test_selection for epoch in fitted.history if epoch.test_selection is not None]
+    on_validation: Assessment = task.assess(fitted.model, features, "validation")
+    on_test: Assessment = task.assess(fitted.model, features, "test")
+    reading = task.chosen_reading(on_validation)
+    splits: dict[Split, Assessment] = {"validation": on_validation, "test": on_test}
+    read: dict[Split, ReadingScores] = {}
+    for split, assessment in splits.items():
+        if (scores := task.score_reading(assessment, reading)) is not None:
+            read[split] = scores
     return TrainingResult(
         folder=folder,
-        on_test=task.assess(fitted.model, features, "test"),
-        on_validation=task.assess(fitted.model, features, "validation"),
+        on_test=on_test,
+        on_validation=on_validation,
+        reading=reading,
+        read=read,
         best_epoch=fitted.best_epoch,
         history=fitted.history,
         missing={split: len(clips.missing) for split, clips in features.splits.items()},
@@ -71,34 +86,59 @@ def result_of(folder: Path, fitted: Fitted, features: DatasetFeatures, task: Tra
 
 
 def write_result(
-    result: TrainingResult, fitted: Fitted, features: DatasetFeatures, identity: Identity, about: Mapping[str, Any]
+    result: TrainingResult,
+    fitted: Fitted,
+    features: DatasetFeatures,
+    identity: Identity,
+    about: Mapping[str, Any],
+    config: str,
 ) -> None:
-    """Write scores, curves and, last of all, the checkpoint.
+    """Write config, scores, curves, page and, last of all, the checkpoint.
 
     Args:
         result: its folder is where they go.
         fitted: the network.
         features: what it was trained on.
         identity: of the run.
-        about: more that the checkpoint shall say of the training.
+        about: more that the checkpoint shall say of the training; task, data and seed are among it.
+        config: the resolved one, TOML.
     """
     from ccln.pipeline.plots import plot_curves
+    from ccln.pipeline.run_page import RunFacts, write_run_page
 
+    write_text(result.folder / "config.toml", config)
     metrics = _metrics(result, identity)
     write_text(result.folder / METRICS_NAME, json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     plot_curves(result.history, result.best_epoch, result.validation.columns, result.folder / "curves.png")
+    network = cast(Network, fitted.model)  # the loop takes any
+    versions = {name: importlib.metadata.version(name) for name in ("ccln", "torch", "accelerate")}
+    facts = RunFacts(
+        task=about["task"],
+        data=about["data"],
+        seed=about["seed"],
+        class_names=features.class_names,
+        segments=network.config.segment_count,
+        rows={split: len(clips) for split, clips in features.splits.items()},
+        without=network.config.without,
+        specification=features.specification,
+        identity=identity,
+        config=config,
+        versions=versions,
+    )
+    write_run_page(result, facts)
     training = {
         **about,
         "best_epoch": result.best_epoch,
         "test": metrics["test"],
         "validation": metrics["validation"],
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "versions": {name: importlib.metadata.version(name) for name in ("ccln", "torch", "accelerate")},
+        "versions": versions,
     }
     train = features.splits["train"]
     training = with_rows(training, train.clips, train.keys)
-    network = cast(Network, fitted.model)  # the loop takes any
-    save_checkpoint(result.folder, Checkpoint(network, features.class_names, features.specification, training))
+    save_checkpoint(
+        result.folder, Checkpoint(network, features.class_names, features.specification, training, result.reading)
+    )
 
 
 def read_finished(folder: Path) -> tuple[Fitted, Identity]:
@@ -130,6 +170,9 @@ def _metrics(result: TrainingResult, identity: Identity) -> dict[str, Any]:
         "identity": dict(identity),
         "history": [asdict(epoch) for epoch in result.history],
     }
+    if result.read:
+        scores = {split: asdict(of_split) for split, of_split in result.read.items()}
+        metrics["reading"] = {**asdict(result.reading), "scores": scores}
     if result.on_test.ablated:
         metrics["ablated"] = _by_name(result.on_test.ablated)
         metrics["validation_ablated"] = _by_name(result.on_validation.ablated)

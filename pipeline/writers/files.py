@@ -73,7 +73,7 @@ def write_files(contents: Mapping[Path, Iterable[bytes]]) -> None:
             partials[path] = path.with_name(f".{uuid.uuid4().hex}.partial")
             with partials[path].open("xb") as file:
                 file.writelines(pieces)
-        for path in [path for path, partial in partials.items() if not _is_there(path, partial)]:
+        for path in [path for path, partial in partials.items() if not is_there(path, partial)]:
             os.replace(partials[path], path)
     except OSError as error:
         names = ", ".join(map(str, contents))
@@ -95,7 +95,7 @@ def make_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: this folder cannot be made ({error}). Choose another place.") from error
 
 
-def _is_there(path: Path, partial: Path) -> bool:
+def is_there(path: Path, partial: Path) -> bool:
     """Whether the file is there with the content of the other.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Any
 from ccln.pipeline.writers.timeline import LabelledTimeline, Timeline, TrackedTimeline, spans
 
 FORMAT = "ccln-localization"
-VERSION = 1
+VERSION = 2
 
 _SEGMENT_SECONDS = 1.0
 
@@ -47,9 +47,6 @@ def _clip(timeline: Timeline) -> dict[str, Any]:
             for span in spans(timeline)
         ],
     }
-    if isinstance(timeline, LabelledTimeline):
-        clip["label"] = timeline.label
-        clip["label_probability"] = round(float(timeline.label_probability), 4)
     if isinstance(timeline, TrackedTimeline):
         clip["tracks"] = {
             "segment_seconds": float(getattr(timeline, "segment_seconds", _SEGMENT_SECONDS)),
@@ -58,4 +55,6 @@ def _clip(timeline: Timeline) -> dict[str, Any]:
                 for name, track in (("seen", timeline.seen), ("heard", timeline.heard), ("both", timeline.both))
             },
         }
+    if isinstance(timeline, LabelledTimeline):
+        clip["tracks"]["labels"] = list(timeline.labels)
     return clip

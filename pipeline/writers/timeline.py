@@ -60,17 +60,12 @@ class TrackedTimeline(Timeline, Protocol):
 
 
 @runtime_checkable
-class LabelledTimeline(Timeline, Protocol):
-    """A timeline of a clip that has a class as a whole, whether or not there is an event."""
+class LabelledTimeline(TrackedTimeline, Protocol):
+    """A timeline that names each segment's most probable class, whether or not there is an event."""
 
     @property
-    def label(self) -> str:
-        """The clip's most probable class."""
-        ...
-
-    @property
-    def label_probability(self) -> float:
-        """0 to 1."""
+    def labels(self) -> tuple[str, ...]:
+        """Of each segment."""
         ...
 
 

@@ -1,0 +1,142 @@
+"""Checkpoints on the Hugging Face hub, which is asked only when one of these functions is called.
+
+Of a repository two files are fetched, by name, and read as any checkpoint is: nobody vouches for them.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from ccln.model.card import model_card
+from ccln.model.checkpoint import (
+    CONFIG_NAME,
+    MAX_CONFIG_BYTES,
+    WEIGHTS_NAME,
+    Checkpoint,
+    CheckpointError,
+    checkpoint_files,
+    load_checkpoint,
+    weights_limit_bytes,
+)
+
+CARD_NAME = "README.md"
+
+_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+_TIMEOUT_SECONDS = 10.0
+_FETCH_REMEDY = (
+    "No folder here has that name. Check it and the revision, log in (hf auth login) if the repository is private, "
+    f"or name a folder that holds its {CONFIG_NAME} and {WEIGHTS_NAME}"
+)
+_PUSH_REMEDY = "Log in (hf auth login) with a token that may write there, or keep it in a folder: save_pretrained"
+
+
+def load_pretrained(name_or_folder: Path | str, *, revision: str | None = None) -> Checkpoint:
+    """Read a checkpoint from a folder or else from the Hugging Face hub.
+
+    What the hub's cache holds is used where there is no way to the hub; where there is one, the hub decides.
+
+    Args:
+        name_or_folder: a folder that `save_checkpoint` has written, or else, if a str, "owner/name".
+        revision: branch, tag or commit on the hub; the newest commit of its main branch if None.
+
+    Raises:
+        CheckpointError: it cannot be had, or is damaged; a revision is asked for of a folder.
+    """
+    name = str(name_or_folder)
+    if os.path.isdir(name):
+        if revision is not None:
+            raise CheckpointError(f"{name} is a folder here and has no revision {revision}: leave it out")
+        return load_checkpoint(name)
+    if isinstance(name_or_folder, Path) or not _REPOSITORY.fullmatch(name):
+        raise CheckpointError(
+            f"{name}: there is no such folder. Train a model (ccln-train), or name the folder of a run or "
+            '"owner/name" on the Hugging Face hub'
+        )
+    with _blaming(name, _FETCH_REMEDY):
+        return load_checkpoint(_fetch(name, revision))
+
+
+def push_checkpoint(
+    checkpoint: Checkpoint, repo_id: str, *, private: bool | None, token: str | None, commit_message: str
+) -> str:
+    """Publish a checkpoint and its card as one commit; `Pretrained.push_to_hub` tells the arguments.
+
+    Returns:
+        Address of the commit.
+
+    Raises:
+        CheckpointError: the hub does not take it.
+    """
+    import huggingface_hub as hub
+
+    checkpoint = replace(checkpoint, training=_without_paths(checkpoint.training))
+    with _blaming(repo_id, _PUSH_REMEDY):
+        client = hub.HfApi(token=token)
+        repository = client.create_repo(repo_id, private=private, exist_ok=True).repo_id  # with its owner
+        files = checkpoint_files(checkpoint) | {CARD_NAME: model_card(checkpoint, repository).encode()}
+        added = [hub.CommitOperationAdd(name, data) for name, data in files.items()]
+        return client.create_commit(repository, added, commit_message=commit_message).commit_url
+
+
+def _fetch(repository: str, revision: str | None) -> Path:
+    """The folder of the hub's cache that holds both files, of one commit."""
+    from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        folder = _fetch_file(repository, CONFIG_NAME, revision, MAX_CONFIG_BYTES).parent
+        # By the commit, which the folder is named after: somebody may push another one meanwhile.
+        _fetch_file(repository, WEIGHTS_NAME, folder.name, weights_limit_bytes(folder))
+    except (CheckpointError, RemoteEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError):
+        raise
+    except Exception:  # no way to the hub: its client's errors are those of libraries that change underneath it
+        cached = _cached(repository, revision)
+        if cached is None:
+            raise
+        return cached
+    return folder
+
+
+def _fetch_file(repository: str, name: str, revision: str | None, limit_bytes: int) -> Path:
+    import huggingface_hub as hub
+
+    # Asked before, with a timeout: the download itself would retry for minutes, and fetch whatever size there is.
+    address = hub.hf_hub_url(repository, name, revision=revision)
+    size_bytes = hub.get_hf_file_metadata(address, timeout=_TIMEOUT_SECONDS).size
+    if size_bytes is None or size_bytes > limit_bytes:
+        raise CheckpointError(
+            f"its {name} is not fetched: it has {size_bytes} bytes, and {limit_bytes} are possible here. "
+            "Name the repository of another model"
+        )
+    return Path(hub.hf_hub_download(repository, name, revision=revision))
+
+
+def _cached(repository: str, revision: str | None) -> Path | None:
+    import huggingface_hub as hub
+
+    config = hub.try_to_load_from_cache(repository, CONFIG_NAME, revision=revision)
+    folder = Path(config).parent if isinstance(config, str) else None
+    return folder if folder is not None and (folder / WEIGHTS_NAME).is_file() else None
+
+
+def _without_paths(training: dict[str, Any]) -> dict[str, Any]:
+    """The account of a training less the place of its data, which is nobody's business; their name stays."""
+    data = training.get("data")
+    named = {"data": PureWindowsPath(data).name} if isinstance(data, str) else {}  # it splits at / and at \
+    return {name: value for name, value in training.items() if name != "data"} | named
+
+
+@contextmanager
+def _blaming(repository: str, remedy: str) -> Iterator[None]:
+    """Whatever goes wrong with a repository becomes one CheckpointError that names it."""
+    where = f"{repository} on the Hugging Face hub"
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{where}: {error}") from error
+    except Exception as error:  # as in `_fetch`
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise CheckpointError(f"{where}: {reason}. {remedy}") from error
