@@ -147,7 +147,7 @@ def test_seeds_and_ablation_are_told_in_both_directions(
     assert full.startswith("full ")
     assert less.startswith("without WCCL ")
     assert "without WCCL, validation " in shown
-    assert {folder.name for folder in (tmp_path / "ablation").iterdir()} == {"full", "without-wccl"}
+    assert {folder.name for folder in (tmp_path / "ablation").iterdir()} == {"full", "report.html", "without-wccl"}
 
 
 def test_evaluating_gives_what_the_run_says_of_itself(

@@ -63,7 +63,7 @@ def test_a_wrong_option_says_which_was_meant(command: str, words: list[str], mea
         ("ccln-train", ["--seed", "1", "--seeds", "2"], "--seeds"),
         ("ccln-train", ["--ablate", "--without", "sbi"], "--without"),
         ("ccln-train", ["--task", "cml", "--without", "sbi"], "left out of it: wccl"),
-        ("ccln-localize", ["x.mp4"], "ccln-train"),
+        ("ccln-localize", ["x.mp4", "--checkpoint", "."], "ccln-train"),
         ("ccln-localize", ["x.mp4", "--checkpoint", "."], "config.json"),
         ("ccln-localize", ["x.mp4", "--format", "srt", "--format", "csv"], "--out"),
         ("ccln-localize", [".", "--format", "srt"], "--out"),

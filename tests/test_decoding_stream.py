@@ -55,6 +55,7 @@ def assert_same_clips(some: list[DecodedClip], others: list[DecodedClip]) -> Non
     assert len(some) == len(others)
     assert all(map(same, some, others))
     assert [clip.missing for clip in some] == [clip.missing for clip in others]
+    assert [clip.aspect for clip in some] == [clip.aspect for clip in others]
 
 
 # Pictures
@@ -154,6 +155,30 @@ def test_pictures_are_left_out_in_later_clips_too(tmp_path: Path, monkeypatch: p
     assert np.ptp(share) < 0.1
 
 
+@pytest.mark.parametrize("decoder", ["pyav", "decord"])
+@pytest.mark.parametrize("pixel_aspect", ["0/1", "4/3", "8/9"])  # the first is that of a file that says nothing
+@pytest.mark.parametrize("quarter_turns", range(4))
+def test_the_aspect_is_that_of_an_upright_picture_with_its_pixels_as_wide_as_they_are(
+    tmp_path: Path, quarter_turns: int, pixel_aspect: str, decoder: str
+):
+    if decoder == "decord":
+        pytest.importorskip("decord")
+    picture = Picture(steady(5), height=48, width=80, quarter_turns=quarter_turns, options={"aspect": pixel_aspect})
+    path = make_video(tmp_path / "clip.mp4", picture)
+    (clip,) = clips_of(path, on_missing="zeros", decoder=decoder)
+    wide = float(Fraction(pixel_aspect)) or 1.0  # its pixels as they are stored, which a quarter turn makes high
+    assert clip.aspect == pytest.approx(80 / 48 / wide if quarter_turns % 2 else 80 / 48 * wide)
+    assert decode_clip(path, REQUEST, on_missing="zeros", decoder=decoder).aspect == clip.aspect
+    assert clip.frames.shape[2:4] == (HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("clip.mkv", "libx264"), ("clip.ts", "libx264"), ("clip.avi", "mpeg4")])
+def test_containers_and_codecs_may_say_how_wide_pixels_are(tmp_path: Path, name: str, codec: str):
+    picture = Picture(steady(5), codec, 48, 80, options={"aspect": "3/2"}, time_base=Fraction(1, 25))
+    (clip,) = clips_of(make_video(tmp_path / name, picture), on_missing="zeros")
+    assert clip.aspect == pytest.approx(80 / 48 * 3 / 2)
+
+
 # Sound
 
 
@@ -189,7 +214,9 @@ def test_sound_may_start_late_pause_and_end_early(tmp_path: Path):
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
 def test_pictures_may_start_late_and_end_early(tmp_path: Path, name: str):
     seconds = steady(50, 5, start_seconds=23)
-    clips = clips_of(make_video(tmp_path / name, Picture(seconds, options=QUICK), noise(55, codec="flac")))
+    picture = Picture(seconds, options=QUICK | {"aspect": "3/2"})
+    clips = clips_of(make_video(tmp_path / name, picture, noise(55, codec="flac")))
+    assert [clip.aspect for clip in clips] == pytest.approx([4 / 3] * 2 + [4 / 3 * 3 / 2] * 4)
     assert [clip.missing for clip in clips] == [("video",)] * 2 + [()] * 4
     for clip in clips[:2]:
         assert not clip.frames.any()

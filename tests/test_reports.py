@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from ccln.cache import specification_digest
-from ccln.model import CheckpointError, load_checkpoint, save_checkpoint
+from ccln.model import CheckpointError, Reading, load_checkpoint, save_checkpoint
 from ccln.pipeline.commands.evaluate import evaluate_command
 from ccln.pipeline.commands.formats import evaluation_json, evaluation_table, score_table
 from ccln.pipeline.datasets import read_dataset
 from ccln.pipeline.datasets.annotations import DatasetError
 from ccln.pipeline.evaluation import EvaluationError, EvaluationReport, evaluate_checkpoint
 from ccln.pipeline.scoring.assessment import Assessment
+from ccln.pipeline.scoring.calibration import ReadingScores
 from ccln.pipeline.scoring.class_scores import score_in_detail
 from ccln.pipeline.scoring.metrics import TOLD_THE_CLASS, Scores, floors, score
 from ccln.pipeline.scoring.segment_scores import SegmentDetails
@@ -175,6 +176,8 @@ def made_report() -> EvaluationReport:
         specification="ab" * 32,
         assessment=assessment,
         missing=2,
+        reading=Reading(event_threshold=0.4),
+        read=ReadingScores(event_f1=0.75, calibration_error=0.03, uncalibrated_error=0.08),
         trained_on=0,
     )
 
@@ -208,8 +211,10 @@ def test_the_report_for_programs() -> None:
 
 
 def test_the_report_for_people() -> None:
-    title, scores, classes, confusions = evaluation_table(made_report()).split("\n\n")
+    title, scores, reading, classes, confusions = evaluation_table(made_report()).split("\n\n")
     assert title == "runs/first on videos"
+    assert reading.splitlines()[1].split() == ["test", "75.0", "%", "3.0", "%", "8.0", "%"]
+    assert "at a probability of 0.4 or more" in reading
     head, ccln, *rest = scores.splitlines()
     assert "bg recall  bg precision  event F1  at tIoU 0.5" in head
     # All seven of the background, of ten said to be; of three true and two predicted events one is right.
@@ -254,6 +259,8 @@ def test_the_table_of_a_run_says_what_was_selected_on_test() -> None:
         history=(),
         missing={"train": 3, "validation": 0, "test": 0},
         dropped={},
+        reading=Reading(),
+        read={},
         best_test_selection=None,
     )
     *lines, missing = score_table(result).splitlines()

@@ -75,7 +75,7 @@ def test_a_stopped_run_ends_with_the_same_bits(start: Train, tmp_path: Path, tas
     assert seen == list(range(stops[-1], 4))
     assert_same(tmp_path / "run", tmp_path / "whole")
     assert {path.name for path in (tmp_path / "run").iterdir() if "tfevents" not in path.name} == {
-        *("config.json", "config.toml", "metrics.json", "model.safetensors")
+        *("config.json", "config.toml", "metrics.json", "model.safetensors", "report.html")
     }
     events = EventAccumulator(str(tmp_path / "run")).Reload()
     assert [scalar.step for scalar in events.Scalars("loss/total")] == [1, 2, 3]

@@ -44,11 +44,14 @@ def located(
     return Located(Path(name), duration, events, track, track, track, labels, attention)
 
 
-def piece(start: float = 0.0, seconds: float = 10.0, grey: np.ndarray | None = None) -> DecodedClip:
+def piece(
+    start: float = 0.0, seconds: float = 10.0, grey: np.ndarray | None = None, aspect: float = 4 / 3
+) -> DecodedClip:
     """Ten seconds of silence and of pictures of one grey each; `grey` is (segment, frame)."""
     grey = np.full((10, 4), 128) if grey is None else grey
     frames = np.broadcast_to(grey[..., None, None, None], (10, 4, 14, 14, 3)).astype(np.uint8)
-    return DecodedClip(frames, np.zeros((10, 4)), np.zeros(160_000, np.float32), seconds, start_seconds=start)
+    waveform = np.zeros(160_000, np.float32)
+    return DecodedClip(frames, np.zeros((10, 4)), aspect, waveform, seconds, start_seconds=start)
 
 
 def drawn(picture: TimelinePicture, timeline: Located, path: Path) -> np.ndarray:
@@ -160,10 +163,21 @@ def test_silence_is_dark(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("duration", "aspect"), [(0.3, 9 / 16), (6.3, 21 / 9), (10_800.0, 9 / 16)])
 def test_any_length_and_shape_can_be_drawn(duration: float, aspect: float, tmp_path: Path) -> None:
-    picture = TimelinePicture(aspect=aspect)
-    picture.add(piece(seconds=min(10.0, duration)))
     event = Event("Bark", duration / 2, duration, 0.5)
-    assert drawn(picture, located(duration, event), tmp_path / "a.png").shape[1] == WIDTH
+    clip = piece(seconds=min(10.0, duration), aspect=aspect)
+    assert drawn_once(located(duration, event), tmp_path / "a.png", clip).shape[1] == WIDTH
+
+
+@pytest.mark.parametrize("aspect", [9 / 16, 3 / 4, 4 / 3, 16 / 9])
+def test_frames_have_the_shape_that_a_player_gives_them(aspect: float, tmp_path: Path) -> None:
+    begins = piece(aspect=4 / 3)  # pictures come later, and only then is their shape known
+    image = drawn_once(located(20.0), tmp_path / "a.png", begins, piece(10.0, aspect=aspect))
+    strip = image[82:190, LEFT : LEFT + ACROSS].mean(2) < 250
+    height = int(strip.any(1).argmin())
+    edges = np.flatnonzero(np.diff(strip[height // 2].astype(int), prepend=0))
+    widths = edges[1::2] - edges[: 2 * (len(edges) // 2) : 2]
+    assert len(widths) > 5
+    np.testing.assert_allclose(widths, height * aspect, atol=1.5)
 
 
 def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:

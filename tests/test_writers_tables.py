@@ -49,10 +49,10 @@ CLIP_SCHEMA = strict(
 CLIP_SCHEMA["properties"]["tracks"] = strict(
     segment_seconds={"type": "number", "exclusiveMinimum": 0}, seen=TRACK, heard=TRACK, both=TRACK
 )
-CLIP_SCHEMA["properties"].update(label={"type": "string"}, label_probability=FRACTION)
+CLIP_SCHEMA["properties"]["tracks"]["properties"]["labels"] = {"type": "array", "items": {"type": "string"}}
 SCHEMA = strict(
     format={"const": "ccln-localization"},
-    version={"const": 1},
+    version={"const": 2},
     clips={"type": "array", "items": CLIP_SCHEMA},
     failed={"type": "array", "items": strict(path={"type": "string"}, reason={"type": "string"})},
 )
@@ -175,18 +175,16 @@ def test_json_says_how_long_segments_are():
     assert json.loads(to_json(clip))["clips"][0]["tracks"]["segment_seconds"] == 0.5
 
 
-def test_json_says_what_a_clip_is_most_like():
-    @dataclass(frozen=True)
-    class Labelled(Plain):
-        label: str
-        label_probability: float
+def test_json_says_what_each_segment_is_most_like():
+    @dataclass(frozen=True, eq=False)
+    class Labelled(Tracked):
+        labels: tuple[str, ...]
 
-    document = json.loads(to_json(Labelled(CLIP.path, CLIP.duration_seconds, (DOG,), "Dog", 0.123456)))
+    track = np.zeros(3, np.float32)
+    labels = ("Dog", "Dog", "Church bell")
+    document = json.loads(to_json(Labelled(CLIP.path, 3.0, (), seen=track, heard=track, both=track, labels=labels)))
     jsonschema.validate(document, SCHEMA)
-    (clip,) = document["clips"]
-    assert (clip["label"], clip["label_probability"]) == ("Dog", 0.1235)
-    (plain,) = json.loads(to_json(CLIP))["clips"]
-    assert not plain.keys() & {"label", "label_probability"}
+    assert document["clips"][0]["tracks"]["labels"] == list(labels)
 
 
 def test_json_of_several_clips_and_failures():

@@ -26,7 +26,7 @@ def score_table(result: "TrainingResult") -> str:
         what = f"{result.test.selected_on} of the epoch that is best on test, selected on test as some papers do"
         text += f"\n{what}: {best}, optimistic"
     if result.read:
-        text += "\n" + reading_text(result.reading, result.read)
+        text += "\n\n" + reading_text(result.reading, result.read) + "\n"
     missing = {split: count for split, count in result.missing.items() if count}
     if missing:
         text += "\nrows without features: " + ", ".join(f"{split} {count}" for split, count in missing.items())
@@ -41,7 +41,7 @@ def reading_text(reading: Reading, read: Mapping[Split, ReadingScores]) -> str:
         rows.append([split, *map(percent, figures)])
     threshold, shortest = reading.event_threshold, reading.shortest_event_seconds
     what = f"read as event: {shortest} s or more at a probability of {threshold:g} or more (chosen on validation)"
-    return f"\n{aligned(rows)}\n{what}"
+    return f"{aligned(rows)}\n{what}"
 
 
 def runs_table(methods: Mapping[str, Sequence["TrainingResult"]], reference: str | None = None) -> str:
@@ -71,14 +71,13 @@ def evaluation_table(report: "EvaluationReport") -> str:
     scores = scores_table(_rows(report.split, report.assessment))
     if report.missing:
         scores += f"\nrows without features: {report.missing}"
-    if report.read is not None:
-        scores += "\n" + reading_text(report.reading, {report.split: report.read})
     if report.trained_on is None:
         scores += "\nwarning: the checkpoint does not say which rows it was trained on; these may be among them"
     elif report.trained_on:
         seen = f"{report.trained_on} of the {report.scores.clips} rows scored were trained on"
         scores += f"\nwarning: {seen}; of clips that are new to the network this says little"
-    return "\n\n".join([f"{report.run} on {report.data}", scores, *report.assessment.details.tables()])
+    read = [] if report.read is None else [reading_text(report.reading, {report.split: report.read})]
+    return "\n\n".join([f"{report.run} on {report.data}", scores, *read, *report.assessment.details.tables()])
 
 
 def evaluation_json(report: "EvaluationReport") -> str:

@@ -35,6 +35,9 @@ class DecodedClip:
     """uint8 RGB (segment, frame, height, width, 3)."""
     frame_seconds: np.ndarray
     """float64 (segment, frame): the presentation time of the frame that was taken, on the file's clock."""
+    aspect: float
+    """Width over height of the picture as a player shows it, upright; the frames are stretched to the size asked for.
+    That of the file's first picture; 4/3 where none has come up to the end of these ten seconds."""
     waveform: np.ndarray
     """float32 mono (sample,), 16 kHz, exactly ten seconds."""
     duration_seconds: float
@@ -218,7 +221,8 @@ def _clip(path: Path, streams: Streams, index: int, duration_seconds: float) -> 
     if not np.isfinite(waveform).all():
         raise DecodeError(f"{path}: its sound holds values that are not numbers. Fetch the file or convert it again.")
     start_seconds = float(index * CLIP_SECONDS)
-    return DecodedClip(frames, frame_seconds, waveform, duration_seconds, missing, start_seconds)
+    aspect = streams.aspect((index + 1) * CLIP_SECONDS)
+    return DecodedClip(frames, frame_seconds, aspect, waveform, duration_seconds, missing, start_seconds)
 
 
 def _is_still(clip: DecodedClip) -> bool:

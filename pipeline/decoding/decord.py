@@ -11,6 +11,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from math import nan
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from ccln.pipeline.decoding.pictures import shown_aspect
 from ccln.pipeline.decoding.video_file import Clock, DecodeError
 from ccln.pipeline.segments import CLIP_SECONDS
 
@@ -77,6 +79,8 @@ class DecordFrames:
         Raises:
             DecordMissingError: decord is not installed.
         """
+        self.aspect = nan
+        """Width over height of the first picture as a player shows it, once it has come."""
         self._decord = load_decord()
         self._path, self._video, self._clock = path, video, clock
         self._pictures: list[_Picture] = []
@@ -123,6 +127,7 @@ class DecordFrames:
         if not frames or not isinstance(frames[0], VideoFrame):
             raise self._refusal("its first picture cannot be decoded")
         self._quarter_turns = round(frames[0].rotation / 90) % 4
+        self.aspect = shown_aspect(frames[0], self._video.sample_aspect_ratio)
         self._stream = self._output.add_stream_from_template(
             self._video, opaque=True, rate=self._video.average_rate or 25
         )

@@ -183,6 +183,17 @@ class FramePicker:
         return reformat(frame, width, height, "gbrp", interpolation=interpolation, threads=1).to_ndarray()
 
 
+def shown_aspect(frame: VideoFrame, pixel_aspect: Fraction | None) -> float:
+    """Width over height of a picture as a player shows it, upright.
+
+    Args:
+        frame: as it is stored, with how a player must turn it.
+        pixel_aspect: width over height of its pixels, None or 0 where the file does not say: they are square.
+    """
+    aspect = Fraction(frame.width, frame.height) * (pixel_aspect or 1)
+    return float(1 / aspect if round(frame.rotation / 90) % 2 else aspect)
+
+
 def opencv_linear(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resize as OpenCV's INTER_LINEAR: every pixel is mixed from the 2 × 2 nearest, with no filter against aliasing.
 

@@ -13,10 +13,12 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ccln.pipeline.decoding.decord import DecordFrames
-from ccln.pipeline.decoding.pictures import FramePicker, FrameRequest
+from ccln.pipeline.decoding.pictures import FramePicker, FrameRequest, shown_aspect
 from ccln.pipeline.decoding.skipping import PictureSkipper
 from ccln.pipeline.decoding.sound import WaveformBuilder
 from ccln.pipeline.decoding.video_file import Clock, DecodeError
+
+_BLACK_ASPECT = 4 / 3
 
 
 class Streams:
@@ -51,6 +53,8 @@ class Streams:
         self._path, self._container, self._request, self._until_seconds = path, container, request, until_seconds
         self._streams = [stream for stream in (video, audio) if stream]
         self._clock = Clock(video, audio)
+        self._pixel_aspect = video.sample_aspect_ratio if video else None
+        self._aspect = _BLACK_ASPECT
         self._taking: dict[str, FramePicker | WaveformBuilder | DecordFrames] = {
             stream.type: self._parts[stream.type] for stream in self._streams
         }
@@ -83,6 +87,13 @@ class Streams:
         ends = (part.end_seconds for part in self._parts.values() if part.first_seconds < before_seconds)
         return max(ends, default=0.0)
 
+    def aspect(self, before_seconds: float) -> float:
+        """Width over height of the file's first picture as a player shows it; 4/3 if none has come that starts before.
+
+        That of each later one would hardly ever differ, and decord gives all in the shape of the first.
+        """
+        return self._aspect if self.picker.first_seconds < before_seconds else _BLACK_ASPECT
+
     def decode(self, packet: Packet, packet_seconds: float) -> None:
         """Take the next packet.
 
@@ -114,6 +125,8 @@ class Streams:
 
     def _add(self, frame: VideoFrame | AudioFrame, seconds: float) -> None:
         if isinstance(frame, VideoFrame):
+            if isinf(self.picker.first_seconds):
+                self._aspect = shown_aspect(frame, self._pixel_aspect)
             self.picker.add(frame, seconds)
             if self._skipper is not None:
                 self._skipper.saw(frame)
@@ -132,5 +145,6 @@ class Streams:
             DecodeError: decord cannot decode them.
         """
         if isinstance(pictures := self._taking.get("video"), DecordFrames):
+            self._aspect = pictures.aspect
             for frame, seconds in pictures.frames(self._request.target_times()):
                 self.picker.add(frame, seconds)

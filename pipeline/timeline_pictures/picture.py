@@ -27,17 +27,13 @@ _FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", "
 class TimelinePicture:
     """Frames with attention, mel spectrogram, what is seen, heard and both, and events, on one axis of time.
 
-    Feed it each ten seconds of a file with `add`, then `draw`. It keeps at most 64 small frames, evenly spread, and
-    1,500 columns of the spectrogram, whatever the length of the file.
+    Feed it each ten seconds of a file with `add`, then `draw`. Frames have the shape that a player gives them. It keeps
+    at most 64 small ones, evenly spread, and 1,500 columns of the spectrogram, whatever the length of the file.
     """
 
-    def __init__(self, *, aspect: float = 4 / 3) -> None:
-        """Start with nothing.
-
-        Args:
-            aspect: width over height of the file's picture as a player shows it; decoded frames do not keep it.
-        """
-        self._aspect = aspect
+    def __init__(self) -> None:
+        """Start with nothing."""
+        self._aspect = 1.0
         self._frames: dict[int, np.ndarray] = {}  # by number, counted from the file's start, four a second
         self._frame_stride = 1
         self._spectrogram = PooledSpectrogram()
@@ -48,6 +44,7 @@ class TimelinePicture:
         Args:
             clip: in the order of the file, without a gap.
         """
+        self._aspect = clip.aspect  # of a file whose pictures begin late, the first clips do not know it
         self._add_frames(clip)
         self._spectrogram.add(clip.waveform[: round(clip.duration_seconds * SAMPLE_RATE_HZ)])
 

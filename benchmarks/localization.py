@@ -1,0 +1,238 @@
+"""What ccln-localize costs beside its work proper, and what an hour of video costs it.
+
+    uv run python benchmarks/localization.py --clip FILE --work FOLDER [--checkpoint RUN] [--rounds N]
+
+- cold start: the whole process on a clip of ten seconds against decoding it and running the networks over it alone, in
+  a warm process, and where a process spends its time. All of it runs in turn, in fresh processes, and the fastest of
+  each counts: other work on the machine only ever makes a side slower.
+- an hour: seconds and peak memory of a made-up video of an hour and of one of five minutes, in fresh processes. The
+  videos are made once, in --work, and kept. Memory is what the process has to itself, without pages of files.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+MINUTE_SECONDS, SHORT_MINUTES, LONG_MINUTES = 60, 5, 60
+WIDTH, HEIGHT, RATE_HZ, SAMPLE_RATE_HZ, SOUND_SAMPLES = 320, 240, 25, 48_000, 960
+
+COMMAND = "from ccln.pipeline.commands.localize import localize_command; localize_command()"
+# The command as it is, with clocks around what it calls: put there from outside, as soon as that is imported.
+CLOCKED = """
+import time
+begun = time.perf_counter()
+import builtins, json, sys
+COMMAND, ENGINE = "ccln.pipeline.commands.localize", "ccln.pipeline.localizing.localize"
+parent_began, seconds, plain_import = float(sys.argv.pop(1)), {}, builtins.__import__
+
+def clocked(part, work):
+    def call(*args, **options):
+        start = time.perf_counter()
+        try:
+            return work(*args, **options)
+        finally:
+            seconds[part] = seconds.get(part, 0) + time.perf_counter() - start
+    return call
+
+def importing(name, *rest):
+    if name not in (COMMAND, "torch", ENGINE) or name in sys.modules:
+        return plain_import(name, *rest)
+    module = clocked(f"import {name}", plain_import)(name, *rest)
+    if name == ENGINE:
+        from ccln.pipeline.localizing import localize, localizer
+        decode_clips, network = localizer.decode_clips, localizer.WindowedNetwork
+        def decoding(*args, **options):
+            clips = decode_clips(*args, **options)
+            return iter(clocked("decoding", lambda: next(clips, None)), None)
+        localizer.decode_clips = decoding
+        localizer.clip_features = clocked("extractors", localizer.clip_features)
+        network.add, network.answers = clocked("CCLN", network.add), clocked("CCLN", network.answers)
+        localize.load_checkpoint = clocked("load the checkpoint", localize.load_checkpoint)
+        localizer.load_extractors = clocked("load the extractors", localizer.load_extractors)
+    return module
+
+builtins.__import__ = importing
+from ccln.pipeline.commands.localize import localize_command
+try:
+    localize_command()
+except SystemExit as stop:
+    assert not stop.code
+ended = time.perf_counter()
+engine, torch = seconds.pop(f"import {ENGINE}"), seconds.pop("import torch")
+parts = {"start of the interpreter": begun - parent_began, "import of the command": seconds.pop(f"import {COMMAND}"),
+    "import of torch": torch, "import of the rest": engine - torch, **seconds}
+parts["parsing, printing and the rest"] = ended - parent_began - sum(parts.values())
+print(json.dumps([parts, ended]), file=sys.stderr)
+"""
+# What is the work proper, in one process: the first time, and the fastest time.
+WARM = """
+import json, sys, time
+from pathlib import Path
+from ccln.model import load_checkpoint
+from ccln.pipeline import defaults
+from ccln.pipeline.commands.memory import keep_freed_memory
+from ccln.pipeline.localizing.localizer import Localizer
+clip, checkpoint = sys.argv[1:]
+keep_freed_memory()
+localizer = Localizer(load_checkpoint(Path(checkpoint or defaults.latest_localizing_run() or defaults.PRETRAINED)))
+seconds = []
+for _ in range(6):
+    start = time.perf_counter()
+    localizer.locate(Path(clip))
+    seconds.append(time.perf_counter() - start)
+print(json.dumps([seconds[0], min(seconds)]))
+"""
+# The command, watched by a thread; of each five minutes of the video the peak, in bytes.
+WATCHED = """
+import json, sys, threading
+import psutil
+from ccln.pipeline.commands.localize import localize_command
+from ccln.pipeline.localizing import localizer
+peaks, process, stop, decode_clips = [0], psutil.Process(), threading.Event(), localizer.decode_clips
+
+def watched(*args, **options):
+    for clip in decode_clips(*args, **options):
+        if clip.start_seconds >= 300 * len(peaks):
+            peaks.append(0)
+        yield clip
+
+def watch():
+    while not stop.wait(0.05):
+        now = process.memory_info()
+        peaks[-1] = max(peaks[-1], now.rss - now.shared)
+
+localizer.decode_clips = watched
+thread = threading.Thread(target=watch)
+thread.start()
+try:
+    localize_command()
+except SystemExit as end:
+    assert not end.code
+finally:
+    stop.set()
+    thread.join()
+print(json.dumps(peaks), file=sys.stderr)
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clip", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    network = [] if options.checkpoint is None else ["--checkpoint", str(options.checkpoint)]
+    cold_start(options.clip, network, str(options.checkpoint or ""), options.rounds)
+    long_videos(options.work, network)
+
+
+def cold_start(clip: Path, network: Sequence[str], checkpoint: str, rounds: int) -> None:
+    whole, torch, first, warm, breakdowns = [], [], [], [], []
+    for _ in range(rounds):
+        whole.append(timed(COMMAND, str(clip), *network)[0])
+        torch.append(timed("import torch")[0])
+        start = time.perf_counter()
+        _, told = timed(CLOCKED, str(start), str(clip), *network)
+        parts, ended = json.loads(told.stderr.splitlines()[-1])
+        breakdowns.append(parts | {"end of the process": time.perf_counter() - ended})
+        cold, best = json.loads(timed(WARM, str(clip), checkpoint)[1].stdout)
+        first.append(cold)
+        warm.append(best)
+    print(f"{clip.name}, the fastest of {rounds} rounds, seconds")
+    show("ccln-localize, the whole process", min(whole))
+    for part, seconds in min(breakdowns, key=lambda parts: sum(parts.values())).items():
+        show(f"  {part}", seconds)
+    show("decoding and networks alone, first time", min(first))
+    show("decoding and networks alone, warm", min(warm))
+    show("python -c 'import torch', the whole process", min(torch))
+    show("RATIO of ccln-localize to decoding and networks alone", min(whole) / min(warm))
+    show("RATIO of ccln-localize to python -c 'import torch'", min(whole) / min(torch))
+
+
+def long_videos(work: Path, network: Sequence[str]) -> None:
+    work.mkdir(parents=True, exist_ok=True)
+    peaks = {}
+    for minutes in (SHORT_MINUTES, LONG_MINUTES):
+        video = repeated_minute(work, minutes)
+        seconds, told = timed(WATCHED, str(video), *network, "--format", "json")
+        peaks[minutes] = [peak / 2**20 for peak in json.loads(told.stderr.splitlines()[-1])]
+        print(f"{minutes} minutes, {WIDTH} x {HEIGHT} at {RATE_HZ} Hz")
+        show("seconds", seconds)
+        show("times as fast as it plays", minutes * MINUTE_SECONDS / seconds)
+        show("peak memory, MiB", max(peaks[minutes]))
+    show("peak memory in minutes 5 to 10 of the hour, MiB", peaks[LONG_MINUTES][1])
+    show("peak memory in its last five minutes, MiB", peaks[LONG_MINUTES][-1])
+    show("RATIO of peak memory, the hour to five minutes", max(peaks[LONG_MINUTES]) / max(peaks[SHORT_MINUTES]))
+
+
+def timed(program: str, *arguments: str) -> tuple[float, subprocess.CompletedProcess[str]]:
+    start = time.perf_counter()
+    told = subprocess.run([sys.executable, "-c", program, *arguments], check=True, capture_output=True, text=True)
+    return time.perf_counter() - start, told
+
+
+def repeated_minute(folder: Path, minutes: int) -> Path:
+    """One encoded minute again and again: its packets, moved in time."""
+    path = folder / f"{minutes}-minutes.mkv"
+    if path.exists():
+        return path
+    unfinished = path.with_suffix(".unfinished.mkv")
+    with av.open(str(unfinished), "w") as container:
+        video = container.add_stream("libx264", RATE_HZ, options={"preset": "ultrafast", "g": str(RATE_HZ)})
+        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        audio = container.add_stream("libopus", SAMPLE_RATE_HZ, layout="mono")
+        minute = sorted((*pictures(video), *sound(audio)), key=lambda packet: packet.dts * packet.time_base)
+        for start in range(0, minutes * MINUTE_SECONDS, MINUTE_SECONDS):
+            for packet in minute:
+                container.mux(moved(packet, start))
+    return unfinished.rename(path)
+
+
+def pictures(stream: VideoStream) -> Iterator[Packet]:
+    """Noise that drifts, faster and slower."""
+    noise = np.random.default_rng(0).integers(0, 256, (HEIGHT // 16, WIDTH // 16, 3), np.uint8)
+    picture = noise.repeat(16, 0).repeat(16, 1)
+    for number in range(MINUTE_SECONDS * RATE_HZ):
+        frame = av.VideoFrame.from_ndarray(np.roll(picture, number * (1 + number // 250), 1), "rgb24")
+        frame.pts, frame.time_base = number, Fraction(1, RATE_HZ)
+        yield from stream.encode(frame)
+    yield from stream.encode()
+
+
+def sound(stream: AudioStream) -> Iterator[Packet]:
+    """Another tone every five seconds, every other time none."""
+    for number in range(MINUTE_SECONDS * SAMPLE_RATE_HZ // SOUND_SAMPLES):
+        seconds = (number * SOUND_SAMPLES + np.arange(SOUND_SAMPLES)) / SAMPLE_RATE_HZ
+        step = int(seconds[0]) // 5
+        tone = 0.3 * (step % 2) * np.sin(2 * np.pi * 110 * (1 + step) * seconds)
+        frame = av.AudioFrame.from_ndarray(tone[None].astype(np.float32), "flt", "mono")
+        frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE_HZ, number * SOUND_SAMPLES, Fraction(1, 48_000)
+        yield from stream.encode(frame)
+
+
+def moved(packet: Packet, seconds: int) -> Packet:
+    copy = Packet(bytes(packet))
+    copy.stream, copy.time_base = packet.stream, packet.time_base
+    ticks = int(seconds / packet.time_base)
+    copy.pts, copy.dts, copy.is_keyframe = packet.pts + ticks, packet.dts + ticks, packet.is_keyframe
+    return copy
+
+
+def show(what: str, value: float) -> None:
+    print(f"{what:<60}{value:10.3f}")
+
+
+if __name__ == "__main__":
+    main()
