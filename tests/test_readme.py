@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
 TEST_COMMAND = "pip install uv && uv run pytest"
+TRY_COMMAND = "pip install uv && uv run ccln-localize examples/cat.mp4"
 DEMO_COMMAND = "pip install uv && uv run ccln-demo"
 
 
@@ -35,14 +35,27 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_readme_shows_one_demo_and_one_test_command() -> None:
-    assert [command for command in COMMANDS if "pip install" in command] == [DEMO_COMMAND, TEST_COMMAND]
+def test_the_readme_shows_one_command_to_try_one_demo_and_one_to_test() -> None:
+    assert [command for command in COMMANDS if "pip install" in command] == [TRY_COMMAND, DEMO_COMMAND, TEST_COMMAND]
+
+
+def test_the_first_command_prints_what_the_readme_shows(tmp_path: Path) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    done = shell(TRY_COMMAND.removeprefix("pip install uv && "), tmp_path)
+    (shown,) = re.findall(r"```text\n(examples/.*?)```", README, re.DOTALL)
+    # Another processor may round otherwise, by a point or two.
+    numbers = [[int(number) for number in re.findall(r"(\d+)%", text)] for text in (done.stdout, shown)]
+    assert numbers[0] == pytest.approx(numbers[1], abs=3)
+    lines = [
+        [line for line in text.splitlines() if "event" in line or "(10.0 s)" in line] for text in (done.stdout, shown)
+    ]
+    assert [line.split("(conf")[0] for line in lines[0]] == [line.split("(conf")[0] for line in lines[1]]
 
 
 @pytest.mark.timeout(900)
-def test_every_command_but_those_two_works_in_the_order_shown(folder: Path) -> None:
+def test_every_other_command_works_in_the_order_shown(folder: Path) -> None:
     for command in COMMANDS:
-        if command in (TEST_COMMAND, DEMO_COMMAND):
+        if command in (TRY_COMMAND, DEMO_COMMAND, TEST_COMMAND):
             continue
         assert command.startswith("uv run ccln-"), command
         short = " --epochs 1" if "ccln-train" in command and "--epochs" not in command else ""
@@ -51,27 +64,9 @@ def test_every_command_but_those_two_works_in_the_order_shown(folder: Path) -> N
     assert (folder / "pictures" / "clip.png").exists()
 
 
-def test_the_python_example_works_in_the_same_folder(folder: Path) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    example = example.replace("seed=0)", "seed=0, epochs=1)")
-    done = subprocess.run([sys.executable, "-c", example], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "clip.mp4" in done.stdout
-
-
-@pytest.mark.timeout(900)
-def test_the_demo_does_what_the_readme_says(tmp_path: Path) -> None:
-    shown = shell(DEMO_COMMAND.split("&& ")[1], tmp_path)
-    assert shown.returncode == 0, shown.stderr
-    for word in ("accuracy", "always background", "second", "seen", "heard", "both", "truth"):
-        assert word in shown.stdout
-    accuracy = float(re.search(r"CCLN, test +([\d.]+) %", shown.stdout)[1])  # type: ignore[index]
-    told = float(re.search(r"told: right class, every segment an event +([\d.]+) %", shown.stdout)[1])  # type: ignore[index]
-    assert accuracy > told
-    (picture,) = (tmp_path / "ccln-demo" / "timelines").iterdir()
-    commands = [line.strip() for line in shown.stdout.splitlines() if line.startswith("  ccln-")]
-    assert [shlex.split(command)[0] for command in commands] == ["ccln-extract", "ccln-train", "ccln-localize"]
-    again = shell(f"{commands[0]} && {commands[2]} --format csv", tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert "0 done, 120 cached, 0 failed" in again.stdout
-    assert picture.stem in again.stdout
+def test_the_python_examples_work_in_the_same_folder(folder: Path) -> None:
+    for example in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        example = example.replace("seed=0)", "seed=0, epochs=1)")
+        done = subprocess.run([sys.executable, "-c", example], cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert (folder / "runs" / "first" / "report.html").exists()

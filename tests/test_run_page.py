@@ -206,6 +206,11 @@ def test_clips_are_ranked_by_right_seconds_then_confidence() -> None:
     assert confidence[3] == pytest.approx((2 * 0.9 * 0.8 + 2 * 0.9) / 4)
 
 
+def test_of_clips_that_are_all_right_those_with_boundaries_come_first() -> None:
+    found = answers([[0, 0], [0, 2]], [[0.95, 0.95], [0.6, 0.4]], [[0.9, 0.1]] * 2)
+    assert ranked_clips(found)[0].tolist() == [1, 0]
+
+
 def test_errors_at_the_ends_are_those_that_are_scored() -> None:
     random = np.random.default_rng(0)
     truth = np.array([[2, 0, 0, 2, 2], [1, 1, 1, 2, 2], [2, 2, 1, 1, 2], [0, 0, 2, 2, 2]])

@@ -29,6 +29,7 @@ BARK, CAT = Event("Bark", 2.0, 5.0, 0.9), Event("Cat", 5.0, 9.0, 0.75)
 class Located(Tracked):
     labels: tuple[str, ...]
     attention: np.ndarray
+    event_threshold: float = 0.5
 
 
 def located(

@@ -42,6 +42,8 @@ class LocatedClip:
     """float32 (segment,): evidence for that class in the sound alone."""
     both: np.ndarray
     """float32 (segment,): probability that the segment is event; what the events are made of."""
+    event_threshold: float
+    """Least `both` of an event's segments."""
     attention: np.ndarray
     """float32 (segment, height, width): where the sound made the network look; a segment's numbers add up to one."""
 
@@ -134,6 +136,7 @@ class Localizer:
             seen=tracks.seen,
             heard=tracks.heard,
             both=tracks.both,
+            event_threshold=self._reading.event_threshold,
             attention=answers.attention,
         )
 

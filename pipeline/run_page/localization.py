@@ -58,9 +58,10 @@ def ranked_clips(answers: SegmentAnswers) -> tuple[np.ndarray, np.ndarray, np.nd
     """Clips from the best answered to the worst.
 
     Returns:
-        Positions of the clips, by falling number of right seconds; of equals the surest comes first where all is right,
-        and last where something is wrong, for to be sure and wrong is worse. Of every clip, by position: the right
-        seconds; and the confidence, the mean probability that the network gave to its own answers, 0 to 1.
+        Positions of the clips, by falling number of right seconds. Of equals, where all is right, those come first in
+        which an event begins or ends, for there was more to find, and of these the surest; where something is wrong the
+        surest comes last, for to be sure and wrong is worse. Of every clip, by position: the right seconds; and the
+        confidence, the mean probability that the network gave to its own answers, 0 to 1.
     """
     predicted, predictions = answers.predictions.segment_labels(), answers.predictions
     right = (predicted == answers.truth).sum(1)
@@ -69,7 +70,8 @@ def ranked_clips(answers: SegmentAnswers) -> tuple[np.ndarray, np.ndarray, np.nd
     is_event = predicted != predictions.class_logits.shape[1]
     confidence = np.where(is_event, event * named, 1 - event).mean(1)
     perfect = right == answers.truth.shape[1]
-    return np.lexsort((np.where(perfect, -confidence, confidence), -right)), right, confidence
+    steady = perfect & (answers.truth == answers.truth[:, :1]).all(1)
+    return np.lexsort((np.where(perfect, -confidence, confidence), steady, -right)), right, confidence
 
 
 def _confusions(details: SegmentDetails) -> Markup:
@@ -152,7 +154,7 @@ def _clips(answers: SegmentAnswers, names: Sequence[str]) -> list[Markup]:
         "Upper bar: the truth; lower bar: the answer, with a dashed edge and a cross under each second that is wrong. "
         "The line is the network's probability that the second holds an event, seen and heard; above the dotted "
         "middle it answers with the clip's most probable class. Clips are chosen by the number of right seconds; of "
-        "equals the surest are shown. Confidence is the mean probability it gave to its own answers."
+        "equals those with a beginning or an end to find, and the surest. Confidence is the mean probability it gave to its own answers."
     )
     shown = min(SHOWN_CLIPS, len(order))
     return [

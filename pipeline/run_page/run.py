@@ -163,8 +163,26 @@ def _scores(result: "TrainingResult", glossary: Mapping[str, str]) -> Markup:
         *tables,
         element("div", *cards, class_="cards"),
         element("dl", *terms),
+        *_reading(result),
         note=FLOOR_NOTE if TOLD_THE_CLASS in result.floors else FLOOR_NOTE.split(" What is told")[0],
     )
+
+
+def _reading(result: "TrainingResult") -> list[Markup]:
+    """How ccln-localize reads events with this network; nothing where the task has none."""
+    if not result.read:
+        return []
+    reading = result.reading
+    rows = [["", "event F1", "calibration error", "uncalibrated"]]
+    for split, of in result.read.items():
+        rows.append([split, *map(percent, (of.event_f1, of.calibration_error, of.uncalibrated_error))])
+    words = (
+        f"What lasts {reading.shortest_event_seconds} s or more at a probability of {reading.event_threshold:g} or more "
+        "is an event to ccln-localize, and temperatures make its probabilities honest; all chosen on validation. The "
+        "calibration error is how far, on average, the probability of an answer is from how often such answers are "
+        "right."
+    )
+    return [table(rows, "Events as ccln-localize reads them", "scores"), element("p", words)]
 
 
 def _lines(assessment: Assessment) -> list[tuple[str, TaskScores]]:

@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ccln.pipeline.scoring.prediction import EVENT_THRESHOLD
 from ccln.pipeline.segments import SEGMENT_SECONDS
 from ccln.pipeline.timeline_pictures.lanes import DPI, LETTERS, Lane, lanes_of, text_width
 from ccln.pipeline.timeline_pictures.words import (
@@ -44,6 +43,11 @@ class LocatedTimeline(TrackedTimeline, Protocol):
     @property
     def labels(self) -> Sequence[str]:
         """Of each segment the most probable class."""
+        ...
+
+    @property
+    def event_threshold(self) -> float:
+        """Least `both` of an event's segments."""
         ...
 
     @property
@@ -93,10 +97,12 @@ def timeline_figure(
     picture.imshow(strip, extent=(0, duration, 0, 1), aspect="auto", interpolation="nearest")
     picture.set_yticks([])
     _draw_spectrogram(sound, *power)
+    threshold = located.event_threshold
     for axes, name, color in ((seen, "seen", _BLUE), (heard, "heard", _ORANGE), (both, "both", _INK)):
-        _draw_track(axes, name, getattr(located, name), duration, color)
-    both.axhline(EVENT_THRESHOLD, color="white", lw=1.2)  # between the dashes: white on black and black on white
-    both.axhline(EVENT_THRESHOLD, color=_INK, lw=1.2, ls=(0, (4, 4)))
+        ticks = (0, threshold, 1) if name == "both" else (0, 1)
+        _draw_track(axes, name, getattr(located, name), duration, color, ticks)
+    both.axhline(threshold, color="white", lw=1.2)  # between the dashes: white on black and black on white
+    both.axhline(threshold, color=_INK, lw=1.2, ls=(0, (4, 4)))
     _draw_events(events, lanes, duration)
     _share_time(rows, duration)
     return figure
@@ -178,7 +184,7 @@ def _segments_per_bin(count: int) -> int:
     return max(1, ceil(count / _MOST_BINS))
 
 
-def _draw_track(axes: Axes, name: str, values: np.ndarray, duration: float, color: str) -> None:
+def _draw_track(axes: Axes, name: str, values: np.ndarray, duration: float, color: str, ticks: Sequence[float]) -> None:
     per_bin = _segments_per_bin(len(values))
     starts = np.arange(0, len(values), per_bin)
     edges = np.minimum(np.append(starts, len(values)) * SEGMENT_SECONDS, duration)
@@ -189,7 +195,7 @@ def _draw_track(axes: Axes, name: str, values: np.ndarray, duration: float, colo
     axes.stairs(mean, edges, fill=True, color=color, alpha=0.8, lw=0)
     axes.axhline(0, color=_PALE, lw=0.8)
     axes.set_ylim(0, 1.04)
-    axes.set_yticks([0, EVENT_THRESHOLD, 1] if name == "both" else [0, 1])
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     _name_row(axes, 0.5, name, 34)
 
 
