@@ -154,7 +154,8 @@ def _clips(answers: SegmentAnswers, names: Sequence[str]) -> list[Markup]:
         "Upper bar: the truth; lower bar: the answer, with a dashed edge and a cross under each second that is wrong. "
         "The line is the network's probability that the second holds an event, seen and heard; above the dotted "
         "middle it answers with the clip's most probable class. Clips are chosen by the number of right seconds; of "
-        "equals those with a beginning or an end to find, and the surest. Confidence is the mean probability it gave to its own answers."
+        "equals those with a beginning or an end to find, and the surest. Confidence is the mean probability it gave "
+        "to its own answers."
     )
     shown = min(SHOWN_CLIPS, len(order))
     return [

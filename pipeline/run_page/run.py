@@ -177,9 +177,9 @@ def _reading(result: "TrainingResult") -> list[Markup]:
     for split, of in result.read.items():
         rows.append([split, *map(percent, (of.event_f1, of.calibration_error, of.uncalibrated_error))])
     words = (
-        f"What lasts {reading.shortest_event_seconds} s or more at a probability of {reading.event_threshold:g} or more "
-        "is an event to ccln-localize, and temperatures make its probabilities honest; all chosen on validation. The "
-        "calibration error is how far, on average, the probability of an answer is from how often such answers are "
+        f"What lasts {reading.shortest_event_seconds} s or more at a probability of {reading.event_threshold:g} or "
+        "more is an event to ccln-localize, and temperatures make its probabilities honest; all chosen on validation. "
+        "The calibration error is how far, on average, the probability of an answer is from how often such answers are "
         "right."
     )
     return [table(rows, "Events as ccln-localize reads them", "scores"), element("p", words)]
