@@ -132,7 +132,7 @@ def drawn(clips: int, temperature: float, seed: int = 0) -> tuple[Predictions, n
 
 
 def test_temperatures_undo_overconfidence():
-    predictions, truth = drawn(3000, temperature=2.5)
+    predictions, truth = drawn(1000, temperature=2.5)
     reading = choose_reading(predictions, truth)
     assert reading.event_temperature == pytest.approx(2.5, rel=0.1)
     assert reading.class_temperature == pytest.approx(2.5, rel=0.1)

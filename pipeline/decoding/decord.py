@@ -127,7 +127,7 @@ class DecordFrames:
         if not frames or not isinstance(frames[0], VideoFrame):
             raise self._refusal("its first picture cannot be decoded")
         self._quarter_turns = round(frames[0].rotation / 90) % 4
-        self.aspect = shown_aspect(frames[0], self._video.sample_aspect_ratio)
+        self.aspect = shown_aspect(self._video, frames[0])
         self._stream = self._output.add_stream_from_template(
             self._video, opaque=True, rate=self._video.average_rate or 25
         )

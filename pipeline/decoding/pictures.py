@@ -8,6 +8,7 @@ from math import inf
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.stream import VideoStream
 
 from ccln.pipeline.segments import CLIP_SECONDS, SEGMENT_COUNT, SEGMENT_SECONDS
 
@@ -183,14 +184,16 @@ class FramePicker:
         return reformat(frame, width, height, "gbrp", interpolation=interpolation, threads=1).to_ndarray()
 
 
-def shown_aspect(frame: VideoFrame, pixel_aspect: Fraction | None) -> float:
+def shown_aspect(video: VideoStream, frame: VideoFrame) -> float:
     """Width over height of a picture as a player shows it, upright.
 
     Args:
-        frame: as it is stored, with how a player must turn it.
-        pixel_aspect: width over height of its pixels, None or 0 where the file does not say: they are square.
+        video: the stream that it is of.
+        frame: as it is stored, with how a player must turn it; just decoded.
     """
-    aspect = Fraction(frame.width, frame.height) * (pixel_aspect or 1)
+    # What the container says of the pixels goes before what the pictures say; where neither does, they are square.
+    pixel_aspect = video.sample_aspect_ratio or video.codec_context.sample_aspect_ratio or 1
+    aspect = Fraction(frame.width, frame.height) * pixel_aspect
     return float(1 / aspect if round(frame.rotation / 90) % 2 else aspect)
 
 

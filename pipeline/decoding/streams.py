@@ -51,9 +51,8 @@ class Streams:
         self.refused: dict[str, DecodeError] = {}
         """What is to be said of a stream ("video", "audio") whose last packet so far was refused."""
         self._path, self._container, self._request, self._until_seconds = path, container, request, until_seconds
-        self._streams = [stream for stream in (video, audio) if stream]
+        self._video, self._streams = video, [stream for stream in (video, audio) if stream]
         self._clock = Clock(video, audio)
-        self._pixel_aspect = video.sample_aspect_ratio if video else None
         self._aspect = _BLACK_ASPECT
         self._taking: dict[str, FramePicker | WaveformBuilder | DecordFrames] = {
             stream.type: self._parts[stream.type] for stream in self._streams
@@ -125,8 +124,8 @@ class Streams:
 
     def _add(self, frame: VideoFrame | AudioFrame, seconds: float) -> None:
         if isinstance(frame, VideoFrame):
-            if isinf(self.picker.first_seconds):
-                self._aspect = shown_aspect(frame, self._pixel_aspect)
+            if self._video is not None and isinf(self.picker.first_seconds):
+                self._aspect = shown_aspect(self._video, frame)
             self.picker.add(frame, seconds)
             if self._skipper is not None:
                 self._skipper.saw(frame)
