@@ -14,19 +14,12 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from fractions import Fraction
+from collections.abc import Sequence
 from pathlib import Path
 
-import av
-import numpy as np
-from av.audio.stream import AudioStream
-from av.packet import Packet
-from av.video.stream import VideoStream
+from long_video import HEIGHT, MINUTE_SECONDS, RATE_HZ, WIDTH, repeated_minute
 
-MINUTE_SECONDS, SHORT_MINUTES, LONG_MINUTES = 60, 5, 60
-WIDTH, HEIGHT, RATE_HZ, SAMPLE_RATE_HZ, SOUND_SAMPLES = 320, 240, 25, 48_000, 960
-
+SHORT_MINUTES, LONG_MINUTES = 5, 60
 COMMAND = "from ccln.pipeline.commands.localize import localize_command; localize_command()"
 # The command as it is, with clocks around what it calls: put there from outside, as soon as that is imported.
 CLOCKED = """
@@ -45,10 +38,10 @@ def clocked(part, work):
             seconds[part] = seconds.get(part, 0) + time.perf_counter() - start
     return call
 
-def importing(name, *rest):
+def importing(name, *rest, **named):
     if name not in (COMMAND, "torch", ENGINE) or name in sys.modules:
-        return plain_import(name, *rest)
-    module = clocked(f"import {name}", plain_import)(name, *rest)
+        return plain_import(name, *rest, **named)
+    module = clocked(f"import {name}", plain_import)(name, *rest, **named)
     if name == ENGINE:
         from ccln.pipeline.localizing import localize, localizer
         decode_clips, network = localizer.decode_clips, localizer.WindowedNetwork
@@ -179,55 +172,10 @@ def long_videos(work: Path, network: Sequence[str]) -> None:
 
 def timed(program: str, *arguments: str) -> tuple[float, subprocess.CompletedProcess[str]]:
     start = time.perf_counter()
-    told = subprocess.run([sys.executable, "-c", program, *arguments], check=True, capture_output=True, text=True)
+    told = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
+    if told.returncode:
+        raise SystemExit(told.stderr)
     return time.perf_counter() - start, told
-
-
-def repeated_minute(folder: Path, minutes: int) -> Path:
-    """One encoded minute again and again: its packets, moved in time."""
-    path = folder / f"{minutes}-minutes.mkv"
-    if path.exists():
-        return path
-    unfinished = path.with_suffix(".unfinished.mkv")
-    with av.open(str(unfinished), "w") as container:
-        video = container.add_stream("libx264", RATE_HZ, options={"preset": "ultrafast", "g": str(RATE_HZ)})
-        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        audio = container.add_stream("libopus", SAMPLE_RATE_HZ, layout="mono")
-        minute = sorted((*pictures(video), *sound(audio)), key=lambda packet: packet.dts * packet.time_base)
-        for start in range(0, minutes * MINUTE_SECONDS, MINUTE_SECONDS):
-            for packet in minute:
-                container.mux(moved(packet, start))
-    return unfinished.rename(path)
-
-
-def pictures(stream: VideoStream) -> Iterator[Packet]:
-    """Noise that drifts, faster and slower."""
-    noise = np.random.default_rng(0).integers(0, 256, (HEIGHT // 16, WIDTH // 16, 3), np.uint8)
-    picture = noise.repeat(16, 0).repeat(16, 1)
-    for number in range(MINUTE_SECONDS * RATE_HZ):
-        frame = av.VideoFrame.from_ndarray(np.roll(picture, number * (1 + number // 250), 1), "rgb24")
-        frame.pts, frame.time_base = number, Fraction(1, RATE_HZ)
-        yield from stream.encode(frame)
-    yield from stream.encode()
-
-
-def sound(stream: AudioStream) -> Iterator[Packet]:
-    """Another tone every five seconds, every other time none."""
-    for number in range(MINUTE_SECONDS * SAMPLE_RATE_HZ // SOUND_SAMPLES):
-        seconds = (number * SOUND_SAMPLES + np.arange(SOUND_SAMPLES)) / SAMPLE_RATE_HZ
-        step = int(seconds[0]) // 5
-        tone = 0.3 * (step % 2) * np.sin(2 * np.pi * 110 * (1 + step) * seconds)
-        frame = av.AudioFrame.from_ndarray(tone[None].astype(np.float32), "flt", "mono")
-        frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE_HZ, number * SOUND_SAMPLES, Fraction(1, 48_000)
-        yield from stream.encode(frame)
-
-
-def moved(packet: Packet, seconds: int) -> Packet:
-    copy = Packet(bytes(packet))
-    copy.stream, copy.time_base = packet.stream, packet.time_base
-    ticks = int(seconds / packet.time_base)
-    copy.pts, copy.dts, copy.is_keyframe = packet.pts + ticks, packet.dts + ticks, packet.is_keyframe
-    return copy
 
 
 def show(what: str, value: float) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
-from ccln.extractors import efficientnet_lite0, log_mel, vgg19, vgg19_keras, vggish
+from ccln.extractors import efficientnet_lite0, log_mel, vgg19, vggish
 from ccln.extractors.choices import AudioChoice, VisualChoice
 from ccln.extractors.presets import TIMM_PREFIX, TORCHAUDIO_PREFIX, unknown_name
 
@@ -14,10 +14,17 @@ VisualFactory = Callable[[VisualChoice, Path | None], nn.Module]
 AudioFactory = Callable[[AudioChoice, Path | None], nn.Module]
 """Returns a network from waveform (segment, sample) to features (segment, channel)."""
 
+
+def _build_vgg19_keras(choice: VisualChoice, weights: Path | None) -> nn.Module:
+    from ccln.extractors import vgg19_keras  # it needs h5py, which all others do without
+
+    return vgg19_keras.build(choice, weights)
+
+
 VISUAL: dict[str, VisualFactory] = {
     "efficientnet-lite0": efficientnet_lite0.build,
     "vgg19": vgg19.build,
-    "vgg19-keras": vgg19_keras.build,
+    "vgg19-keras": _build_vgg19_keras,
 }
 AUDIO: dict[str, AudioFactory] = {
     "log-mel": log_mel.build,

@@ -16,6 +16,11 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("pipeline", "extractors", "model", "cache")
 MODULES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 HEAVY = {"torch", "timm", "torchvision", "matplotlib", "librosa", "accelerate"}
+UNNEEDED = {
+    *("torch._dynamo", "torch._inductor", "torchaudio", "tensorboard", "h5py", "huggingface_hub", "PIL"),
+    *("scipy", "sklearn", "pandas", "sympy", "decord", "rich.console"),
+}
+"""Beside the heavy ones, what a command does without that finds events and prints them."""
 
 each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 
@@ -152,6 +157,20 @@ def test_no_heavy_library_is_imported_before_it_is_needed(module: str):
     loaded = set(done.stdout.split())
     assert "ccln" in loaded
     assert not loaded & HEAVY
+
+
+def test_localizing_imports_no_heavy_library_but_torch(tiny_set: Path, tiny_run: Path):
+    program = (
+        "import atexit, sys; from ccln.pipeline.commands.localize import localize_command; "
+        "atexit.register(lambda: print(*sys.modules, file=sys.stderr)); localize_command()"
+    )
+    clip = sorted((tiny_set / "AVE").iterdir())[0]
+    words = [sys.executable, "-c", program, str(clip), "--checkpoint", str(tiny_run)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=120)
+    loaded = set(done.stderr.split())
+    assert clip.name in done.stdout
+    assert "torch" in loaded
+    assert not loaded & (HEAVY - {"torch"} | UNNEEDED)
 
 
 def test_the_package_holds_every_room_and_its_types():

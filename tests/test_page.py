@@ -76,8 +76,12 @@ def test_page_holds_all_it_shows(tmp_path: Path, video: Path) -> None:
     assert clip["heard"] == clip["seen"][::-1]
     assert clip["both"] == [0, 0.1, 0.2, 0.3, 0.4, 0.5]
     assert clip["segmentSeconds"] == 1
+    assert clip["labels"] == {
+        "names": ["Silence", "Dog", "Church bell"],
+        "runs": [[0, 1], [1, 2], [2, 1], [0, 1], [1, 1]],
+    }
     peaks = np.frombuffer(b64decode(clip["peaks"]), np.uint8)
-    assert len(peaks) == 6 * index["peaksPerSecond"]
+    assert len(peaks) == 6 * 50
     np.testing.assert_array_equal(np.unique(peaks[:150]), [26])  # 0.1 of 255
     np.testing.assert_array_equal(np.unique(peaks[150:]), [128])
     assert (clip["attention"]["height"], clip["attention"]["width"]) == (2, 3)
@@ -117,10 +121,11 @@ def test_no_text_becomes_markup(label: str, title: str, tmp_path_factory: pytest
     folder = tmp_path_factory.mktemp("page")
     (folder / "<img src=x>.mp4").write_bytes(b"")
     label += "</script><script>alert(1)</script><!--"
-    clip = page_clip(folder / "<img src=x>.mp4", (Event(label, 0.0, 1.0, 0.5),))
+    clip = page_clip(folder / "<img src=x>.mp4", (Event(label, 0.0, 1.0, 0.5),), labels=(label,) * 6)
     out = write_page([clip], folder / "page.html", title=title, failed=[(folder / "</script>.mp4", "<b>broken</b>")])
     page = Elements(out)
     assert page.json("index")["clips"][0]["events"][0]["label"] == label
+    assert page.json("clip-0")["labels"] == {"names": [label], "runs": [[0, 6]]}
     assert page.json("index")["clips"][0]["name"] == "<img src=x>.mp4"
     assert page.json("index")["failed"] == [{"name": "</script>.mp4", "reason": "<b>broken</b>"}]
     assert page.texts.get("title", "") == re.sub("\r\n?", "\n", title)
@@ -179,6 +184,23 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         PageClip(Tracked(path, 6.0, (), track, track + 2, track), attention, peaks)
     with pytest.raises(ValueError, match="peaks"):
         PageClip(timeline, attention, peaks - 1)
+    with pytest.raises(ValueError, match="5 labels; expected 6"):
+        page_clip(path, labels=("Dog",) * 5)
+
+
+def test_a_timeline_without_labels_and_an_hour_of_them(tmp_path: Path, video: Path) -> None:
+    track = np.zeros(6, np.float32)
+    clip = page_clip(video)
+    bare = PageClip(Tracked(video, 6.0, (), track, track, track), clip.attention, clip.peaks)
+    assert Elements(write_page([bare], tmp_path / "bare.html", title="")).json("clip-0")["labels"] is None
+    random = np.random.default_rng(0)
+    labels = tuple(f"class {n}" for n in random.integers(0, 28, 3600))  # none longer than the last: the worst case
+    events = tuple(Event(labels[12 * n], 12.0 * n, 12.0 * n + 5, 0.5) for n in range(300))
+    hour = page_clip(video, events, 3600.0, 3600, (7, 7), labels)
+    page = write_page([hour], tmp_path / "hour.html", title="", embed_limit_bytes=0)
+    runs = Elements(page).json("clip-0")["labels"]
+    assert [runs["names"][number] for number, count in runs["runs"] for _ in range(count)] == list(labels)
+    assert page.stat().st_size < 800_000
 
 
 @given(seconds=st.integers(1, 4), rate_hz=st.sampled_from([50, 8000, 16000, 22050, 44100]), place=st.floats(0, 1))

@@ -94,7 +94,8 @@ def test_events_seek_and_move_with_playback(visit: Visit) -> None:
     page.locator("#events button", has_text="Church bell").click()
     assert visit.seconds() == 2.5
     assert page.locator("#time").inner_text() == "0:02.5 / 0:06.0"
-    assert page.locator("#readout").inner_text() == "0:02–0:03: seen 0.40, heard 0.60, both 0.20"
+    assert page.locator("#readout").inner_text() == "0:02–0:03 Dog: seen 0.40, heard 0.60, both 0.20"
+    assert page.locator("#position").get_attribute("aria-valuetext") == "0:02.5 of 0:06.0, Dog"
     both = page.locator("#events button[aria-current=true]")
     assert both.all_inner_texts() == ["Dog\n0:01.5–0:03.0\n0.75", "Church bell\n0:02.5–0:04.0\n0.50"]
     page.locator(".lanes button", has_text="Dog").last.click()
@@ -138,13 +139,14 @@ def test_filter_by_class(visit: Visit) -> None:
     page.locator("#class-buttons button", has_text="Church bell").click()
     assert page.locator("#found").inner_text() == "2 of 3 clips"
     assert page.locator("#events button .label").all_inner_texts() == ["Church bell"]
-    assert page.locator("#events").inner_text().endswith("2 events of other classes hidden")
+    assert page.locator("#event-count").inner_text().endswith("2 events of other classes hidden.")
     assert page.locator(".lanes button").count() == 1
     page.keyboard.press("n")
     assert visit.seconds() == 2.5
     page.keyboard.press("Shift+N")  # passes over the clip without one
     assert page.locator("#name").inner_text() == "broken.mp4"
-    page.locator("#class-buttons button", has_text="Church bell").click()
+    page.locator("#class-buttons button", has_text="All").click()
+    assert page.locator("#class-buttons button[aria-pressed=true]").all_inner_texts() == ["All"]
     page.locator("#find").fill("FIRST")
     assert page.locator("#list button:visible .name").all_inner_texts() == ["first.webm"]
 
@@ -190,7 +192,7 @@ def test_what_cannot_be_played_is_shown_all_the_same(visit: Visit) -> None:
     page = visit.page
     page.locator("#list button", has_text="broken").click()
     page.locator("#notice").wait_for(state="visible")
-    assert "cannot play" in page.locator("#notice").inner_text()
+    assert page.locator("#notice").inner_text().startswith("This browser cannot play the video.")
     page.locator("#events button", has_text="Church bell").click()
     assert page.locator("#time").inner_text() == "0:02.5 / 0:06.0"
     page.keyboard.press("Shift+P")
@@ -209,6 +211,113 @@ def test_videos_beside_the_page_are_found(browser: "Browser", folder: Path) -> N
     page.context.close()
 
 
+def test_a_video_that_is_not_beside_the_page_any_more_is_named(
+    browser: "Browser", folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "beside.html").write_bytes((folder / "beside.html").read_bytes())
+    visit = Visit(browser, tmp_path / "beside.html")
+    visit.page.locator("#list button", has_text=NASTY).click()
+    visit.page.locator("#notice").wait_for(state="visible")
+    assert f"There is no video at {NASTY}.webm from this page's folder" in visit.page.locator("#notice").inner_text()
+    visit.page.locator("#events button").click()
+    assert visit.page.locator("#time").inner_text() == "0:01.0 / 0:06.0"
+    visit.page.context.close()
+
+
+def test_every_seconds_class_is_told_under_the_mouse_and_at_the_playhead(visit: Visit) -> None:
+    page = visit.page
+    assert "calls everything one of them" in page.locator("#legend").inner_text()
+    told = page.locator("#what")
+    assert told.inner_text() == "0:00–0:01 Silence:"
+    width = page.evaluate("document.getElementById('wide').clientWidth")
+    page.locator("#labels").hover(position={"x": 3.5 * width / 6, "y": 8})
+    assert told.inner_text() == "0:03–0:04 Church bell:"
+    assert visit.seconds() == 0
+    page.locator("#name").hover()
+    assert told.inner_text() == "0:00–0:01 Silence:"
+    page.keyboard.press("ArrowRight")
+    assert told.inner_text() == "0:01–0:02 Dog:"
+    page.locator("#list button", has_text=NASTY).click()
+    visit.ready()
+    page.keyboard.press("n")
+    assert told.inner_text() == f"0:01–0:02 {NASTY}:"
+
+
+def test_lists_are_one_stop_of_the_tab_key_each(visit: Visit) -> None:
+    page = visit.page
+    page.keyboard.press("c")
+    focused = "document.activeElement.innerText"
+    assert page.evaluate(focused) == "All"
+    page.locator("#find").focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate(focused).startswith("first.webm")
+    page.keyboard.press("ArrowDown")
+    assert NASTY in page.evaluate(focused)
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate(focused).startswith("broken.mp4")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('#list')") is None
+    page.locator("#events button").first.focus()
+    page.keyboard.press("End")
+    page.keyboard.press("Enter")
+    assert visit.seconds() == 5.0
+    page.keyboard.press("ArrowUp")
+    assert page.evaluate(focused).startswith("Church bell")
+    assert page.locator("#events button[tabindex='0']").count() == 1
+
+
+def test_a_portrait_clip_without_events_says_so(browser: "Browser", tmp_path: Path) -> None:
+    make_video(tmp_path / "tall.webm", 2.0, size=(48, 96))
+    write_page([page_clip(tmp_path / "tall.webm", (), 2.0, 2)], tmp_path / "tall.html", title="tall.webm")
+    visit = Visit(browser, tmp_path / "tall.html")
+    page = visit.ready()
+    box = page.locator("#video").bounding_box()
+    assert box is not None
+    assert box["height"] == pytest.approx(2 * box["width"], rel=0.01)
+    assert page.locator("#attention").bounding_box() == box
+    assert page.locator("#event-count").inner_text().startswith("None: the network found nothing")
+    assert page.locator("#next-event").is_disabled()
+    assert visit.complaints == []
+    page.context.close()
+
+
+def test_an_hour_zooms_scrolls_and_seeks(browser: "Browser", tmp_path: Path) -> None:
+    events = tuple(Event(f"class {n % 28}", 12.0 * n, 12.0 * n + 4, 0.5) for n in range(300))
+    (tmp_path / "hour.webm").write_bytes(b"no video")
+    hour = page_clip(tmp_path / "hour.webm", events, 3600.0, 3600, (7, 7))
+    write_page([hour], tmp_path / "hour.html", title="hour")
+    visit = Visit(browser, tmp_path / "hour.html")
+    page = visit.page
+    page.locator("#notice").wait_for(state="visible")
+    assert page.locator("#coarse").inner_text().startswith("Zoomed out, so each bar stands for")
+    assert page.locator("#events button").count() == 300
+    page.locator("#events button").last.click()
+    assert page.locator("#time").inner_text() == "59:48.0 / 1:00:00.0"
+    assert page.locator("#what").inner_text() == "59:48–59:49 class 19:"
+    for _ in range(9):
+        page.keyboard.press("+")
+    visit.until("document.getElementById('coarse').innerText === ''")
+    scrolled = page.evaluate("document.getElementById('scroll').scrollLeft")
+    assert scrolled > 100_000
+    playhead, view = page.locator("#playhead").bounding_box(), page.locator("#scroll").bounding_box()
+    assert playhead is not None
+    assert view is not None
+    assert view["x"] <= playhead["x"] <= view["x"] + view["width"]
+    # The sound's second half is five times as loud: what is drawn at the end is as high as the row.
+    inner = "document.getElementById('waveform').firstChild.shadowRoot.querySelector('.scroll')"
+    visit.until(f"Math.abs({inner}.scrollLeft - document.getElementById('scroll').scrollLeft) < 2")
+    visit.until(f"{inner}.querySelector('canvas') !== null")
+    assert page.evaluate(f"[...{inner}.querySelectorAll('canvas')].every(({{width}}) => width < 20000)")
+    page.locator("#class-buttons button", has_text="class 7").click()
+    assert page.locator("#events button").count() == 11
+    page.keyboard.press("p")
+    assert page.locator("#time").inner_text().startswith("57:24.0")
+    assert page.evaluate("document.body.scrollWidth <= innerWidth")
+    assert visit.complaints == []
+    page.context.close()
+
+
 def test_two_hundred_clips_and_an_hour_open_at_once(browser: "Browser", tmp_path: Path) -> None:
     """Counted in the processor's time, which other programs do not stretch."""
     paths = [tmp_path / f"clip-{number:03}.webm" for number in range(200)]
@@ -216,7 +325,7 @@ def test_two_hundred_clips_and_an_hour_open_at_once(browser: "Browser", tmp_path
         path.write_bytes(b"no video")
     hour = tuple(Event(f"class {n % 28}", 9.0 * n, 9.0 * n + 4, 0.5) for n in range(400))
     write_page([page_clip(path) for path in paths], tmp_path / "many.html", title="many", embed_limit_bytes=0)
-    write_page([page_clip(paths[0], hour, 3600.0, 3600)], tmp_path / "hour.html", title="hour")
+    write_page([page_clip(paths[0], hour, 3600.0, 3600, (7, 7))], tmp_path / "hour.html", title="hour")
     for name, rows in (("many", 200), ("hour", 1)):
         page = browser.new_page()
         session = page.context.new_cdp_session(page)

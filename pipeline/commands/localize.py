@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter, validators
 
 from ccln.pipeline.commands.console import ProgressBar, Videos, report, run_single
+from ccln.pipeline.commands.memory import imported_for_good
 
 Format = Literal["table", "json", "csv", "webvtt", "srt", "audacity", "elan", "label-studio"]
 
@@ -94,8 +95,9 @@ def _localize(
     if heat_map and video is None:
         raise FormatError("--heat-map is of the videos that --video FOLDER writes. Name the folder, or leave it out.")
 
-    from ccln.pipeline.commands.located import localization_heading, localization_json, localization_text
-    from ccln.pipeline.localizing.localize import localize
+    with imported_for_good():
+        from ccln.pipeline.commands.located import localization_heading, localization_json, localization_text
+        from ccln.pipeline.localizing.localize import localize
 
     with ProgressBar("localize", "clip") as bar:
         printed = formats[0] if out is None and formats[0] != "json" else None

@@ -1,13 +1,15 @@
 """What the page knows of a clip, as its script reads it."""
 
 from base64 import b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from math import ceil
 from typing import Any
 
 import numpy as np
 
-from ccln.pipeline.writers import TrackedTimeline
+from ccln.pipeline.writers import LabelledTimeline, TrackedTimeline
 from ccln.pipeline.writers.timeline import spans
 
 PEAKS_PER_SECOND = 50
@@ -19,10 +21,10 @@ _FULL_STRENGTH = 4
 
 @dataclass(frozen=True, eq=False)
 class PageClip:
-    """A clip as the page shows it.
+    """A clip as the page shows it; each segment's class, too, if its timeline is a `LabelledTimeline`.
 
     Raises:
-        ValueError: tracks, attention or peaks have other shapes or numbers than said here.
+        ValueError: tracks, labels, attention or peaks have other shapes or numbers than said here.
     """
 
     timeline: TrackedTimeline
@@ -37,6 +39,8 @@ class PageClip:
         for name, track in tracks.items():
             if track.shape != (count,) or not np.all((track >= 0) & (track <= 1)):
                 raise ValueError(f"{path}: the track {name!r} {track.shape} needs {count} numbers from 0 to 1")
+        if isinstance(self.timeline, LabelledTimeline) and len(self.timeline.labels) != count:
+            raise ValueError(f"{path}: {len(self.timeline.labels)} labels; expected {count}, one a segment")
         if self.attention.ndim != 3 or len(self.attention) != count or 0 in self.attention.shape[1:]:
             raise ValueError(f"{path}: attention is {self.attention.shape}; expected ({count}, height, width)")
         if not np.all((self.attention >= 0) & (self.attention < np.inf)):
@@ -62,6 +66,7 @@ class PageClip:
         return {
             "segmentSeconds": float(getattr(self.timeline, "segment_seconds", 1.0)),
             **{name: [round(float(value), 3) for value in track] for name, track in self._tracks().items()},
+            "labels": _runs(self.timeline.labels) if isinstance(self.timeline, LabelledTimeline) else None,
             "attention": {
                 "height": self.attention.shape[1],
                 "width": self.attention.shape[2],
@@ -102,6 +107,15 @@ def waveform_peaks(samples: np.ndarray, rate_hz: int) -> np.ndarray:
     starts = np.arange(count) * rate_hz // PEAKS_PER_SECOND
     loudness = np.nan_to_num(np.abs(samples), nan=0.0, posinf=1.0).astype(np.float32)
     return np.minimum(np.maximum.reduceat(loudness, starts), 1) if count else np.zeros(0, np.float32)
+
+
+def _runs(labels: Sequence[str]) -> dict[str, list[Any]]:
+    """The names, each once, and how often in a row each of them, by its number, comes."""
+    numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    return {
+        "names": list(numbers),
+        "runs": [[numbers[label], sum(1 for _ in run)] for label, run in groupby(labels)],
+    }
 
 
 def _bytes(values: np.ndarray) -> str:

@@ -15,24 +15,43 @@ class Classes {
     this.#numbers = new Map(labels.map((label, number) => [label, number]));
     fieldset.hidden = labels.length < 2;
     const holder = fieldset.querySelector("div");
+    const everything = element("button", "", "All");
+    everything.type = "button";
+    const press = () => {
+      for (const button of holder.children) {
+        const pressed = button === everything ? this.all : this.#chosen.has(button.dataset.label);
+        button.setAttribute("aria-pressed", String(pressed));
+      }
+    };
+    everything.addEventListener("click", () => {
+      this.#chosen.clear();
+      press();
+      changed();
+    });
+    holder.append(everything);
     for (const label of labels) {
       const button = element("button");
       button.type = "button";
-      button.setAttribute("aria-pressed", "false");
+      button.dataset.label = label;
       button.append(element("span", "swatch"), `${label} ${counts.get(label)}`);
       this.paint(button, label);
       button.addEventListener("click", () => {
-        const chosen = !this.#chosen.delete(label);
-        if (chosen) this.#chosen.add(label);
-        button.setAttribute("aria-pressed", String(chosen));
+        if (!this.#chosen.delete(label)) this.#chosen.add(label);
+        press();
         changed();
       });
       holder.append(button);
     }
+    press();
   }
 
   get all() {
     return this.#chosen.size === 0;
+  }
+
+  /** A class's hue as a CSS variable's name, or null if no event is of it. */
+  hue(label) {
+    return this.#numbers.has(label) ? `hue-${this.#numbers.get(label) % Classes.#HUES}` : null;
   }
 
   /** The events of the classes that are shown. */
@@ -43,10 +62,38 @@ class Classes {
   /** Give an element its class's hue, and a pattern where the hues have run out. */
   paint(target, label) {
     const number = this.#numbers.get(label);
-    target.style.setProperty("--hue", `var(--hue-${number % Classes.#HUES})`);
+    target.style.setProperty("--hue", `var(--${this.hue(label)})`);
     const pattern = Classes.#PATTERNS[Math.floor(number / Classes.#HUES) % Classes.#PATTERNS.length];
     if (pattern) target.classList.add(pattern);
   }
+}
+
+/**
+ * Make a list a single stop of the tab key; within it the arrows up and down, Home and End go from button to button.
+ * Returns what has to be called whenever its buttons have changed.
+ */
+function rove(list) {
+  let stop = null;
+  const shown = () => [...list.querySelectorAll("button")].filter((button) => !button.closest("[hidden]"));
+  const stopAt = (button) => {
+    if (stop) stop.tabIndex = -1;
+    stop = button ?? null;
+    if (stop) stop.tabIndex = 0;
+  };
+  list.addEventListener("focusin", (event) => stopAt(event.target.closest("button")));
+  list.addEventListener("keydown", (event) => {
+    const buttons = shown();
+    const here = buttons.indexOf(document.activeElement);
+    const there = {ArrowUp: here - 1, ArrowDown: here + 1, Home: 0, End: buttons.length - 1}[event.key];
+    if (here < 0 || there === undefined) return;
+    event.preventDefault();
+    buttons[there]?.focus();
+  });
+  return () => {
+    const buttons = shown();
+    for (const button of buttons) button.tabIndex = -1;
+    stopAt(buttons.find((button) => button.getAttribute("aria-current") === "true") ?? buttons[0]);
+  };
 }
 
 /** All clips by name, each with its events in small; a search and the chosen classes say which are listed. */
@@ -58,6 +105,7 @@ class ClipList {
   #found = document.getElementById("found");
   #rows;
   #open = 0;
+  #settle = rove(this.#list);
 
   constructor(clips, classes, open) {
     this.#clips = clips;
@@ -73,25 +121,32 @@ class ClipList {
       return row;
     });
     this.#list.append(...this.#rows);
-    this.#find.addEventListener("input", () => this.filter());
+    this.#find.addEventListener("input", () => this.#select());
     this.filter();
   }
 
-  /** List what the search and the classes ask for. */
+  /** Show of each clip the events of the chosen classes, and list what search and classes ask for. */
   filter() {
-    const wanted = this.#find.value.trim().toLowerCase();
-    let shown = 0;
     this.#clips.forEach((clip, number) => {
       const events = this.#classes.visible(clip.events);
       const row = this.#rows[number];
-      row.hidden = !clip.name.toLowerCase().includes(wanted) || (!this.#classes.all && events.length === 0);
-      if (row.hidden) return;
-      shown++;
+      row.dataset.events = events.length;
       row.querySelector(".strip").replaceChildren(...events.map((event) => this.#mark(event, clip.duration)));
       const labels = [...new Set(events.map(({label}) => label))].join(", ");
       row.querySelector(".what").textContent = `${clock(clip.duration)} · ${labels || "no event"}`;
     });
+    this.#select();
+  }
+
+  #select() {
+    const wanted = this.#find.value.trim().toLowerCase();
+    this.#clips.forEach(({name}, number) => {
+      const row = this.#rows[number];
+      row.hidden = !name.toLowerCase().includes(wanted) || (!this.#classes.all && row.dataset.events === "0");
+    });
+    const shown = this.#rows.filter((row) => !row.hidden).length;
     this.#found.textContent = shown === this.#rows.length ? "" : `${shown} of ${this.#rows.length} clips`;
+    this.#settle();
   }
 
   /** Mark a clip as the open one. */
@@ -100,6 +155,7 @@ class ClipList {
     this.#open = number;
     this.#rows[number].firstChild.setAttribute("aria-current", "true");
     this.#rows[number].scrollIntoView({block: "nearest"});
+    this.#settle();
   }
 
   /** The next listed clip in a direction, or null. */

@@ -2,11 +2,19 @@
 
 {
   const get = (id) => document.getElementById(id);
-  const {clips, failed, peaksPerSecond, nonce} = JSON.parse(get("index").textContent);
+  const {clips, failed, nonce} = JSON.parse(get("index").textContent);
   let open = null; // the clip that is shown, with its details
   let events = []; // those of its events that are shown
-  let eventRows = [];
-  let told = "";
+  let rows = new Map(); // of the events that are shown, their buttons in the list
+  let now = []; // those of them at the position
+  let pointed = null; // seconds under the mouse
+
+  /** Write a text where it is another: even the same one again is a layout. True if it was another. */
+  function write(id, text) {
+    if (get(id).textContent === text) return false;
+    get(id).textContent = text;
+    return true;
+  }
 
   const count = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
 
@@ -16,7 +24,12 @@
     list.filter();
     showEvents();
   });
-  const timeline = new Timeline(classes, (seconds) => player.seek(seconds), nonce);
+  const point = (seconds) => {
+    pointed = seconds;
+    if (open) tell();
+  };
+  const timeline = new Timeline(classes, (seconds) => player.seek(seconds), point, nonce);
+  const settleEvents = rove(get("events"));
   const list = new ClipList(clips, classes, (number) => {
     show(number);
     if (!matchMedia("(min-width: 60rem)").matches) {
@@ -27,7 +40,7 @@
 
   function show(number) {
     const details = JSON.parse(get(`clip-${number}`).textContent);
-    open = {...clips[number], ...details, peaksPerSecond};
+    open = {...clips[number], ...details, labels: details.labels && unrolled(details.labels)};
     get("name").textContent = open.name;
     get("name").classList.toggle("hidden", open.name === document.querySelector("h1").textContent);
     get("position").max = String(open.duration);
@@ -37,14 +50,16 @@
     list.mark(number);
     get("previous-clip").disabled = list.neighbour(-1) === null;
     get("next-clip").disabled = list.neighbour(1) === null;
-    told = "";
+    get("events").scrollTop = 0;
     showEvents();
   }
 
   function showEvents() {
     events = classes.visible(open.events);
     timeline.showEvents(events);
-    eventRows = events.map((event) => {
+    rows = new Map();
+    now = [];
+    const items = events.map((event) => {
       const row = element("li");
       const button = element("button", "event");
       button.type = "button";
@@ -56,11 +71,18 @@
       classes.paint(button, event.label);
       button.addEventListener("click", () => player.seek(event.start));
       row.append(button);
+      rows.set(event, button);
       return row;
     });
     const hidden = open.events.length - events.length;
-    const rest = hidden ? `${count(hidden, "event")} of other classes hidden` : "Nothing is both seen and heard.";
-    get("events").replaceChildren(...eventRows, ...(hidden || !events.length ? [element("li", "when", rest)] : []));
+    const none = "None: the network found nothing of its classes that is both seen and heard.";
+    get("event-count").textContent = [
+      events.length ? `${count(events.length, "event")}: start–end, confidence.` : hidden ? "" : none,
+      hidden ? `${count(hidden, "event")} of other classes hidden.` : "",
+    ].join(" ");
+    get("events").replaceChildren(...items);
+    get("events").hidden = events.length === 0;
+    settleEvents();
     get("previous-event").disabled = get("next-event").disabled = events.length === 0;
     get("previous-clip").disabled = list.neighbour(-1) === null;
     get("next-clip").disabled = list.neighbour(1) === null;
@@ -71,30 +93,59 @@
   function moved() {
     if (!open) return;
     const position = player.position;
-    const segment = Math.min(Math.floor((position + 0.001) / open.segmentSeconds), open.both.length - 1);
     timeline.move(position, player.playing);
-    attention.draw(segment);
-    get("time").textContent = `${clock(position, true)} / ${clock(open.duration, true)}`;
-    get("position").value = String(position);
-    get("position").setAttribute("aria-valuetext", `${clock(position, true)} of ${clock(open.duration, true)}`);
-    get("play").textContent = player.playing ? "Pause" : "Play";
+    attention.draw(segmentAt(position));
+    const times = [clock(position, true), clock(open.duration, true)];
+    if (write("time", times.join(" / "))) {
+      get("position").value = String(position);
+      const label = open.labels ? [open.labels[segmentAt(position)]] : [];
+      get("position").setAttribute("aria-valuetext", [times.join(" of "), ...label].join(", "));
+    }
+    write("play", player.playing ? "Pause" : "Play");
     get("mute").setAttribute("aria-pressed", String(player.muted));
-    events.forEach((event, i) => {
-      const button = eventRows[i].firstChild;
-      button.classList.toggle("now", isNow(event, position));
-      button.setAttribute("aria-current", String(isNow(event, position)));
-    });
-    tell(segment);
+    markNow(events.filter((event) => isNow(event, position)));
+    tell();
   }
 
-  /** The numbers of a segment, in words. */
-  function tell(segment) {
+  /** Change what has changed only: an hour has hundreds of events, and this runs with every picture. */
+  function markNow(events) {
+    const mark = (event, isNow) => {
+      timeline.mark(event, isNow);
+      rows.get(event).classList.toggle("now", isNow);
+      rows.get(event).setAttribute("aria-current", String(isNow));
+    };
+    const added = events.filter((event) => !now.includes(event));
+    for (const event of now) if (!events.includes(event)) mark(event, false);
+    for (const event of added) mark(event, true);
+    now = events;
+    if (added.length) reveal(rows.get(added[0]).parentElement);
+  }
+
+  /** Scroll the list of events, and nothing else, to a row. */
+  function reveal(row) {
+    const events = get("events");
+    const [inner, outer] = [row.getBoundingClientRect(), events.getBoundingClientRect()];
+    if (inner.top < outer.top) events.scrollTop += inner.top - outer.top;
+    else if (inner.bottom > outer.bottom) events.scrollTop += inner.bottom - outer.bottom;
+  }
+
+  function segmentAt(seconds) {
+    return Math.min(Math.floor((seconds + 0.001) / open.segmentSeconds), open.both.length - 1);
+  }
+
+  /** Of each segment its class, from {names, runs: [[number of the name, count], ...]}. */
+  function unrolled({names, runs}) {
+    return runs.flatMap(([number, length]) => Array(length).fill(names[number]));
+  }
+
+  /** Class and numbers of the segment under the mouse, or else at the position. */
+  function tell() {
+    const segment = segmentAt(pointed ?? player.position);
     const from = segment * open.segmentSeconds;
     const values = ["seen", "heard", "both"].map((name) => `${name} ${open[name][segment]?.toFixed(2) ?? "–"}`);
-    const text = `${clock(from)}–${clock(Math.min(from + open.segmentSeconds, open.duration))}: ${values.join(", ")}`;
-    if (text === told) return;
-    told = text;
-    get("readout").textContent = text;
+    const label = open.labels ? ` ${open.labels[segment]}` : "";
+    write("what", `${clock(from)}–${clock(Math.min(from + open.segmentSeconds, open.duration))}${label}:`);
+    write("numbers", values.join(", "));
   }
 
   function toEvent(direction) {
@@ -150,6 +201,10 @@
       get("browser").open = true;
       get("find").focus();
     },
+    c: () => {
+      get("browser").open = true;
+      get("class-buttons").firstChild.focus();
+    },
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || !open) return;
@@ -165,12 +220,15 @@
   });
 
   const eventCount = clips.reduce((sum, clip) => sum + clip.events.length, 0);
-  get("summary").textContent = `${count(clips.length, "clip")}, ${count(eventCount, "event")} both seen and heard`;
-  get("clip-count").textContent = clips.length > 1 ? `Clips (${clips.length})` : "Classes";
+  get("summary").textContent = `${count(clips.length, "clip")}. A network took ${
+    eventCount ? count(eventCount, "event") : "nothing"
+  } for both seen and heard; nobody has checked it.`;
   const single = clips.length < 2;
+  get("clip-count").textContent = single ? "Files that could not be read" : `Clips (${clips.length})`;
+  if (single) get("event-count").before(get("classes")); // no list of clips that it would filter
   get("layout").classList.toggle("one", single);
   get("list-part").hidden = get("clip-steps").hidden = single;
-  get("browser").hidden = single && get("classes").hidden && !failed.length;
+  get("browser").hidden = single && !failed.length;
   get("browser").open = matchMedia("(min-width: 60rem)").matches;
   if (failed.length) {
     get("failed").hidden = false;

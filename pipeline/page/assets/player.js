@@ -1,5 +1,14 @@
 "use strict";
 
+/** An address without its escapes; as it is if they are no text. */
+function readable(address) {
+  try {
+    return decodeURIComponent(address);
+  } catch {
+    return address;
+  }
+}
+
 /** The video, or a bare clock where the browser cannot play it: seeking works all the same. */
 class Player {
   #video = document.getElementById("video");
@@ -9,6 +18,7 @@ class Player {
   #duration = 0;
   #playable = true;
   #object = null; // address of the open clip's bytes
+  #link = null; // address of its file, where the page does not hold it
   #moved;
 
   /** `moved` is called whenever the position, or whether it runs, has changed. */
@@ -26,8 +36,9 @@ class Player {
     video.addEventListener("error", () => {
       if (!video.hasAttribute("src")) return;
       this.#fail(
-        video.error?.code === MediaError.MEDIA_ERR_SRC_NOT_SUPPORTED
-          ? "This browser cannot play the video, or it is not where it was when this page was written."
+        this.#link !== null && video.error?.code === MediaError.MEDIA_ERR_SRC_NOT_SUPPORTED
+          ? `There is no video at ${readable(this.#link)} from this page's folder, or this browser cannot play it. The ` +
+              "videos are too large to be within the page: move them together with it."
           : "This browser cannot play the video."
       );
     });
@@ -37,6 +48,7 @@ class Player {
   open(duration, contentType, link, base64) {
     if (this.#object) URL.revokeObjectURL(this.#object);
     this.#object = base64 === null ? null : URL.createObjectURL(new Blob([decodeBytes(base64)], {type: contentType}));
+    this.#link = link;
     this.#duration = duration;
     this.#position = 0;
     this.#playable = true;
