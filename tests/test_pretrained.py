@@ -70,7 +70,7 @@ def within_silence(path: Path, lead_seconds: Fraction) -> Path:
         video = target.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "veryfast"})
         video.width, video.height, video.pix_fmt = 2 * size, 3 * size // 2, "yuv420p"
         sound = target.add_stream("aac", rate=16_000, layout="mono")
-        pictures = [frame.to_ndarray(format="rgb24") for frame in source.decode(video=0)]
+        pictures = [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in source.decode(video=0)]
         source.seek(0)
         resampler = av.AudioResampler(format="fltp", layout="mono", rate=16_000)
         pieces = [piece.to_ndarray()[0] for frame in source.decode(audio=0) for piece in resampler.resample(frame)]
