@@ -1,5 +1,6 @@
 """Any file people have: each kind is made, with numbered pictures and a sweep at known times, and read back."""
 
+import os
 import random
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -260,3 +261,11 @@ def test_decord_gives_the_same_frames(tmp_path: Path, case: Case):
     error = np.abs(theirs.frames.astype(int) - ours.frames)
     assert error.mean() < 1
     assert error.max() <= (16 if "interlaced" in case.id else 2)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="the system has no such policies")
+def test_making_an_av1_file_leaves_this_process_its_priority(tmp_path: Path):
+    """As root it became a real-time process, and so did all that later tests started: they starved each other."""
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    make_video(tmp_path / "clip.mp4", video(steady(5), "libsvtav1", height=96, width=128))
+    assert (os.sched_getscheduler(0), os.sched_getparam(0)) == before
