@@ -118,7 +118,7 @@ def test_a_bad_file_is_reported_and_the_rest_is_located(tiny_set: Path, tiny_run
 
 
 def test_files_are_there_as_soon_as_a_clip_is_done(found: Localization, tiny_run: Path, tmp_path: Path) -> None:
-    def stopped_after_the_first(done: int, _: int) -> None:
+    def stopped_after_the_first(done: int, _: int, __: str) -> None:
         assert len(list(tmp_path.iterdir())) == 2 * done
         if done == 1:
             raise KeyboardInterrupt

@@ -105,7 +105,14 @@ def test_what_is_found_does_not_hang_on_where_the_windows_fall(
 def test_hops_agree(tmp_path: Path, alone: LocatedClip) -> None:
     longer = within_silence(tmp_path / "longer.mp4", Fraction(7))
     for hop_seconds in (1, 3, 5):
-        (found,) = localize(longer, checkpoint=defaults.PRETRAINED, hop_seconds=hop_seconds).clips
+        told: list[tuple[int, int, str]] = []
+        (found,) = localize(
+            longer,
+            checkpoint=defaults.PRETRAINED,
+            hop_seconds=hop_seconds,
+            progress=lambda done, total, note: told.append((done, total, note)),  # noqa: B023
+        ).clips
+        assert told == [(0, 1, ""), (0, 1, "longer.mp4 0.2 min"), (0, 1, "longer.mp4 0.3 min"), (1, 1, "")]
         (event,), (expected,) = found.events, alone.events
         assert event.label == expected.label
         assert abs(event.start_seconds - 7 - expected.start_seconds) <= 1

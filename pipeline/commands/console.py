@@ -55,7 +55,10 @@ class ProgressBar:
         if self._bar is None:
             self._bar = tqdm(desc=self._title, total=total, unit=self._unit, disable=None, dynamic_ncols=True)
         self._bar.set_postfix_str(note, refresh=False)
-        self._bar.update(done - self._bar.n)
+        if done == self._bar.n:
+            self._bar.refresh()
+        else:
+            self._bar.update(done - self._bar.n)
 
     def print(self, text: str) -> None:
         """Write to stdout, above the bar."""

@@ -14,6 +14,7 @@ from ccln.extractors import ExtractorError
 from ccln.model import Checkpoint, Reading, load_checkpoint
 from ccln.pipeline import defaults
 from ccln.pipeline.datasets.videos import find_videos
+from ccln.pipeline.decoding.clip import DecodedClip
 from ccln.pipeline.decoding.video_file import DecodeError
 from ccln.pipeline.features.extraction import Failure
 from ccln.pipeline.localizing.localizer import Localizer, LocatedClip
@@ -26,7 +27,8 @@ from ccln.pipeline.writers import WRITERS, OutputError, distinct_names, make_fol
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int, str], None]
+"""Called with videos done, videos in all, and how far a long one is."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def localize(
         heat_map: let those videos show the network's attention, too.
         html: file for one page that shows all videos and needs nothing but itself; written when all are done.
         found: called with each video's events as soon as they are there, in the order of the videos.
-        progress: called before the first video, and after each.
+        progress: called before the first video, after each, and every ten seconds of a longer one.
 
     Raises:
         CheckpointError, OtherTaskError, SpecificationError, ExtractorError, WeightsError: no video can be read at all.
@@ -117,15 +119,20 @@ def localize(
     wanted.make_folders()
     if html is not None:
         make_folder(Path(html).parent)
-    work = _Work(localizer, wanted, distinct_names(files))
+    done = 0
+
+    def tell(note: str = "") -> None:
+        if progress is not None:
+            progress(done, len(files), note)
+
+    work = _Work(localizer, wanted, distinct_names(files), tell)
     located: list[LocatedClip] = []
     shown: list[PageClip] = []
     written: list[Path] = []
     failed: list[Failure] = []
     unwritten: list[Failure] = []
-    if progress is not None:
-        progress(0, len(files))
-    for number, outcome in enumerate(work.outcomes(files, jobs), start=1):
+    tell()
+    for done, outcome in enumerate(work.outcomes(files, jobs), start=1):
         if outcome.located is not None:
             located.append(outcome.located)
             if found is not None:
@@ -134,8 +141,7 @@ def localize(
         written += outcome.written
         failed += [] if outcome.failed is None else [outcome.failed]
         unwritten += [] if outcome.unwritten is None else [outcome.unwritten]
-        if progress is not None:
-            progress(number, len(files))
+        tell()
     if html is not None:
         title = files[0].name if len(files) == 1 else "Events both seen and heard"
         try:
@@ -177,8 +183,10 @@ class _Outcome:
 class _Work:
     """Takes one file after another to its results; any number of threads may call it."""
 
-    def __init__(self, localizer: Localizer, wanted: Wanted, names: dict[Path, str]) -> None:
-        self._localizer, self._wanted, self._names = localizer, wanted, names
+    def __init__(
+        self, localizer: Localizer, wanted: Wanted, names: dict[Path, str], tell: Callable[[str], None]
+    ) -> None:
+        self._localizer, self._wanted, self._names, self._tell = localizer, wanted, names, tell
         # Processors work on a file each; a GPU is fast, and its memory small, with one at a time.
         self._device = Lock() if localizer.device.type == "cuda" else nullcontext()
 
@@ -193,9 +201,14 @@ class _Work:
 
     def __call__(self, path: Path) -> _Outcome:
         showing = Showing(self._wanted, self._names[path])
+
+        def told(clip: DecodedClip) -> None:
+            if clip.start_seconds:
+                self._tell(f"{path.name} {clip.start_seconds / 60:.1f} min")
+
         try:
             with self._device:
-                located = self._localizer.locate(path, *showing.watchers())
+                located = self._localizer.locate(path, told, *showing.watchers())
         except (DecodeError, ExtractorError) as error:
             return _Outcome(failed=Failure(path, str(error)))
         shown = showing.page_clip(located)
