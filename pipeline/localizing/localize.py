@@ -132,7 +132,7 @@ def localize(
     failed: list[Failure] = []
     unwritten: list[Failure] = []
     tell()
-    for done, outcome in enumerate(work.outcomes(files, jobs), start=1):
+    for outcome in work.outcomes(files, jobs):
         if outcome.located is not None:
             located.append(outcome.located)
             if found is not None:
@@ -141,6 +141,7 @@ def localize(
         written += outcome.written
         failed += [] if outcome.failed is None else [outcome.failed]
         unwritten += [] if outcome.unwritten is None else [outcome.unwritten]
+        done += 1
         tell()
     if html is not None:
         title = files[0].name if len(files) == 1 else "Events both seen and heard"
