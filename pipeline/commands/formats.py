@@ -26,7 +26,7 @@ def score_table(result: "TrainingResult") -> str:
         what = f"{result.test.selected_on} of the epoch that is best on test, selected on test as some papers do"
         text += f"\n{what}: {best}, optimistic"
     if result.read:
-        text += "\n\n" + reading_text(result.reading, result.read) + "\n"
+        text += "\n\n" + reading_text(result.reading, result.read)
     missing = {split: count for split, count in result.missing.items() if count}
     if missing:
         text += "\nrows without features: " + ", ".join(f"{split} {count}" for split, count in missing.items())
