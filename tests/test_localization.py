@@ -214,6 +214,14 @@ def test_pictures_are_drawn_and_none_is_overwritten(tiny_set: Path, tiny_run: Pa
     assert written.read_bytes() == b"mine"
 
 
+def test_files_written_before_one_that_cannot_be_are_named(tiny_set: Path, tiny_run: Path, tmp_path: Path) -> None:
+    clip = sorted((tiny_set / "AVE").iterdir())[0]
+    (tmp_path / f"{clip.stem}.png").write_bytes(b"mine")
+    found = localize(clip, checkpoint=tiny_run, out=tmp_path, plot=tmp_path)
+    assert found.written == (tmp_path / f"{clip.stem}.json",)
+    assert [failure.path for failure in found.unwritten] == [clip]
+
+
 def test_videos_are_written_with_their_events(tiny_set: Path, tiny_run: Path, tmp_path: Path) -> None:
     clip = sorted((tiny_set / "AVE").iterdir())[0]
     (written,) = localize(clip, checkpoint=tiny_run, video=tmp_path, heat_map=True).written

@@ -213,7 +213,10 @@ class _Work:
         except (DecodeError, ExtractorError) as error:
             return _Outcome(failed=Failure(path, str(error)))
         shown = showing.page_clip(located)
+        written: list[Path] = []
         try:
-            return _Outcome(located, shown, showing.write(located))
+            for file in showing.write(located):
+                written.append(file)
         except (DecodeError, OutputError) as error:
-            return _Outcome(located, shown, unwritten=Failure(path, str(error)))
+            return _Outcome(located, shown, written, unwritten=Failure(path, str(error)))
+        return _Outcome(located, shown, written)

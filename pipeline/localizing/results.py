@@ -1,7 +1,7 @@
 """The files that show what was found in one video: formats, picture, video, and its part of the page."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,25 +75,23 @@ class Showing:
         """Its part of the page, where there is to be one."""
         return PageClip(located, located.attention, np.concatenate(self._peaks)) if self._wanted.page else None
 
-    def write(self, located: LocatedClip) -> list[Path]:
-        """Write the files.
+    def write(self, located: LocatedClip) -> Iterator[Path]:
+        """Write the files, each when it is asked for.
 
         Raises:
             OutputError: one is there already with other content, or cannot be written.
             DecodeError: the video could not be read a second time.
         """
-        wanted, written = self._wanted, []
+        wanted = self._wanted
         if wanted.out is not None:
-            written += write_beside(located, wanted.out, wanted.formats, name=self._name)
+            yield from write_beside(located, wanted.out, wanted.formats, name=self._name)
         if self._picture is not None and wanted.plot is not None:
             path = wanted.plot / f"{self._name}.png"
             with _DRAWING:
                 self._picture.draw(located, path)
-            written.append(path)
+            yield path
         if wanted.video is not None:
             from ccln.pipeline.overlay import write_video
 
-            written.append(
-                write_video(located, located.path, wanted.video / f"{self._name}.events", heat_map=wanted.heat_map)
-            )
-        return written
+            destination = wanted.video / f"{self._name}.events"
+            yield write_video(located, located.path, destination, heat_map=wanted.heat_map)
