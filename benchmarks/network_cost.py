@@ -47,7 +47,7 @@ def ready_batches(task: Task, training: TrainingConfig, count: int) -> list[Batc
 
 def seconds_of_steps(model: nn.Module, task: Task, training: TrainingConfig, batches: Sequence[Batch]) -> float:
     """Seconds of a forward and a backward pass and an optimizer step on each batch."""
-    optimizer = torch.optim.AdamW(model.parameters(), training.learning_rate)
+    optimizer = torch.optim.AdamW(model.parameters(), training.learning_rate, fused=True)
     model.train()
     start = time.perf_counter()
     for batch in batches:

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ccln.model.dropout import ClipDropout
+
 
 class GuidedAttention(nn.Module):
     """The second's sound chooses visual channels, then regions (our reading; after Tian et al. 2018, Xu et al. 2020).
@@ -13,13 +15,13 @@ class GuidedAttention(nn.Module):
     spatial weights softmax over regions of <q(a), c * LN(V)> / sqrt(C) + <s, LN(V)>, where the learnt s knows what is
     worth a look whatever is heard: from few clips the sound alone does not learn where to look.
 
-    In training whole visual channels are dropped from a clip, the same in all its seconds: a few hundred clips are soon
-    learnt by heart from single channels, and to drop them second by second would itself look like something happening.
+    In training whole visual channels are dropped from a clip: a few hundred clips are soon learnt by heart from single
+    channels.
     """
 
     def __init__(self, visual_channels: int, audio_channels: int, width: int, channel_dropout: float = 0.0) -> None:
         super().__init__()
-        self.channel_dropout = channel_dropout
+        self.channel_dropout = ClipDropout(channel_dropout)
         self.channel_gate = nn.Sequential(
             nn.Linear(visual_channels + audio_channels, width), nn.ReLU(), nn.Linear(width, visual_channels)
         )
@@ -40,7 +42,7 @@ class GuidedAttention(nn.Module):
         height, width = visual.shape[2:4]
         # Without a learnt scale the norm needs no backward pass over the maps, by far the largest tensors here.
         regions = F.layer_norm(visual.flatten(2, 3), visual.shape[-1:])  # (B, T, H*W, C)
-        kept = F.dropout(regions.new_ones(len(regions), 1, regions.shape[-1]), self.channel_dropout, self.training)
+        kept = self.channel_dropout.kept(regions)  # (B, 1, C)
         mean = kept * regions.mean(2)  # (B, T, C)
         gate = kept * 2 * torch.sigmoid(self.channel_gate(torch.cat([mean, audio], -1)))  # (B, T, C)
         # The gate is the same for all regions of a second, so it is applied to the query and to the result, not to V.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ccln.model.config import ModelConfig
 from ccln.model.contrast import pooled_unit
+from ccln.model.dropout import ClipDropout
 from ccln.model.enhancement import ForegroundEventEnhancement
 from ccln.model.interaction import Fusion, Integration, SelfConstrainedBimodalInteraction
 
@@ -30,8 +31,8 @@ class BackboneOutput(NamedTuple):
     """Evidence for each class in the picture where the second's sound made the network look (batch, segment, class)."""
     gate: Tensor
     """What SBI let pass (batch, head, visual segment, audio segment)."""
-    foreground_logits: Tensor
-    """FEE's adaptive weight before its sigmoid (batch, segment); the event logits where there is no FEE."""
+    foreground_logits: Tensor | None
+    """FEE's adaptive weight before its sigmoid (batch, segment); None where there is no FEE."""
     enhanced: Tensor
     """The joint view behind the heads (batch, segment, width)."""
     views: tuple[Tensor, Tensor] | None
@@ -44,10 +45,10 @@ class TemporalEncoder(nn.Module):
 
     def __init__(self, channels: int, width: int, dropout: float) -> None:
         super().__init__()
-        self.projection = nn.Sequential(nn.Linear(channels, width), nn.ReLU(), nn.Dropout(dropout))
+        self.projection = nn.Sequential(nn.Linear(channels, width), nn.ReLU(), ClipDropout(dropout))
         self.recurrent = nn.LSTM(width, width // 2, batch_first=True, bidirectional=True)
         self.norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = ClipDropout(dropout)
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, segment, channel) -> (batch, segment, width)."""
@@ -81,7 +82,7 @@ class Backbone(nn.Module):
         self.class_head = nn.Linear(width, config.class_count)
         self.heard_head = nn.Linear(width, config.class_count)
         self.seen_head = nn.Linear(width, config.class_count)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = ClipDropout(dropout)
 
     def forward(self, picture: Tensor, audio: Tensor) -> BackboneOutput:
         """Read a batch of clips.
@@ -100,9 +101,7 @@ class Backbone(nn.Module):
         if self.enhancement is not None:
             view, foreground_logits = self.enhancement(view)  # (B, T, d), (B, T)
         event_logits = self.event_head(self.dropout(view)).squeeze(-1)  # (B, T)
-        if foreground_logits is None:
-            foreground_logits = event_logits
-        weights = torch.sigmoid(foreground_logits)  # (B, T)
+        weights = torch.sigmoid(event_logits if foreground_logits is None else foreground_logits)  # (B, T)
         share = weights / weights.sum(1, keepdim=True).clamp_min(1e-6)
         pooled = torch.einsum("bt,btd->bd", share, view)  # (B, d)
         evidence = torch.einsum("bt,btn->bn", share, heard_logits + seen_logits)  # (B, n)
@@ -111,7 +110,7 @@ class Backbone(nn.Module):
             views = pooled_unit(self.audio_projection, a, weights), pooled_unit(self.visual_projection, v, weights)
         return BackboneOutput(
             event_logits=event_logits,
-            class_logits=self.class_head(self.dropout(pooled)) + evidence,
+            class_logits=self.class_head(self.dropout(pooled[:, None]).squeeze(1)) + evidence,
             segment_class_logits=None if self.training else self.class_head(view) + heard_logits + seen_logits,
             heard_logits=heard_logits,
             seen_logits=seen_logits,

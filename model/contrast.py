@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ccln.model.dropout import ClipDropout
+
 
 class Branch(nn.Module):
     """A second, lighter view of each modality in the space where WCCL compares views.
@@ -17,7 +19,7 @@ class Branch(nn.Module):
     ) -> None:
         super().__init__()
         self.noise = noise
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = ClipDropout(dropout)
         self.audio_norm, self.visual_norm = nn.LayerNorm(audio_channels), nn.LayerNorm(visual_channels)
         self.audio_view = nn.Sequential(nn.Linear(audio_channels, width), nn.ReLU())
         self.visual_view = nn.Sequential(nn.Linear(visual_channels, width), nn.ReLU())
@@ -85,19 +87,19 @@ def contrastive_loss(anchors: Tensor, others: Tensor, labels: Tensor, temperatur
     log softmax_j(<anchor_i, other_j> / temperature), the softmax running over the whole batch.
 
     Args:
-        anchors: unit vectors (batch, embedding) of one view.
-        others: unit vectors (batch, embedding) of the other view of the same clips.
+        anchors: unit vectors (..., batch, embedding) of one view.
+        others: unit vectors (..., batch, embedding) of the other view of the same clips.
         labels: class of each clip (batch,); -1 for a clip without any event, which is a negative and never an anchor.
         temperature: divides the similarities.
 
     Returns:
-        A scalar; zero if no clip has an event.
+        A scalar, the mean over all leading axes; zero if no clip has an event.
     """
-    log_share = (anchors @ others.T / temperature).log_softmax(-1)  # (B, B)
+    log_share = (anchors @ others.mT / temperature).log_softmax(-1)  # (..., B, B)
     has_event = labels >= 0
     positive = ((labels[:, None] == labels[None, :]) & has_event[:, None]).to(anchors.dtype)
-    per_anchor = -(positive * log_share).sum(-1) / positive.sum(-1).clamp_min(1)  # (B,)
-    return per_anchor.sum() / has_event.sum().clamp_min(1)
+    share = positive / positive.sum(-1, keepdim=True).clamp_min(1) / has_event.sum().clamp_min(1)  # (B, B)
+    return -(share * log_share).sum((-2, -1)).mean()
 
 
 def wccl_loss(
@@ -115,12 +117,6 @@ def wccl_loss(
         The mean of the six directed losses, a scalar.
     """
     (audio, visual), (branch_audio, branch_visual) = backbone, branch
-    pairs = [
-        (audio, visual),
-        (visual, audio),
-        (audio, branch_visual),
-        (visual, branch_audio),
-        (branch_audio, audio),
-        (branch_visual, visual),
-    ]
-    return torch.stack([contrastive_loss(a, b, labels, temperature) for a, b in pairs]).mean()
+    anchors = torch.stack([audio, visual, audio, visual, branch_audio, branch_visual])
+    others = torch.stack([visual, audio, branch_visual, branch_audio, audio, visual])
+    return contrastive_loss(anchors, others, labels, temperature)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from ccln.model.dropout import ClipDropout
+
 
 class Fusion(nn.Module):
     """The first, noisy joint view: f = LN(W[a; v] + U a * U' v) (our reading)."""
@@ -48,7 +50,7 @@ class SelfConstrainedBimodalInteraction(nn.Module):
         self.visual_value = nn.Linear(width, width)
         self.audio_norm = nn.LayerNorm(width)
         self.visual_norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = ClipDropout(dropout)
 
     def forward(self, audio: Tensor, visual: Tensor, fused: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Interact.
@@ -95,10 +97,10 @@ class Integration(nn.Module):
         self.attention = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
         self.attention_norm = nn.LayerNorm(width)
         self.feed_forward = nn.Sequential(
-            nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
+            nn.Linear(width, 2 * width), nn.GELU(), ClipDropout(dropout), nn.Linear(2 * width, width)
         )
         self.feed_forward_norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = ClipDropout(dropout)
 
     def forward(self, fused: Tensor, audio: Tensor, visual: Tensor) -> Tensor:
         """Integrate three (batch, segment, width) views into one (batch, segment, width)."""

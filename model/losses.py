@@ -111,24 +111,32 @@ def supervised_loss(
         Scalars: event, class, modality, and fee and wccl where the network has these parts, the mean over the
         backbones; total.
     """
-    losses = [_backbone_losses(backbone, event, labels, config) for backbone in output.backbones]
+    said = one_after_the_other(output.backbones)
+    every_event, every_label = event.repeat(len(output.backbones), 1), labels.repeat(len(output.backbones))
+    losses = {
+        "event": F.binary_cross_entropy_with_logits(said.event_logits, every_event),
+        "class": class_loss(said.class_logits, every_label),
+        "modality": seen_and_heard_loss(said.heard_logits, said.seen_logits, every_event, every_label)
+        + each_modality_loss(said.heard_logits, said.seen_logits, every_event, every_label),
+    }
+    if said.foreground_logits is not None:
+        weights = torch.sigmoid(said.foreground_logits)
+        distance = scene_distance_loss(said.enhanced, weights, every_event, config.margin)
+        losses["fee"] = distance + F.binary_cross_entropy_with_logits(said.foreground_logits, every_event)
     return summed(losses, output, labels, config, wccl_warmth)
 
 
-def _backbone_losses(output: BackboneOutput, event: Tensor, labels: Tensor, config: LossConfig) -> dict[str, Tensor]:
-    losses = {
-        "event": F.binary_cross_entropy_with_logits(output.event_logits, event),
-        "class": class_loss(output.class_logits, labels),
-        "modality": sum(
-            loss(output.heard_logits, output.seen_logits, event, labels)
-            for loss in (seen_and_heard_loss, each_modality_loss)
-        ),
+def one_after_the_other(backbones: Sequence[BackboneOutput]) -> BackboneOutput:
+    """What the backbones say, as if one had said it of as many more clips: (backbone * batch, ...), without views.
+
+    A loss that averages over clips or segments is then the mean of the backbones', at the price of one.
+    """
+    joined = {
+        name: torch.cat([getattr(one, name) for one in backbones])
+        for name, value in backbones[0]._asdict().items()
+        if isinstance(value, Tensor)
     }
-    if output.foreground_logits is not output.event_logits:
-        weights = torch.sigmoid(output.foreground_logits)
-        distance = scene_distance_loss(output.enhanced, weights, event, config.margin)
-        losses["fee"] = distance + F.binary_cross_entropy_with_logits(output.foreground_logits, event)
-    return losses
+    return backbones[0]._replace(**joined, views=None)
 
 
 def class_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -147,18 +155,18 @@ def class_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def summed(
-    of_backbones: Sequence[dict[str, Tensor]], output: Output, labels: Tensor, config: LossConfig, wccl_warmth: float
+    of_backbones: dict[str, Tensor], output: Output, labels: Tensor, config: LossConfig, wccl_warmth: float
 ) -> dict[str, Tensor]:
-    """The backbones' mean losses, WCCL where the network has it, and under "total" the weighted sum of all.
+    """The backbones' losses, WCCL where the network has it, and under "total" the weighted sum of all.
 
     Args:
-        of_backbones: each one's own losses; "modality" and "fee" have a weight in the config, all others weigh one.
+        of_backbones: their mean losses; "modality" and "fee" have a weight in the config, all others weigh one.
         output: of the network.
         labels: (batch,), -1 for clips without any event.
         config: the weights.
         wccl_warmth: 0..1, multiplies WCCL's weight.
     """
-    losses = {name: torch.stack([one[name] for one in of_backbones]).mean() for name in of_backbones[0]}
+    losses = dict(of_backbones)
     if output.branch is not None:
         views = [backbone.views for backbone in output.backbones if backbone.views is not None]
         contrast = [wccl_loss(of_backbone, output.branch.views, labels, config.temperature) for of_backbone in views]

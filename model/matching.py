@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ccln.model.config import ModelConfig
 from ccln.model.contrast import Branch, wccl_loss
+from ccln.model.dropout import ClipDropout
 from ccln.model.losses import LossConfig
 from ccln.model.pretrained import Pretrained
 from ccln.model.standardization import Standardization
@@ -39,8 +40,10 @@ class SecondEncoder(nn.Module):
 
     def __init__(self, channels: int, width: int, embedding: int, dropout: float) -> None:
         super().__init__()
-        self.projection = nn.Sequential(nn.Linear(channels, width), nn.ReLU(), nn.Dropout(dropout), nn.LayerNorm(width))
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, embedding))
+        self.projection = nn.Sequential(
+            nn.Linear(channels, width), nn.ReLU(), ClipDropout(dropout), nn.LayerNorm(width)
+        )
+        self.head = nn.Sequential(ClipDropout(dropout), nn.Linear(width, embedding))
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, segment, channel) -> (batch, segment, embedding)."""
@@ -66,6 +69,7 @@ class MatchingNetwork(Pretrained, nn.Module):
         self.config = config
         width = 2 * config.width  # without recurrence and interaction that is cheap, and finds more
         self.standardization = Standardization(config.audio_channels)
+        self.channel_dropout = ClipDropout(config.channel_dropout)
         self.audio_encoder = SecondEncoder(config.audio_channels, width, config.embedding_width, config.dropout)
         self.picture_norm = nn.LayerNorm(config.visual_channels)
         self.visual_encoder = SecondEncoder(config.visual_channels, width, config.embedding_width, config.dropout)
@@ -101,19 +105,11 @@ class MatchingNetwork(Pretrained, nn.Module):
                 f"{config.visual_channels} and {config.audio_channels} channels"
             )
         audio = self.standardization(audio)  # (B, T, D)
-        picture = self._pooled(visual)  # (B, T, C)
+        picture = self.channel_dropout(visual.mean((2, 3)))  # (B, T, C)
         branch = None
         if self.training and self.branch is not None and event is not None:
             branch = self.branch(audio, picture, _pooling_weights(event))
         return MatchingOutput(self.audio_encoder(audio), self.visual_encoder(self.picture_norm(picture)), branch)
-
-    def _pooled(self, visual: Tensor) -> Tensor:
-        """Mean over the regions, (batch, segment, channel).
-
-        In training whole channels are dropped from a clip, for the reason given in `GuidedAttention`.
-        """
-        mean = visual.mean((2, 3))  # (B, T, C)
-        return F.dropout(mean.new_ones(len(mean), 1, mean.shape[-1]), self.config.channel_dropout, self.training) * mean
 
 
 def is_findable(event: Tensor) -> Tensor:

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ccln.model.backbone import BackboneOutput
 from ccln.model.enhancement import scene_distance_loss
-from ccln.model.losses import LossConfig, class_loss, log_both_and_not, summed
+from ccln.model.losses import LossConfig, class_loss, log_both_and_not, one_after_the_other, summed
 from ccln.model.network import Output
 
 EVENT_SHARE = 0.1
@@ -75,24 +74,20 @@ def weak_loss(output: Output, labels: Tensor, config: LossConfig, wccl_warmth: f
     Returns:
         Scalars: event, class, modality, and fee and wccl where the network has these parts; total.
     """
-    losses = [_backbone_losses(backbone, labels, config) for backbone in output.backbones]
-    return summed(losses, output, labels, config, wccl_warmth)
-
-
-def _backbone_losses(output: BackboneOutput, labels: Tensor, config: LossConfig) -> dict[str, Tensor]:
-    heard, seen = output.heard_logits, output.seen_logits
+    said, every_label = one_after_the_other(output.backbones), labels.repeat(len(output.backbones))
+    heard, seen = said.heard_logits, said.seen_logits
     log_both, log_not_both = log_both_and_not(heard, seen)
-    event = own_segment_labels(log_both, labels)  # (B, T)
+    event = own_segment_labels(log_both, every_label)  # (K * B, T): each backbone learns from its own answers
     losses = {
-        "event": F.binary_cross_entropy_with_logits(output.event_logits, event),
-        "class": class_loss(output.class_logits, labels),
-        "modality": multiple_instance_loss(F.logsigmoid(heard), F.logsigmoid(-heard), labels)
-        + multiple_instance_loss(F.logsigmoid(seen), F.logsigmoid(-seen), labels)
-        + multiple_instance_loss(log_both, log_not_both, labels),
+        "event": F.binary_cross_entropy_with_logits(said.event_logits, event),
+        "class": class_loss(said.class_logits, every_label),
+        "modality": multiple_instance_loss(F.logsigmoid(heard), F.logsigmoid(-heard), every_label)
+        + multiple_instance_loss(F.logsigmoid(seen), F.logsigmoid(-seen), every_label)
+        + multiple_instance_loss(log_both, log_not_both, every_label),
     }
-    if output.foreground_logits is not output.event_logits:
-        weights = torch.sigmoid(output.foreground_logits)
-        own = ((weights.detach() > 0.5) & (labels >= 0)[:, None]).to(weights.dtype)
-        distance = scene_distance_loss(output.enhanced, weights, own, config.margin)
-        losses["fee"] = distance + F.binary_cross_entropy_with_logits(output.foreground_logits, event)
-    return losses
+    if said.foreground_logits is not None:
+        weights = torch.sigmoid(said.foreground_logits)
+        own = ((weights.detach() > 0.5) & (every_label >= 0)[:, None]).to(weights.dtype)
+        distance = scene_distance_loss(said.enhanced, weights, own, config.margin)
+        losses["fee"] = distance + F.binary_cross_entropy_with_logits(said.foreground_logits, event)
+    return summed(losses, output, labels, config, wccl_warmth)

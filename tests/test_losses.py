@@ -288,7 +288,7 @@ def test_no_loss_reads_the_answer_of_the_whole():
 
 def test_parts_that_the_network_lacks_are_not_in_the_losses():
     whole = output()
-    backbones = tuple(one._replace(foreground_logits=one.event_logits, views=None) for one in whole.backbones)
+    backbones = tuple(one._replace(foreground_logits=None, views=None) for one in whole.backbones)
     bare = whole._replace(backbones=backbones, branch=None)
     losses = supervised_loss(bare, EVENT, LABELS, CONFIG)
     assert losses.keys() == {"event", "class", "modality", "total"}

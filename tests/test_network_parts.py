@@ -44,6 +44,7 @@ def test_a_backbones_views_are_what_the_interaction_found_pooled_with_fees_weigh
     for backbone, [(heard, seen, gate)], said in zip(backbones_of(model), found, output.backbones, strict=True):
         assert said.gate is gate
         assert said.views is not None
+        assert said.foreground_logits is not None
         weights = sigmoid(said.foreground_logits.detach().double().numpy())
         layers = (backbone.audio_projection, backbone.visual_projection)
         for layer, view, answer in zip(layers, (heard, seen), said.views, strict=True):
@@ -58,7 +59,12 @@ def test_a_backbone_names_the_clip_by_the_joint_view_and_the_evidence_of_its_eve
     for backbone, said in zip(backbones_of(model), model(*clips()).backbones, strict=True):
         view, heard, seen, foreground = (
             tensor.detach().double().numpy()
-            for tensor in (said.enhanced, said.heard_logits, said.seen_logits, said.foreground_logits)
+            for tensor in (
+                said.enhanced,
+                said.heard_logits,
+                said.seen_logits,
+                said.event_logits if said.foreground_logits is None else said.foreground_logits,
+            )
         )
         weights = sigmoid(foreground)
         expected = linear(backbone.class_head, pooled(view, weights)) + pooled(heard + seen, weights)

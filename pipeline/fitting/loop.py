@@ -135,7 +135,10 @@ def fit(
         return task.augmented(batch, order)
 
     loader = DataLoader(task.clips, training.batch_size, shuffle=True, generator=order, collate_fn=collate)
-    optimizer = torch.optim.AdamW(model.parameters(), training.learning_rate, weight_decay=training.weight_decay)
+    # Fused: one call instead of a dozen for each of a hundred small tensors.
+    optimizer = torch.optim.AdamW(
+        model.parameters(), training.learning_rate, weight_decay=training.weight_decay, fused=True
+    )
     total_steps = training.epochs * len(loader)
     warm_steps = max(1, round(training.warmup_share * total_steps))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _warm_cosine(step, warm_steps, total_steps))

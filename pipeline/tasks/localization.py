@@ -143,8 +143,8 @@ def _answers(assessment: Assessment) -> SegmentAnswers:
 
 
 def _gates(output: Output) -> dict[str, Tensor]:
-    backbones = output.backbones
-    gates = {"gate/sbi": torch.stack([one.gate.mean() for one in backbones]).mean()}
-    if backbones[0].foreground_logits is not backbones[0].event_logits:  # there is an FEE
-        gates["gate/fee"] = torch.stack([one.foreground_logits.sigmoid().mean() for one in backbones]).mean()
+    gates = {"gate/sbi": torch.stack([one.gate.mean() for one in output.backbones]).mean()}
+    foreground = [one.foreground_logits for one in output.backbones if one.foreground_logits is not None]
+    if foreground:  # there is an FEE
+        gates["gate/fee"] = torch.stack(foreground).sigmoid().mean()
     return gates
