@@ -39,7 +39,7 @@ class Predictions:
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, clips: LabelledClips, batch_size: int = 64) -> Predictions:
+def predict(model: nn.Module, clips: LabelledClips, batch_size: int = 128) -> Predictions:
     """Run the network over clips in their order, in evaluation mode, on the device it is on."""
     device = next(model.parameters()).device
     was_training = model.training
