@@ -37,7 +37,9 @@ def test_no_gradient_reaches_a_dropped_channel():
     assert torch.equal(x.grad == 0, answer == 0)
 
 
-@pytest.mark.parametrize("layer", [ClipDropout(0.3).eval(), ClipDropout(0.0)], ids=["outside of training", "of nothing"])
+@pytest.mark.parametrize(
+    "layer", [ClipDropout(0.3).eval(), ClipDropout(0.0)], ids=["outside of training", "of nothing"]
+)
 def test_nothing_is_dropped(layer: ClipDropout):
     x = clips()
     assert torch.equal(layer(x), x)
