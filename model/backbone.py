@@ -101,7 +101,8 @@ class Backbone(nn.Module):
         if self.enhancement is not None:
             view, foreground_logits = self.enhancement(view)  # (B, T, d), (B, T)
         event_logits = self.event_head(self.dropout(view)).squeeze(-1)  # (B, T)
-        weights = torch.sigmoid(event_logits if foreground_logits is None else foreground_logits)  # (B, T)
+        # Without FEE there is no weight, and what is said of a clip is the plain mean over its seconds.
+        weights = torch.ones_like(event_logits) if foreground_logits is None else torch.sigmoid(foreground_logits)
         share = weights / weights.sum(1, keepdim=True).clamp_min(1e-6)
         pooled = torch.einsum("bt,btd->bd", share, view)  # (B, d)
         evidence = torch.einsum("bt,btn->bn", share, heard_logits + seen_logits)  # (B, n)

@@ -129,7 +129,8 @@ def supervised_loss(
 def one_after_the_other(backbones: Sequence[BackboneOutput]) -> BackboneOutput:
     """What the backbones say, as if one had said it of as many more clips: (backbone * batch, ...), without views.
 
-    A loss that averages over clips or segments is then the mean of the backbones', at the price of one.
+    A loss that averages over clips or segments is then the mean of the backbones', at the price of one; over the clips
+    or segments that a backbone chose itself, it is the mean over the choices of all.
     """
     joined = {
         name: torch.cat([getattr(one, name) for one in backbones])

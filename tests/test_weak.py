@@ -122,9 +122,27 @@ def test_the_total_is_the_weighted_sum() -> None:
     losses = weak_loss(output, torch.tensor([0, 1, -1, 0]), config, 0.25)
     total = losses["event"] + losses["class"] + 0.5 * losses["modality"] + 0.7 * losses["fee"] + 0.15 * losses["wccl"]
     torch.testing.assert_close(losses["total"], total)
-    for name in ("event", "class", "modality", "fee"):
+    for name in ("event", "class", "modality"):
         torch.testing.assert_close(losses[name], (alone[0][name] + alone[1][name]) / 2)
         assert not torch.isclose(alone[0][name], alone[1][name])
+
+
+def test_fees_distance_is_the_mean_over_the_scenes_in_which_a_backbone_finds_both_event_and_background() -> None:
+    torch.manual_seed(0)
+    model = CCLN(ModelConfig(2, 2, 4, 5, 3, width=16, backbones=2, heads=2, embedding_width=8))
+    output, labels = model(torch.randn(8, 10, 2, 2, 4), torch.randn(8, 10, 5)), torch.tensor([0, 1, -1, 0, 2, 2, 1, 0])
+    scenes, distances, entropies = [], [], []
+    for one in output.backbones:
+        event = own_segment_labels(log_both_and_not(one.heard_logits, one.seen_logits)[0], labels)
+        assert one.foreground_logits is not None
+        entropies.append(F.binary_cross_entropy(one.foreground_logits.sigmoid(), event))
+        found = (one.foreground_logits > 0) & (labels >= 0)[:, None]
+        scenes.append(int((found.any(1) & ~found.all(1)).sum()))
+        alone = weak_loss(output._replace(branch=None, backbones=(one,)), labels, LossConfig())
+        distances.append(alone["fee"] - entropies[-1])
+    assert len(set(scenes)) == 2  # else a mean of the backbones' means would do
+    expected = sum(n * d for n, d in zip(scenes, distances, strict=True)) / sum(scenes) + sum(entropies) / 2
+    torch.testing.assert_close(weak_loss(output, labels, LossConfig())["fee"], expected)
 
 
 # --- What it may see --------------------------------------------------------------------------------------------------
