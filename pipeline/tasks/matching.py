@@ -1,6 +1,7 @@
 """Cross-modality localization as a task: what it trains, on which rows, and which it refuses to score."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import ClassVar, Self
 
 import torch
@@ -32,11 +33,10 @@ class CrossModalityLocalization:
     parts: ClassVar[tuple[Part, ...]] = ("wccl",)
 
     def __init__(self, features: DatasetFeatures, loss: LossConfig) -> None:
-        clips = features.splits["train"]
-        # The network reads a map's mean alone: to take it once makes a batch fifty times smaller.
-        pictures = [visual.float().mean((1, 2), keepdim=True) for visual in clips.visual]  # each (T, 1, 1, C)
-        self.clips = ClipBatches(pictures, clips.audio, event=clips.event, label=clips.labels)
-        self._features, self._loss = features, loss
+        self._splits = {split: _averaged(clips) for split, clips in features.splits.items()}
+        clips = self._splits["train"]
+        self.clips = ClipBatches(clips.visual, clips.audio, event=clips.event, label=clips.labels)
+        self._loss = loss
 
     @staticmethod
     def arranged(dataset: Dataset) -> Dataset:
@@ -60,7 +60,7 @@ class CrossModalityLocalization:
 
     def evaluate(self, network: nn.Module, split: Split) -> MatchingScores:
         """Score both directions on the clips of a split that have something to find."""
-        return score_matching(embed_clips(network, self._features.splits[split]))
+        return score_matching(embed_clips(network, self._splits[split]))
 
     @staticmethod
     def seen(trained: Collection[str] | None, clips: LabelledClips) -> int:
@@ -84,3 +84,16 @@ class CrossModalityLocalization:
     def score_reading(assessment: Assessment, reading: Reading) -> None:
         """Nothing."""
         del assessment, reading
+
+
+def _averaged(clips: LabelledClips) -> LabelledClips:
+    """The same clips, of each map its mean, float32 (segment, 1, 1, channel).
+
+    The network reads nothing else of a map: to take it once makes a batch fifty times smaller.
+    """
+    segments, _, _, channels = clips.visual[0].shape
+    # In one piece: means kept one by one lie between the maps they were taken of, and the heap cannot be given back.
+    averages = torch.empty(len(clips), segments, 1, 1, channels)
+    for average, visual in zip(averages, clips.visual, strict=True):
+        average.copy_(visual.float().mean((1, 2), keepdim=True))
+    return replace(clips, visual=tuple(averages))
