@@ -31,11 +31,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class LabelledClips:
-    """Clips of one split that have features; every tensor of features is a view of its memory-mapped file."""
+    """Clips of one split that have features; `load_features` gives views of their memory-mapped files."""
 
     clips: tuple[AnnotatedClip, ...]
     visual: tuple[Tensor, ...]
-    """Of each clip float16 (segment, height, width, channel)."""
+    """Of each clip (segment, height, width, channel), float16 as in the cache, float32 where averaged to 1 x 1."""
     audio: tuple[Tensor, ...]
     """Of each clip float32 (segment, channel)."""
     segment_labels: np.ndarray
