@@ -14,10 +14,10 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ccln.pipeline.features.loading import LabelledClips
-from ccln.pipeline.fitting.loop import fit
-from ccln.pipeline.scoring.metrics import Scores, score
-from ccln.pipeline.training.experiment import Experiment
+from ccln.pipeline.data.features import LabelledClips
+from ccln.pipeline.metrics.segments import Scores, score
+from ccln.pipeline.train.loop import fit
+from ccln.pipeline.train.run import Experiment
 
 EPOCHS, BATCH, WIDTH = 60, 64, 128
 Run = Callable[[int], tuple[Scores, Scores]]

@@ -21,14 +21,14 @@ from torch import Tensor, nn
 
 from ccln.model import PARTS, Part
 from ccln.pipeline.commands.memory import keep_freed_memory
-from ccln.pipeline.datasets.annotations import Split
-from ccln.pipeline.fitting.loop import fit
-from ccln.pipeline.scoring.metrics import Scores
-from ccln.pipeline.scoring.prediction import evaluate
-from ccln.pipeline.scoring.seeds import ablation_table
-from ccln.pipeline.tasks.localization import SupervisedLocalization
-from ccln.pipeline.training.experiment import Experiment, prepare
-from ccln.pipeline.training.repetition import FULL, ablations
+from ccln.pipeline.data.clips import Split
+from ccln.pipeline.metrics.prediction import evaluate
+from ccln.pipeline.metrics.seeds import ablation_table
+from ccln.pipeline.metrics.segments import Scores
+from ccln.pipeline.train.loop import fit
+from ccln.pipeline.train.repetition import FULL, ablations
+from ccln.pipeline.train.run import Experiment, prepare
+from ccln.pipeline.train.tasks import SupervisedLocalization
 
 METHODS = ablations(PARTS)
 DIRECTIONS: tuple[tuple[Split, Split], ...] = (("train", "validation"), ("validation", "train"))

@@ -30,15 +30,15 @@ from ccln.extractors import Preset, load_extractors, pick_precision, preset_name
 from ccln.extractors.registry import build_audio, build_visual
 from ccln.extractors.vggish import Vggish
 from ccln.pipeline.commands.memory import keep_freed_memory
-from ccln.pipeline.datasets.videos import find_videos
-from ccln.pipeline.decoding.clip import decode_clip
-from ccln.pipeline.decoding.pictures import FrameRequest
-from ccln.pipeline.features.extraction import frame_request
+from ccln.pipeline.data.videos import find_videos
+from ccln.pipeline.decode.clip import decode_clip
+from ccln.pipeline.decode.frames import FrameRequest
+from ccln.pipeline.extract import frame_request
 
 CORES = len(os.sched_getaffinity(0))
 EXTRACT = """
 import json, resource, sys
-from ccln.pipeline import extract
+from ccln import extract
 from ccln.pipeline.commands.memory import keep_freed_memory
 keep_freed_memory()
 summary = extract(**json.loads(sys.argv[1]))

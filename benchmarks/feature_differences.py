@@ -23,9 +23,9 @@ from torch import Tensor
 from ccln.extractors import PRESETS, Preset, load_extractors, preset_with
 from ccln.extractors.vgg19 import bare_vgg19
 from ccln.extractors.vggish_front_end import LogMelFrontEnd
-from ccln.pipeline.decoding.clip import decode_clip
-from ccln.pipeline.decoding.pictures import FrameRequest
-from ccln.pipeline.demonstration.dataset import make_demo_dataset
+from ccln.pipeline.decode.clip import decode_clip
+from ccln.pipeline.decode.frames import FrameRequest
+from ccln.pipeline.demo.dataset import make_demo_dataset
 
 RATE_HZ, SECONDS, PATCH = 16_000, 10, 96
 SEGMENTS = [2, 6]

@@ -26,7 +26,7 @@ CLOCKED = """
 import time
 begun = time.perf_counter()
 import builtins, json, sys
-COMMAND, ENGINE = "ccln.pipeline.commands.localize", "ccln.pipeline.localizing.localize"
+COMMAND, ENGINE = "ccln.pipeline.commands.localize", "ccln.pipeline.localize.localize"
 parent_began, seconds, plain_import = float(sys.argv.pop(1)), {}, builtins.__import__
 
 def clocked(part, work):
@@ -43,7 +43,8 @@ def importing(name, *rest, **named):
         return plain_import(name, *rest, **named)
     module = clocked(f"import {name}", plain_import)(name, *rest, **named)
     if name == ENGINE:
-        from ccln.pipeline.localizing import localize, localizer
+        from ccln.pipeline.localize import localize
+from ccln.pipeline.localize import localizer
         decode_clips, network = localizer.decode_clips, localizer.WindowedNetwork
         def decoding(*args, **options):
             clips = decode_clips(*args, **options)
@@ -75,7 +76,7 @@ from pathlib import Path
 from ccln.model import load_checkpoint
 from ccln.pipeline import defaults
 from ccln.pipeline.commands.memory import keep_freed_memory
-from ccln.pipeline.localizing.localizer import Localizer
+from ccln.pipeline.localize.localizer import Localizer
 clip, checkpoint = sys.argv[1:]
 keep_freed_memory()
 localizer = Localizer(load_checkpoint(Path(checkpoint or defaults.latest_localizing_run() or defaults.PRETRAINED)))
@@ -91,7 +92,7 @@ WATCHED = """
 import json, sys, threading
 import psutil
 from ccln.pipeline.commands.localize import localize_command
-from ccln.pipeline.localizing import localizer
+from ccln.pipeline.localize import localizer
 peaks, process, stop, decode_clips = [0], psutil.Process(), threading.Event(), localizer.decode_clips
 
 def watched(*args, **options):

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ccln.pipeline.commands.memory import keep_freed_memory
-from ccln.pipeline.scoring.metrics import Scores
-from ccln.pipeline.training.experiment import Experiment, prepare
+from ccln.pipeline.metrics.segments import Scores
+from ccln.pipeline.train.run import Experiment, prepare
 
 
 def lstm_baseline(experiment: Experiment, seed: int) -> tuple[Scores, Scores]:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ccln.pipeline.commands.memory import keep_freed_memory
-from ccln.pipeline.scoring.metrics import Scores
-from ccln.pipeline.training.experiment import Experiment, prepare
+from ccln.pipeline.metrics.segments import Scores
+from ccln.pipeline.train.run import Experiment, prepare
 
 
 class MeanPooling(SegmentClassifier):

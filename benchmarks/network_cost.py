@@ -17,9 +17,9 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from ccln.model import CCLN, ModelConfig, backbone, losses, matching
 from ccln.model.backbone import Backbone
 from ccln.model.contrast import NamingBranch
-from ccln.pipeline.datasets.annotations import Split
-from ccln.pipeline.fitting.loop import Selectable, Task
-from ccln.pipeline.fitting.settings import TrainingConfig
+from ccln.pipeline.data.clips import Split
+from ccln.pipeline.train.config import TrainingConfig
+from ccln.pipeline.train.loop import Selectable, Task
 
 Batch = dict[str, Tensor]
 PARTS = {

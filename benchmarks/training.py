@@ -40,12 +40,12 @@ from torch import nn
 
 from ccln.cache import FeatureCache, Features
 from ccln.pipeline.commands.memory import keep_freed_memory
-from ccln.pipeline.datasets import read_dataset
-from ccln.pipeline.datasets.published_names import published_background_name, published_name
-from ccln.pipeline.fitting.loop import Task, fit
-from ccln.pipeline.fitting.settings import TrainingConfig
-from ccln.pipeline.tasks.trainable import TASKS
-from ccln.pipeline.training.experiment import prepare
+from ccln.pipeline.data import read_dataset
+from ccln.pipeline.data.published_names import published_background_name, published_name
+from ccln.pipeline.train.config import TrainingConfig
+from ccln.pipeline.train.loop import Task, fit
+from ccln.pipeline.train.run import prepare
+from ccln.pipeline.train.trainable import TASKS
 
 READY_BATCHES, BACKGROUND_CLIPS, MOST_PARAMETERS = 8, 178, 6_000_000
 GIB = 1 << 30

@@ -18,7 +18,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sixteen videos in AVE's layout."""
-    from ccln.pipeline.demonstration.dataset import make_demo_dataset
+    from ccln.pipeline.demo.dataset import make_demo_dataset
 
     folder = tmp_path_factory.mktemp("tiny") / "videos"
     make_demo_dataset(folder, seed=1, train=6, validation=5, test=5)
@@ -28,7 +28,7 @@ def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_cache(tiny_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Their light features."""
-    from ccln.pipeline import extract
+    from ccln import extract
 
     cache = tmp_path_factory.mktemp("cache") / "features"
     assert extract([tiny_set], cache=cache).failed == ()
@@ -38,7 +38,7 @@ def tiny_cache(tiny_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="session")
 def tiny_run(tiny_set: Path, tiny_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network trained on them for two epochs."""
-    from ccln.pipeline import train
+    from ccln import train
 
     return train(tiny_set, cache=tiny_cache, out=tmp_path_factory.mktemp("runs") / "run", epochs=2).folder
 
@@ -46,7 +46,7 @@ def tiny_run(tiny_set: Path, tiny_cache: Path, tmp_path_factory: pytest.TempPath
 @pytest.fixture(scope="session")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Features and labels of fifteen clips, three of them background, in the published layout."""
-    from publishing import publish
+    from support.publishing import publish
 
     return publish(tmp_path_factory.mktemp("published") / "ave")
 
@@ -54,7 +54,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def imported(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache that holds them."""
-    from ccln.pipeline import import_ave
+    from ccln import import_ave
 
     cache = tmp_path_factory.mktemp("imported") / "features"
     assert import_ave(published, cache=cache).done == 15
@@ -76,5 +76,5 @@ def one_core() -> Iterator[None]:
 def no_curves() -> Iterator[None]:
     """To draw them takes longer than to train on made-up clips."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ccln.pipeline.plots.plot_curves", lambda *_: None)
+        patch.setattr("ccln.pipeline.report.curves.plot_curves", lambda *_: None)
         yield

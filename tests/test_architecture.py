@@ -11,8 +11,8 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 ROOMS = ("pipeline", "extractors", "model", "cache")
 MODULES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 HEAVY = {"torch", "timm", "torchvision", "matplotlib", "librosa", "accelerate"}
@@ -95,7 +95,7 @@ def test_imports_run_one_way_only(path: Path):
     [
         ("model", "import ccln.cache"),
         ("model", "from ccln import cache"),
-        ("cache", "def f():\n    from ccln.pipeline.training.experiment import train"),
+        ("cache", "def f():\n    from ccln.pipeline.train.run import train"),
         ("extractors", "from importlib import import_module\nimport_module('ccln.model.network')"),
         ("pipeline", "import model.network"),
         ("pipeline", "from cache import store"),
@@ -129,13 +129,13 @@ def test_the_parts_of_the_pipeline_build_on_each_other_without_cycles():
 
 
 def test_a_cycle_between_parts_is_noticed():
-    upwards = {"tasks.weak": "from ccln.pipeline.fitting.loop import fit", "fitting.loop": "import math"}
+    upwards = {"train.weak": "from ccln.pipeline.train.loop import fit", "metrics.loop": "import math"}
     TopologicalSorter(parts_imported(upwards)).prepare()
-    for_types = "if TYPE_CHECKING:\n    from ccln.pipeline.tasks.weak import Weak"
-    TopologicalSorter(parts_imported({**upwards, "fitting.batches": for_types})).prepare()
-    when_called = "def f():\n    from ccln.pipeline.tasks.weak import Weak"
+    for_types = "if TYPE_CHECKING:\n    from ccln.pipeline.train.weak import Weak"
+    TopologicalSorter(parts_imported({**upwards, "metrics.batches": for_types})).prepare()
+    when_called = "def f():\n    from ccln.pipeline.train.weak import Weak"
     with pytest.raises(CycleError):
-        TopologicalSorter(parts_imported({**upwards, "fitting.batches": when_called})).prepare()
+        TopologicalSorter(parts_imported({**upwards, "metrics.batches": when_called})).prepare()
 
 
 @pytest.mark.parametrize(
@@ -147,6 +147,7 @@ def test_a_cycle_between_parts_is_noticed():
         "ccln.pipeline.commands.demo",
         "ccln.pipeline.commands.cache",
         "ccln.pipeline.commands.evaluate",
+        "ccln",
         "ccln.pipeline",
         "ccln.extractors",
     ],
@@ -176,8 +177,9 @@ def test_localizing_imports_no_heavy_library_but_torch(tiny_set: Path, tiny_run:
 def test_the_package_holds_every_room_and_its_types():
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
     folders_with_modules = {path.parent.relative_to(ROOT) for path in MODULES}
-    assert set(setuptools["packages"]) == {"ccln." + ".".join(folder.parts) for folder in folders_with_modules}
-    assert setuptools["package-dir"] == {f"ccln.{room}": room for room in ROOMS}
+    packages = {"ccln." + ".".join(folder.parts) for folder in folders_with_modules}
+    assert set(setuptools["packages"]) == {"ccln", *packages}
+    assert setuptools["package-dir"] == {"ccln": "ccln"} | {f"ccln.{room}": room for room in ROOMS}
     for room in ROOMS:
         assert (ROOT / room / "py.typed").is_file()
 

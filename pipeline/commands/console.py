@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ccln.pipeline.commands.memory import keep_freed_memory
 
 if TYPE_CHECKING:
-    from ccln.pipeline.features.extraction import Failure
+    from ccln.pipeline.extract import Failure
 
 
 Videos = Annotated[list[Path], Parameter(negative=())]

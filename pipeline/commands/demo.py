@@ -24,7 +24,7 @@ def _demo(*, out: Path = defaults.DEMO, seed: int = 0) -> int:
     """
     from ccln.pipeline.commands.formats import score_table
     from ccln.pipeline.commands.located import clip_table
-    from ccln.pipeline.demonstration.demo import demo
+    from ccln.pipeline.demo.demo import demo
 
     bars: dict[str, ProgressBar] = {}
     units = {"make videos": "clip", "extract": "clip", "train": "epoch"}

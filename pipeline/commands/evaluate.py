@@ -48,9 +48,9 @@ def _evaluate(
         File for the whole report: scores, floors, every class, and the confusion matrix of localization.
     """
     from ccln.pipeline.commands.formats import evaluation_json, evaluation_table
-    from ccln.pipeline.evaluation import evaluate_checkpoint
+    from ccln.pipeline.evaluate import evaluate
 
-    report = evaluate_checkpoint(checkpoint, data=data, cache=cache, split=split, task=task, device=device)
+    report = evaluate(checkpoint, data=data, cache=cache, split=split, task=task, device=device)
     print(evaluation_table(report))
     if json is not None:
         json.write_text(evaluation_json(report) + "\n", encoding="utf-8")

@@ -72,7 +72,7 @@ def _extract(
     """
     if check:
         return _check(videos, on_missing)
-    from ccln.pipeline.features.extraction import extract
+    from ccln.pipeline.extract import extract
 
     with ProgressBar("extract", "clip") as bar:
         summary = extract(
@@ -104,8 +104,8 @@ def _extract(
 
 
 def _check(videos: list[Path], on_missing: str) -> int:
-    from ccln.pipeline.datasets.videos import find_videos
-    from ccln.pipeline.decoding.inspection import inspect_clip, report_table
+    from ccln.pipeline.data.videos import find_videos
+    from ccln.pipeline.decode.inspect import inspect_clip, report_table
 
     files = find_videos(videos)
     reports = []

@@ -5,16 +5,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ccln.model import Reading
-from ccln.pipeline.datasets.annotations import Split
-from ccln.pipeline.scoring.assessment import Assessment, TaskScores
-from ccln.pipeline.scoring.calibration import ReadingScores
-from ccln.pipeline.scoring.metrics import TOLD_THE_CLASS
-from ccln.pipeline.scoring.seeds import ablation_table, seeds_table, selected_on_test_table
-from ccln.pipeline.scoring.tables import aligned, percent
+from ccln.pipeline.data.clips import Split
+from ccln.pipeline.metrics.assessment import Assessment, TaskScores
+from ccln.pipeline.metrics.calibration import ReadingScores
+from ccln.pipeline.metrics.seeds import ablation_table, seeds_table, selected_on_test_table
+from ccln.pipeline.metrics.segments import TOLD_THE_CLASS
+from ccln.pipeline.metrics.tables import aligned, percent
 
 if TYPE_CHECKING:
-    from ccln.pipeline.evaluation import EvaluationReport
-    from ccln.pipeline.training.results import TrainingResult
+    from ccln.pipeline.evaluate import EvaluationReport
+    from ccln.pipeline.train.results import TrainingResult
 
 
 def score_table(result: "TrainingResult") -> str:

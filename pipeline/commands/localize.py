@@ -84,7 +84,7 @@ def _localize(
     audio_weights
         Local file with the audio network's weights.
     """
-    from ccln.pipeline.datasets.videos import find_videos
+    from ccln.pipeline.data.videos import find_videos
 
     files = find_videos(clips)
     formats: Sequence[Format] = format or ("table" if out is None else "json",)
@@ -97,7 +97,7 @@ def _localize(
 
     with imported_for_good():
         from ccln.pipeline.commands.located import localization_heading, localization_json, localization_text
-        from ccln.pipeline.localizing.localize import localize
+        from ccln.pipeline.localize.localize import localize
 
     with ProgressBar("localize", "clip") as bar:
         printed = formats[0] if out is None and formats[0] != "json" else None

@@ -3,11 +3,11 @@
 import json
 from typing import TYPE_CHECKING
 
-from ccln.pipeline.writers import WRITERS, csv_table, json_document
+from ccln.pipeline.report.writers import WRITERS, csv_table, json_document
 
 if TYPE_CHECKING:
-    from ccln.pipeline.localizing.localize import Localization
-    from ccln.pipeline.localizing.localizer import LocatedClip
+    from ccln.pipeline.localize.localize import Localization
+    from ccln.pipeline.localize.localizer import LocatedClip
 
 _SECONDS_SHOWN = 20  # as many as fit into a line of a wide terminal
 

@@ -69,9 +69,9 @@ def _train(
         First digits of the extractor specification to train on, where the cache holds several.
     """
     from ccln.pipeline.commands.formats import runs_table, score_table
-    from ccln.pipeline.fitting.run_folder import TrainingError
-    from ccln.pipeline.run_page import PAGE_NAME
-    from ccln.pipeline.training.experiment import prepare, train
+    from ccln.pipeline.report.run import PAGE_NAME
+    from ccln.pipeline.train.run import prepare, train
+    from ccln.pipeline.train.run_folder import TrainingError
 
     if seed is not None and (seeds is not None or ablate):
         raise TrainingError("--seed names one seed, --seeds and --ablate take the first several. Give one of them.")
@@ -95,8 +95,8 @@ def _train(
                 f"{result.folder}\npage: {result.folder / PAGE_NAME}"
             )
             return 0
-        from ccln.pipeline.fitting.sharing import new_run
-        from ccln.pipeline.training import repetition
+        from ccln.pipeline.train import repetition
+        from ccln.pipeline.train.sharing import new_run
 
         experiment, out = prepare(data, **told), out or new_run()
         if ablate:

@@ -13,14 +13,14 @@ from ccln.cache import CacheError, FeatureCache, feature_key, specification_dige
 from ccln.cache.hdf5 import write_array
 from ccln.cache.published import ARRAY_KEY, ORDER_KEY, PublishedFeatures, create_features, open_features
 from ccln.pipeline import defaults
-from ccln.pipeline.datasets import read_dataset
-from ccln.pipeline.datasets.annotations import SPLITS, DatasetError, Split
-from ccln.pipeline.datasets.ave_folder import LAYOUT, SPLIT_FILES, read_ave_folder
-from ccln.pipeline.datasets.files import read_annotation_file
-from ccln.pipeline.datasets.published_labels import compare_background_labels, compare_labels, compare_orders
-from ccln.pipeline.datasets.published_names import published_background_name, published_name
+from ccln.pipeline.data import read_dataset
+from ccln.pipeline.data.ave import LAYOUT, SPLIT_FILES, read_ave_folder
+from ccln.pipeline.data.background import BACKGROUND_SET
+from ccln.pipeline.data.clips import SPLITS, DatasetError, Split
+from ccln.pipeline.data.files import read_annotation_file
+from ccln.pipeline.data.published import compare_background_labels, compare_labels, compare_orders
+from ccln.pipeline.data.published_names import published_background_name, published_name
 from ccln.pipeline.exchange.contents import ANNOTATIONS, ClipFeatures, annotated_rows, gather
-from ccln.pipeline.features.background import BACKGROUND_SET
 from ccln.pipeline.segments import SEGMENT_COUNT
 
 Progress = Callable[[int, int], None]

@@ -10,10 +10,12 @@ import numpy as np
 from torch import Tensor
 
 from ccln.cache import FeatureCache, specification_digest
-from ccln.pipeline.datasets.annotations import SPLITS, AnnotatedClip, Dataset, DatasetError, Split
-from ccln.pipeline.datasets.ave_folder import HEADER, LAYOUT
-from ccln.pipeline.datasets.files import read_annotation_file
-from ccln.pipeline.datasets.published_labels import (
+from ccln.pipeline.data.ave import HEADER, LAYOUT
+from ccln.pipeline.data.background import BACKGROUND_SET, background_features
+from ccln.pipeline.data.clips import SPLITS, AnnotatedClip, Dataset, DatasetError, Split
+from ccln.pipeline.data.features import load_features
+from ccln.pipeline.data.files import read_annotation_file
+from ccln.pipeline.data.published import (
     BACKGROUND_LABELS,
     EVENT_LABELS,
     MATCH_ORDERS,
@@ -23,8 +25,6 @@ from ccln.pipeline.datasets.published_labels import (
     order_arrays,
     read_orders,
 )
-from ccln.pipeline.features.background import BACKGROUND_SET, background_features
-from ccln.pipeline.features.loading import load_features
 from ccln.pipeline.segments import SEGMENT_COUNT
 
 ANNOTATIONS = "Annotations.txt"

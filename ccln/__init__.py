@@ -1,0 +1,38 @@
+"""CCLN: when, in a video, an event is both seen and heard.
+
+`extract`, `train`, `evaluate`, `localize`, `demo`, `import_ave` and `export_ave` are the commands as Python functions,
+each imported when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ccln.pipeline.demo.demo import demo
+    from ccln.pipeline.evaluate import evaluate
+    from ccln.pipeline.exchange.ave import export_ave, import_ave
+    from ccln.pipeline.extract import extract
+    from ccln.pipeline.localize.localize import localize
+    from ccln.pipeline.train.run import train
+
+__all__ = ["demo", "evaluate", "export_ave", "extract", "import_ave", "localize", "train"]
+
+_HOMES = {
+    "demo": "demo.demo",
+    "evaluate": "evaluate",
+    "export_ave": "exchange.ave",
+    "extract": "extract",
+    "import_ave": "exchange.ave",
+    "localize": "localize.localize",
+    "train": "train.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("ccln")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"ccln.pipeline.{_HOMES[name]}"), name)

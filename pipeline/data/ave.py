@@ -1,0 +1,137 @@
+"""A data set in AVE's layout: Annotations.txt, a file a split, and a folder of videos."""
+
+import os
+from collections import defaultdict, deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ccln.pipeline.data.clips import VIDEO_ENDINGS, AnnotatedClip, Dataset, DatasetError, Split
+from ccln.pipeline.data.files import read_annotation_file, row_error
+from ccln.pipeline.segments import CLIP_SECONDS
+
+HEADER = "Category&VideoID&Quality&StartTime&EndTime"
+LAYOUT = (
+    "an AVE folder holds Annotations.txt, trainSet.txt, valSet.txt, testSet.txt "
+    f"(one {HEADER} a line) and the videos as AVE/<VideoID>.mp4"
+)
+SPLIT_FILES: dict[Split, str] = {"train": "trainSet.txt", "validation": "valSet.txt", "test": "testSet.txt"}
+_SECONDS = {str(second): second for second in range(CLIP_SECONDS + 1)}
+
+
+def read_ave_folder(folder: str | os.PathLike[str]) -> Dataset:
+    """Reads the annotations and the splits of a folder in AVE's layout.
+
+    Annotations.txt may have its header line (the copy in AVE's archive) or not (the copy in its repository). Beside the
+    latter the splits are index files (train_order.h5, val_order.h5, test_order.h5): each is read where its text is not.
+
+    Args:
+        folder: The folder that holds Annotations.txt, the split files and AVE/, which may be absent.
+
+    Raises:
+        DatasetError: A file is missing, too large or unreadable, a row of it is malformed, or AVE/ cannot be listed.
+    """
+    folder = Path(folder)
+    annotations = folder / "Annotations.txt"
+    all_rows = [row for _, row in _read_rows(annotations)]
+    class_names = tuple(dict.fromkeys(row.label for row in all_rows))
+    if not all_rows:
+        raise DatasetError(f"{annotations} has no rows; {LAYOUT}")
+    positions_of: defaultdict[_Row, deque[int]] = defaultdict(deque)
+    for position, row in enumerate(all_rows):
+        positions_of[row].append(position)
+
+    videos = _videos(folder / "AVE")
+    clips = []
+    for split, name in SPLIT_FILES.items():
+        placed = _order(folder, split, all_rows)
+        if placed is None:
+            placed = _placed(folder / name, class_names, positions_of)
+        for position, row in placed:
+            span = (row.start_seconds, row.end_seconds)
+            clips.append(AnnotatedClip(position, row.label, row.video_id, (span,), split, videos.get(row.video_id)))
+    return Dataset(folder, class_names, tuple(clips))
+
+
+def _placed(
+    path: Path, class_names: Collection[str], positions_of: Mapping["_Row", deque[int]]
+) -> Iterator[tuple[int | None, "_Row"]]:
+    """The rows of a split's text file, each with its position in Annotations.txt."""
+    for line_number, row in _read_rows(path):
+        if row.label not in class_names:
+            raise row_error(path, line_number, "category", row.label, "a category of Annotations.txt")
+        positions = positions_of.get(row)
+        # Equal rows are given out in order; the last one again to a split that repeats it.
+        yield None if positions is None else positions.popleft() if len(positions) > 1 else positions[0], row
+
+
+def _order(folder: Path, split: Split, rows: Sequence["_Row"]) -> list[tuple[int | None, "_Row"]] | None:
+    """The rows that a split's index file names, if there is one and the text file is not there."""
+    if (folder / SPLIT_FILES[split]).exists():
+        return None
+    from ccln.pipeline.data.published import ORDERS, read_orders  # HDF5 is not needed beside the text files
+
+    (order, *_) = [*read_orders(folder, {split: ORDERS[split]}, len(rows)).values(), None]
+    return None if order is None else [(position, rows[position]) for position in order.tolist()]
+
+
+def _videos(folder: Path) -> dict[str, Path]:
+    """Video files by id. Ids are written by others: they are looked up in a listing, never made into paths."""
+    try:
+        with os.scandir(folder) as listing:
+            files = [Path(entry.path) for entry in listing if entry.is_file()]
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise DatasetError(f"{folder} cannot be listed ({error}); {LAYOUT}") from error
+    videos = [file for file in files if file.suffix.lower() in VIDEO_ENDINGS]
+    videos.sort(key=lambda file: (VIDEO_ENDINGS.index(file.suffix.lower()), file.name), reverse=True)
+    return {file.stem: file for file in videos}
+
+
+class _Row(NamedTuple):
+    label: str
+    video_id: str
+    start_seconds: int
+    end_seconds: int
+
+
+def _read_rows(path: Path) -> Iterator[tuple[int, _Row]]:
+    """The rows of a file with their line numbers from 1; blank lines and a header line are passed over."""
+    seen_a_row = False
+    lines = read_annotation_file(path, LAYOUT).split(b"\n")
+    for line_number, line in enumerate(lines, start=1):
+        line = line.removesuffix(b"\r")
+        if not line.strip():
+            continue
+        if seen_a_row or line != HEADER.encode():
+            yield line_number, _parse_row(path, line_number, line)
+        seen_a_row = True
+
+
+def _parse_row(path: Path, line_number: int, line: bytes) -> _Row:
+    try:
+        columns = line.decode()
+    except UnicodeDecodeError as error:
+        raise row_error(path, line_number, "row", line, "text in UTF-8") from error
+    if columns.count("&") != HEADER.count("&"):
+        raise row_error(path, line_number, "row", columns, f"five columns, {HEADER}")
+    label, video_id, quality, start, end = columns.split("&")
+
+    if not label.strip() or not label.isprintable():
+        raise row_error(path, line_number, "category", label, "a printable name")
+    if not quality.isprintable():
+        raise row_error(path, line_number, "quality", quality, "printable text")
+    if (
+        not video_id.strip()
+        or not video_id.isprintable()  # NUL is among what is not
+        or any(part in video_id for part in ("/", "\\", ".."))
+    ):
+        expected = "a file name without ending, control characters, path separators or '..'"
+        raise row_error(path, line_number, "video id", video_id, expected)
+    for name, value in (("start time", start), ("end time", end)):
+        if value not in _SECONDS:
+            raise row_error(path, line_number, name, value, f"a whole second from 0 to {CLIP_SECONDS}")
+    if _SECONDS[start] > _SECONDS[end]:
+        raise row_error(path, line_number, "start time", start, f"at most the end time, {end}")
+    return _Row(label, video_id, _SECONDS[start], _SECONDS[end])

@@ -1,0 +1,133 @@
+"""What is remarkable about a data set, and the same data set without videos that are in two splits."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+
+from ccln.pipeline.data.clips import SPLITS, AnnotatedClip, Dataset, Split, segment_labels
+
+_SHOWN = 3
+
+Digests = Mapping[Path, str]
+"""sha256 of the content of videos, by path."""
+
+
+@dataclass(frozen=True)
+class DatasetReport:
+    """What a person should know of a data set before training on it.
+
+    Attributes:
+        rows: Number of clips in the splits; an AVE folder has one a row.
+        clips: How many of them each split has.
+        class_count: Number of classes.
+        background: How many have no event at all, and no class.
+        duplicate_ids: Video ids that several rows have, in order of their first.
+        leaks: For two splits that share videos, the ids of those videos in the first of the two.
+        empty_events: Rows whose event covers half of no second: they have a class, but are background throughout.
+        missing_videos: Rows whose video is not there.
+        unlisted: Rows of a split file that Annotations.txt has not.
+    """
+
+    rows: int
+    clips: Mapping[Split, int]
+    class_count: int
+    background: int
+    duplicate_ids: tuple[str, ...]
+    leaks: Mapping[tuple[Split, Split], tuple[str, ...]]
+    empty_events: tuple[AnnotatedClip, ...]
+    missing_videos: tuple[AnnotatedClip, ...]
+    unlisted: tuple[AnnotatedClip, ...]
+
+    def summary(self) -> str:
+        """One line on all of it."""
+        counted = [
+            ("background throughout", self.background),
+            ("ids with several rows", len(self.duplicate_ids)),
+            ("events that fill no segment", len(self.empty_events)),
+        ]
+        parts = [f"{what}: {count}" for what, count in counted if count]
+        if self.rows == len(self.missing_videos):
+            parts.append("no videos")
+        splits = ", ".join(f"{count} {split}" for split, count in self.clips.items())
+        return "; ".join([f"{self.rows} clips of {self.class_count} classes ({splits})", *parts])
+
+    def warnings(self) -> list[str]:
+        """A line for each thing that may make a result wrong; none if there is nothing."""
+        lines = [
+            f"videos in {first} and in {second}: {len(ids)} ({_some(ids)}); --drop-leaks leaves them out of {first}"
+            for (first, second), ids in self.leaks.items()
+        ]
+        if 0 < len(self.missing_videos) < self.rows:
+            names = [str(clip.path or clip.video_id) for clip in self.missing_videos]
+            lines.append(f"videos that are missing: {len(names)} of {self.rows} ({_some(names)})")
+        if self.unlisted:
+            names = [clip.video_id for clip in self.unlisted]
+            lines.append(f"rows of the split files that Annotations.txt has not: {len(names)} ({_some(names)})")
+        return lines
+
+    def lines(self) -> list[str]:
+        """Summary and warnings."""
+        return [self.summary(), *self.warnings()]
+
+
+def report_on(dataset: Dataset, digests: Digests | None = None) -> DatasetReport:
+    """Looks a data set over.
+
+    Args:
+        dataset: The data set.
+        digests: Where given, videos of equal content count as one video.
+    """
+    ids = Counter(clip.video_id for clip in dataset.clips)
+    clips_of: dict[Split, tuple[AnnotatedClip, ...]] = {split: dataset.clips_of(split) for split in SPLITS}
+    identities = {split: {_identity(clip, digests) for clip in clips} for split, clips in clips_of.items()}
+    leaks = {}
+    for first, second in combinations(SPLITS, 2):
+        shared = identities[first] & identities[second]
+        if shared:
+            found = (clip.video_id for clip in clips_of[first] if _identity(clip, digests) in shared)
+            leaks[first, second] = tuple(dict.fromkeys(found))
+    is_event = segment_labels(dataset.clips, dataset.class_names) != len(dataset.class_names)
+    return DatasetReport(
+        rows=len(dataset.clips),
+        clips={split: len(clips) for split, clips in clips_of.items()},
+        class_count=len(dataset.class_names),
+        background=sum(clip.label is None for clip in dataset.clips),
+        duplicate_ids=tuple(video_id for video_id, count in ids.items() if count > 1),
+        leaks=leaks,
+        empty_events=tuple(
+            clip
+            for clip, has_event in zip(dataset.clips, is_event.any(axis=1), strict=True)
+            if clip.label is not None and not has_event
+        ),
+        missing_videos=tuple(clip for clip in dataset.clips if dataset.video_of(clip) is None),
+        unlisted=tuple(clip for clip in dataset.clips if clip.row is None),
+    )
+
+
+def without_leaks(dataset: Dataset, digests: Digests | None = None) -> Dataset:
+    """The data set without the training clips whose video validation or test has, and without test's in validation.
+
+    Args:
+        dataset: The data set.
+        digests: Where given, videos of equal content count as one video.
+    """
+    later: defaultdict[Split, set[str]] = defaultdict(set)  # by split, the videos of the splits after it
+    for clip in dataset.clips:
+        for split in SPLITS[: SPLITS.index(clip.split)]:
+            later[split].add(_identity(clip, digests))
+    kept = tuple(clip for clip in dataset.clips if _identity(clip, digests) not in later[clip.split])
+    return replace(dataset, clips=kept)
+
+
+def _identity(clip: AnnotatedClip, digests: Digests | None) -> str:
+    """What is equal for two clips of one video. Ids are not: in a CSV two folders may hold videos of one name."""
+    if clip.path is None:
+        return clip.video_id
+    return (digests or {}).get(clip.path, str(clip.path))
+
+
+def _some(names: list[str] | tuple[str, ...]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return f"{shown}, ..." if len(names) > _SHOWN else shown

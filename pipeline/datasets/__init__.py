@@ -1,6 +1,0 @@
-"""Data sets of every form that is read: which clip, which event, from when to when, in which split."""
-
-from ccln.pipeline.datasets.annotations import VIDEO_ENDINGS, AnnotatedClip, Dataset, DatasetError, Split, videos_of
-from ccln.pipeline.datasets.reading import read_dataset
-
-__all__ = ["VIDEO_ENDINGS", "AnnotatedClip", "Dataset", "DatasetError", "Split", "read_dataset", "videos_of"]

@@ -1,0 +1,226 @@
+"""What a video file holds and what would fail, told before any network runs."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import av.error
+import numpy as np
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from ccln.pipeline.decode.clip import DecodedClip, decode_clip
+from ccln.pipeline.decode.container import Clock, DecodeError, chosen_streams, open_video, stream_start
+from ccln.pipeline.decode.frames import FrameRequest
+from ccln.pipeline.segments import CLIP_SECONDS
+
+# -60 dBFS: below the noise of any microphone's room.
+_SILENCE = 1e-3
+# Every picture up to 60 a second is decoded, and of each only single pixels are converted.
+_EVERY_FRAME = FrameRequest(2, 2, frames_per_segment=60, interpolation="point")
+# Pictures of a constant rate are this close to an even grid; containers round to milliseconds or worse.
+_EVEN_SECONDS = 0.002
+
+
+@dataclass(frozen=True)
+class VideoReport:
+    """The video stream of a file, from its header and its first ten seconds."""
+
+    codec: str
+    """FFmpeg's name."""
+    width: int
+    """Pixels as stored, before the rotation."""
+    height: int
+    """Pixels as stored, before the rotation."""
+    rate_hz: float
+    """Frames a second; 0 where a single frame tells nothing."""
+    constant_rate: bool
+    """Whether the frames follow each other at even distances."""
+    rotation_degrees: int
+    """How far clockwise a player turns the stored pictures: 0, 90, 180 or 270."""
+    pixel_format: str
+    """FFmpeg's name."""
+    bit_depth: int
+    """Bits a colour."""
+    interlaced: bool
+    start_seconds: float | None
+    """On the file's own clock; None where the container does not say."""
+
+
+@dataclass(frozen=True)
+class AudioReport:
+    """The audio stream of a file, from its header."""
+
+    codec: str
+    """FFmpeg's name."""
+    sample_rate_hz: int
+    channels: int
+    layout: str
+    """FFmpeg's name, as "stereo"."""
+    start_seconds: float | None
+    """On the file's own clock; None where the container does not say."""
+
+
+@dataclass(frozen=True)
+class ClipReport:
+    """What extraction would meet in a file."""
+
+    path: Path
+    duration_seconds: float | None = None
+    """Of the whole file, as its header says; None where it does not."""
+    video: VideoReport | None = None
+    audio: AudioReport | None = None
+    silent: bool = False
+    """Whether there is audio, but in the first ten seconds no sample above -60 dBFS."""
+    covered_seconds: float = 0.0
+    """How much of the ten seconds the file covers; the rest would be padding."""
+    problems: tuple[str, ...] = ()
+    """Why `decode_clip` fails, in its own words."""
+    remarks: tuple[str, ...] = ()
+    """What a user may want to know of a file that can be decoded."""
+
+
+def inspect_clip(path: Path, *, missing_fails: bool = True) -> ClipReport:
+    """Read the header of a video file and decode its first ten seconds; a bad file is a report with problems.
+
+    Args:
+        path: the video file.
+        missing_fails: whether a file without audio or without video is a problem, or only worth a remark.
+    """
+    report = ClipReport(path)
+    try:
+        with open_video(path) as container:
+            report = _with_streams(report, container)
+        clip = decode_clip(path, _EVERY_FRAME, on_missing="zeros")
+    except DecodeError as error:
+        return replace(report, problems=(str(error),))
+    report = replace(
+        report,
+        silent="audio" not in clip.missing and bool(np.abs(clip.waveform).max() < _SILENCE),
+        covered_seconds=clip.duration_seconds,
+    )
+    lacking = tuple(f"no {stream} stream, or nothing in it" for stream in clip.missing)
+    return replace(
+        report,
+        problems=lacking if missing_fails else (),
+        remarks=(*(() if missing_fails else lacking), *_remarks(report, clip)),
+    )
+
+
+def _with_streams(report: ClipReport, container: InputContainer) -> ClipReport:
+    video, audio = chosen_streams(report.path, container)
+    return replace(
+        report,
+        duration_seconds=container.duration / 1e6 if container.duration is not None else None,
+        audio=_audio_report(audio) if audio else None,
+        video=_video_report(video, container, Clock(video, audio)) if video else None,
+    )
+
+
+def _audio_report(audio: AudioStream) -> AudioReport:
+    context = audio.codec_context
+    return AudioReport(
+        context.name, context.sample_rate, context.layout.nb_channels, context.layout.name, _start_seconds(audio)
+    )
+
+
+def _video_report(video: VideoStream, container: InputContainer, clock: Clock) -> VideoReport:
+    times: list[float] = []
+    first: VideoFrame | None = None
+    for packet in container.demux(video):
+        if packet.pts is not None and not packet.is_discard:
+            times.append(clock.seconds(video, packet.pts))
+        if first is None:
+            first = _first_frame(packet)
+        if clock.packet_seconds(packet) >= CLIP_SECONDS:
+            break
+    times = sorted(time for time in times if time < CLIP_SECONDS)  # behind that, pictures may be missing in between
+    stated = float(video.average_rate or 0)
+    pixels = first.format if first else video.codec_context.format
+    return VideoReport(
+        codec=video.codec_context.name,
+        width=video.width,
+        height=video.height,
+        rate_hz=(len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else stated,
+        constant_rate=len(times) < 2 or _even(times),
+        rotation_degrees=-round(first.rotation / 90) * 90 % 360 if first else 0,
+        pixel_format=pixels.name if pixels else "unknown",
+        bit_depth=pixels.components[0].bits if pixels and pixels.components else 0,
+        interlaced=bool(first and first.interlaced_frame),
+        start_seconds=_start_seconds(video),
+    )
+
+
+def _first_frame(packet: Packet) -> VideoFrame | None:
+    try:
+        return next((frame for frame in packet.decode() if isinstance(frame, VideoFrame)), None)
+    except av.error.FFmpegError:
+        return None  # decode_clip says what is damaged
+
+
+def _even(times: list[float]) -> bool:
+    """Whether ascending times lie on an even grid."""
+    grid = np.linspace(times[0], times[-1], len(times))
+    return bool(np.abs(np.subtract(times, grid)).max() <= _EVEN_SECONDS)
+
+
+def _start_seconds(stream: VideoStream | AudioStream) -> float | None:
+    start = stream_start(stream)
+    return None if start is None else float(start)
+
+
+def _remarks(report: ClipReport, clip: DecodedClip) -> Iterable[str]:
+    if report.silent:
+        yield "silent: no sample above -60 dBFS in the first ten seconds"
+    if report.covered_seconds < CLIP_SECONDS - 0.05:
+        yield f"shorter than ten seconds: padded from {report.covered_seconds:.2f} s on"
+    if report.duration_seconds is not None and report.duration_seconds > CLIP_SECONDS + 0.5:
+        yield f"longer than ten seconds: only the first ten of {report.duration_seconds:.1f} s are used"
+    if report.video is not None:
+        if not report.video.constant_rate:
+            yield f"variable frame rate, {report.video.rate_hz:.2f} a second on average"
+        if report.video.interlaced:
+            yield "interlaced: both fields are taken as one picture"
+    starts = [stream.start_seconds for stream in (report.video, report.audio) if stream is not None]
+    if len(starts) == 2 and None not in starts:
+        late = float(starts[0] or 0) - float(starts[1] or 0)
+        if abs(late) > 0.1:
+            kind, other = ("video", "audio") if late > 0 else ("audio", "video")
+            yield f"{kind} starts {abs(late):.2f} s after {other}"
+
+
+def report_table(reports: Iterable[ClipReport]) -> str:
+    """Reports as text for a terminal: a line a file, its problems and remarks indented below."""
+    rows: list[tuple[str, ...]] = [("file", "seconds", "video", "audio", "covered")]
+    notes: list[list[str]] = [[]]
+    for report in reports:
+        rows.append(_row(report))
+        notes.append([f"problem: {text}" for text in report.problems] + [f"remark: {text}" for text in report.remarks])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines: list[str] = []
+    for row, below in zip(rows, notes, strict=True):
+        lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        lines += [f"    {_printable(text)}" for text in below]
+    return "\n".join(lines)
+
+
+def _row(report: ClipReport) -> tuple[str, ...]:
+    video, audio = "-", "-"
+    if (v := report.video) is not None:
+        rate = f"{v.rate_hz:.2f}".rstrip("0").rstrip(".") + (" fps" if v.constant_rate else " fps variable")
+        parts = [v.codec, f"{v.width}x{v.height}", rate, v.pixel_format]
+        parts += [f"turned {v.rotation_degrees}"] * (v.rotation_degrees != 0) + ["interlaced"] * v.interlaced
+        video = " ".join(parts)
+    if (a := report.audio) is not None:
+        audio = f"{a.codec} {a.sample_rate_hz} Hz {a.layout}" + (" silent" if report.silent else "")
+    seconds = "-" if report.duration_seconds is None else f"{report.duration_seconds:.2f}"
+    covered = "-" if report.problems else f"{report.covered_seconds:.2f}"
+    return _printable(str(report.path)), seconds, video, audio, covered
+
+
+def _printable(text: str) -> str:
+    """Without line breaks and what else a file name might do to a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

@@ -1,0 +1,148 @@
+"""Makes a small data set of raw videos in AVE's own layout, so that every stage can be tried without a download."""
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from fractions import Fraction
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+
+import av
+import numpy as np
+
+from ccln.pipeline.data.ave import HEADER, SPLIT_FILES
+from ccln.pipeline.demo.plan import ClipPlan, plan_demo_dataset
+from ccln.pipeline.demo.scenes import FRAME_HEIGHT, FRAME_RATE_HZ, FRAME_WIDTH, render_frames
+from ccln.pipeline.demo.sounds import SAMPLE_RATE_HZ, render_samples
+
+_MOST_WORKERS = 16  # beyond that, starting a worker costs more than it saves
+
+
+@dataclass(frozen=True)
+class DemoDataset:
+    """A demo data set on disk.
+
+    Attributes:
+        folder: Holds `AVE/<id>.mp4`, `Annotations.txt`, `trainSet.txt`, `valSet.txt` and `testSet.txt`.
+        train: Number of clips to train on.
+        validation: Number of clips to validate on.
+        test: Number of clips to test on.
+        class_names: In the order of their first appearance in `Annotations.txt`, as AVE counts its classes.
+    """
+
+    folder: Path
+    train: int
+    validation: int
+    test: int
+    class_names: tuple[str, ...]
+
+
+def make_demo_dataset(
+    folder: Path,
+    *,
+    seed: int = 0,
+    train: int = 80,
+    validation: int = 20,
+    test: int = 20,
+    progress: Callable[[int, int], None] | None = None,
+) -> DemoDataset:
+    """Render a demo data set, one process a core.
+
+    Every file gets its name when it is whole, and `Annotations.txt` comes last: where it is, nothing is missing.
+    The workers are spawned: a script that calls this at its top level needs the usual `if __name__ == "__main__":`.
+
+    Args:
+        folder: Where to; must be empty or not be there yet.
+        seed: The same seed gives the same frames and samples; the files may differ with the encoder's version.
+        train: Number of clips to train on, at least one.
+        validation: Number of clips to validate on, at least one.
+        test: Number of clips to test on, at least one.
+        progress: Called with the numbers of clips made and of all clips, after each clip.
+
+    Returns:
+        What was made.
+
+    Raises:
+        ValueError: The folder is not empty or is a file, a number of clips is below one, or the seed is negative.
+    """
+    plans = plan_demo_dataset(seed, train=train, validation=validation, test=test)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ValueError(f"{folder} is not an empty folder: name another one, or empty it first")
+    videos = folder / "AVE"
+    videos.mkdir(parents=True)
+    _write_clips(plans, videos, progress)
+    for split, name in SPLIT_FILES.items():
+        _write_rows(folder / name, [_row(plan) for plan in plans if plan.split == split])
+    _write_rows(folder / "Annotations.txt", [HEADER, *map(_row, plans)])
+    class_names = tuple(dict.fromkeys(plan.event.class_name for plan in plans))
+    return DemoDataset(folder, train, validation, test, class_names)
+
+
+def write_clip(plan: ClipPlan, path: Path) -> None:
+    """Render a planned clip as an mp4 file (H.264 and AAC) of exactly ten seconds.
+
+    Args:
+        plan: What is seen and heard when.
+        path: Gets the video once it is whole.
+    """
+    unfinished = path.with_suffix(".part")
+    try:
+        _encode(plan, unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _encode(plan: ClipPlan, path: Path) -> None:
+    with av.open(path, "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        video = container.add_stream("libx264", rate=FRAME_RATE_HZ, options={"preset": "ultrafast", "crf": "24"})
+        video.width, video.height, video.pix_fmt = FRAME_WIDTH, FRAME_HEIGHT, "yuv420p"
+        video.codec_context.thread_count = 1  # the other cores have clips of their own
+        audio = container.add_stream(
+            "aac", rate=SAMPLE_RATE_HZ, layout="mono", options={"b": "96k", "aac_coder": "fast"}
+        )
+
+        samples = render_samples(plan.heard, pace=plan.pace, entropy=plan.entropy)
+        sound = av.AudioFrame.from_ndarray(samples[np.newaxis], format="fltp", layout="mono")
+        sound.sample_rate, sound.time_base, sound.pts = SAMPLE_RATE_HZ, Fraction(1, SAMPLE_RATE_HZ), 0
+        container.mux(audio.encode(sound))
+        container.mux(audio.encode(None))
+        for number, pixels in enumerate(render_frames(plan.seen, pace=plan.pace, entropy=plan.entropy)):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.time_base, frame.pts = Fraction(1, FRAME_RATE_HZ), number
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+
+
+def _write_clips(plans: tuple[ClipPlan, ...], videos: Path, progress: Callable[[int, int], None] | None) -> None:
+    # Spawned, not forked: the caller may hold threads and an accelerator.
+    workers = min(os.cpu_count() or 1, _MOST_WORKERS, len(plans))
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent)
+    try:
+        futures = [pool.submit(write_clip, plan, videos / f"{plan.video_id}.mp4") for plan in plans]
+        for completed, future in enumerate(as_completed(futures), start=1):
+            future.result()
+            if progress is not None:
+                progress(completed, len(plans))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Let a worker end when its parent is killed; of itself it would wait for ever for the next clip."""
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
+def _row(plan: ClipPlan) -> str:
+    event = plan.event
+    return f"{event.class_name}&{plan.video_id}&good&{event.start_seconds}&{event.end_seconds}"
+
+
+def _write_rows(path: Path, rows: list[str]) -> None:
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text("\n".join(rows) + "\n", encoding="utf-8", newline="\n")
+    unfinished.replace(path)

@@ -1,0 +1,176 @@
+"""Score a finished run again, on any split of its data set or of another one with the same classes."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ccln.cache import FeatureCache, specification_digest
+from ccln.extractors import pick_device
+from ccln.model import Checkpoint, Reading, load_checkpoint
+from ccln.pipeline import defaults
+from ccln.pipeline.data import read_dataset
+from ccln.pipeline.data.clips import Dataset, Split
+from ccln.pipeline.data.features import load_features
+from ccln.pipeline.metrics.assessment import Assessment, TaskScores
+from ccln.pipeline.metrics.calibration import ReadingScores
+from ccln.pipeline.train.trainable import TASKS, TaskName, TrainableTask
+from ccln.pipeline.train.trained_rows import trained_rows
+
+
+class EvaluationError(Exception):
+    """A checkpoint and a data set or a task that do not fit together; the message says in what."""
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationReport:
+    """What a checkpoint achieves on one split of a data set."""
+
+    run: Path
+    """Folder of the checkpoint."""
+    data: Path
+    """The data set."""
+    split: Split
+    specification: str
+    """Digest of the extractor specification of the features."""
+    assessment: Assessment
+    missing: int
+    """Rows of the split that have no features and are not scored."""
+    reading: Reading
+    """Of the checkpoint."""
+    read: ReadingScores | None
+    """What it makes of the split; None where the task has no events to read."""
+    trained_on: int | None
+    """Rows scored that the network was trained on; None where the checkpoint does not say which those were."""
+
+    @property
+    def scores(self) -> TaskScores:
+        """Of the network."""
+        return self.assessment.scores
+
+    @property
+    def floors(self) -> Mapping[str, TaskScores]:
+        """What answers score that look at no clip, by name."""
+        return self.assessment.floors
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report fit for JSON; None stands for a score whose denominator is empty.
+
+        Keys: `format` and `version` (raised whenever a key changes its meaning or goes); `run`, `data`, `split`,
+        `specification`, `missing` and `trained_on` as the attributes; `scores`, and `floors` by name, with the fields
+        of the task's scores; and what the format has of its own:
+
+        - "ccln-evaluation", localization, scored per segment: `Scores`, `SegmentDetails.as_dict`, and `reading`, the
+          checkpoint's `Reading` with its `ReadingScores`.
+        - "ccln-matching-evaluation", cross-modality localization: `MatchingScores`, `MatchingDetails.as_dict`, and
+          `ablated`, by what was taken from the clips, with the fields of the scores.
+        """
+        name, version = self.assessment.details.format
+        ablated = {"ablated": _by_name(self.assessment.ablated)} if self.assessment.ablated else {}
+        return {
+            "format": name,
+            "version": version,
+            "run": str(self.run),
+            "data": str(self.data),
+            "split": self.split,
+            "specification": self.specification,
+            "missing": self.missing,
+            "trained_on": self.trained_on,
+            "scores": self.scores.as_dict(),
+            **ablated,
+            "floors": _by_name(self.floors),
+            **({"reading": {**asdict(self.reading), **asdict(self.read)}} if self.read else {}),
+            **self.assessment.details.as_dict(),
+        }
+
+
+def evaluate(
+    run: Path | str,
+    *,
+    data: Path | str | None = None,
+    cache: Path | str = defaults.CACHE,
+    split: Split = "test",
+    task: TaskName | None = None,
+    device: str = "auto",
+) -> EvaluationReport:
+    """Score the checkpoint of a run on one split of a data set.
+
+    Where the run was trained without the rows that leak into later splits, they are left out here, too. For
+    cross-modality localization, rows that the run was trained on are refused, whatever it was trained for and whichever
+    data set or split has them now; for the other tasks the report counts them.
+
+    Args:
+        run: run folder of `train`.
+        data: data set: a folder in AVE's layout or a CSV file with the checkpoint's classes, in whatever order; if
+            None, the one the run was trained on where its checkpoint names one that is there, else the AVE folder in
+            the working folder.
+        cache: feature cache that holds the clips' features by the checkpoint's extractors.
+        split: "train", "validation" or "test".
+        task: what to score it for; if None, what its network is for. Full and weak supervision are scored alike.
+        device: "auto", "cpu", "cuda", ...
+
+    Raises:
+        CheckpointError: ``run`` holds no usable checkpoint.
+        EvaluationError: the data set has other classes than the checkpoint, or its network is for another task.
+        SeenRowsError: rows to score were trained on, or there is no telling whether they were.
+        NothingFoundError: ``data`` is None and there is no telling which data set is meant.
+        DatasetError, CacheError: the data set is malformed, or the cache lacks its features.
+        ExtractorError: there is no such device.
+    """
+    run = Path(run)
+    checkpoint = load_checkpoint(run)
+    wanted = _task_of(checkpoint) if task is None else TASKS[task]
+    dataset = read_dataset(_data_of(checkpoint) if data is None else data)
+    _require_same_classes(run, checkpoint, dataset)
+    # The same classes in another order are no other task: a label is looked up by its name.
+    dataset = replace(wanted.arranged(dataset), class_names=checkpoint.class_names)
+    specification = specification_digest(checkpoint.specification)
+    drop_leaks = checkpoint.training.get("drop_leaks") is True
+    features = load_features(dataset, FeatureCache(cache), specification, drop_leaks=drop_leaks)
+    trained_on = wanted.seen(trained_rows(checkpoint.training), features.splits[split])
+    _require_network(run, checkpoint, wanted)
+    assessment = wanted.assess(checkpoint.model.to(pick_device(device)), features, split)
+    return EvaluationReport(
+        run=run,
+        data=dataset.source,
+        split=split,
+        specification=specification,
+        assessment=assessment,
+        reading=checkpoint.reading,
+        read=wanted.score_reading(assessment, checkpoint.reading),
+        missing=len(features.splits[split].missing),
+        trained_on=trained_on,
+    )
+
+
+def _task_of(checkpoint: Checkpoint) -> type[TrainableTask]:
+    """The first task that has such a network; those that share one are scored alike."""
+    return next(task for task in TASKS.values() if isinstance(checkpoint.model, task.network_type))
+
+
+def _require_network(run: Path, checkpoint: Checkpoint, wanted: type[TrainableTask]) -> None:
+    if not isinstance(checkpoint.model, wanted.network_type):
+        raise EvaluationError(
+            f"{run}: its network is one of --task {_task_of(checkpoint).name} and has no answer to --task "
+            f"{wanted.name}. Train one that has: ccln-train --task {wanted.name}"
+        )
+
+
+def _data_of(checkpoint: Checkpoint) -> Path:
+    named = checkpoint.training.get("data")
+    return Path(named) if isinstance(named, str) and Path(named).exists() else defaults.find_data()
+
+
+def _require_same_classes(run: Path, checkpoint: Checkpoint, dataset: Dataset) -> None:
+    known, found = checkpoint.class_names, dataset.class_names
+    if set(known) != set(found):
+        only_known = ", ".join(name for name in known if name not in found) or "none"
+        only_found = ", ".join(name for name in found if name not in known) or "none"
+        raise EvaluationError(
+            f"the checkpoint {run} and the data set {dataset.source} have different classes. Only the checkpoint "
+            f"has: {only_known}. Only the data set has: {only_found}. Name the data set it was trained on: --data"
+        )
+
+
+def _by_name(scores: Mapping[str, TaskScores]) -> dict[str, Any]:
+    return {name: of.as_dict() for name, of in scores.items()}

@@ -1,0 +1,150 @@
+"""One video file after another, of any length, to its events."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ccln.extractors import Extractors, load_extractors, pick_device, preset_from_specification
+from ccln.model import CCLN, Checkpoint, Reading
+from ccln.pipeline.decode.clip import DecodedClip, decode_clips
+from ccln.pipeline.events import Event
+from ccln.pipeline.extract import clip_features, frame_request
+from ccln.pipeline.localize.events import read_events, read_tracks
+from ccln.pipeline.localize.specification import SpecificationError, require_same_specification
+from ccln.pipeline.localize.windows import HOP_SEGMENTS, WindowedNetwork
+from ccln.pipeline.segments import SEGMENT_SECONDS
+
+# Recordings of six seconds last 6.01; a hundredth of a segment is not another segment.
+_SLIVER = 0.1
+
+
+class OtherTaskError(Exception):
+    """The checkpoint's network does not locate events; the message says what it is for and what to do."""
+
+
+@dataclass(frozen=True, eq=False)
+class LocatedClip:
+    """A video and what was found in it. Tracks have one number a segment that the file covers, each from 0 to 1."""
+
+    path: Path
+    duration_seconds: float
+    events: tuple[Event, ...]
+    """In order of time, of any number of classes."""
+    labels: tuple[str, ...]
+    """Of each segment the most probable class, whether or not there is an event."""
+    seen: np.ndarray
+    """float32 (segment,): evidence for that class in the picture, looked at where the sound points."""
+    heard: np.ndarray
+    """float32 (segment,): evidence for that class in the sound alone."""
+    both: np.ndarray
+    """float32 (segment,): probability that the segment is event; what the events are made of."""
+    event_threshold: float
+    """Least `both` of an event's segments."""
+    attention: np.ndarray
+    """float32 (segment, height, width): where the sound made the network look; a segment's numbers add up to one."""
+
+
+class Localizer:
+    """A checkpoint and the extractors it was trained with, ready for any number of files, in any number of threads."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        reading: Reading | None = None,
+        hop_seconds: int = HOP_SEGMENTS * SEGMENT_SECONDS,
+        device: str = "auto",
+        visual_weights: Path | str | None = None,
+        audio_weights: Path | str | None = None,
+    ) -> None:
+        """Load the extractors that the checkpoint names.
+
+        Args:
+            checkpoint: of a network that locates events.
+            reading: how its answers become events; if None, the checkpoint's own.
+            hop_seconds: from one ten-second window's start to the next one's, 1 to 10.
+            device: "auto", "cpu", "cuda", ...
+            visual_weights: local file with the visual network's weights.
+            audio_weights: local file with the audio network's weights.
+
+        Raises:
+            OtherTaskError: the checkpoint's network does not locate events.
+            ExtractorError, WeightsError: the extractors cannot be had.
+            SpecificationError: those that can be had are not the checkpoint's.
+            ValueError: windows so far apart would leave seconds out, or would not move.
+        """
+        if not isinstance(checkpoint.model, CCLN):
+            raise OtherTaskError(
+                "the checkpoint is one of cross-modality localization: its network finds a sound in the picture and "
+                "the other way round; it knows neither classes nor events. Name a run of ccln-train --task supervised "
+                "or weak: --checkpoint"
+            )
+        if "imported" in checkpoint.specification:
+            raise SpecificationError(
+                "the checkpoint was trained on imported features, which nothing here makes from a video. Train one on "
+                "features of ccln-extract; the preset ave-legacy follows the recipe of AVE's published features."
+            )
+        self._class_names = checkpoint.class_names
+        self._reading = checkpoint.reading if reading is None else reading
+        self._hop_segments = hop_seconds // SEGMENT_SECONDS
+        self.device = torch.device(pick_device(device))
+        self._extractors: Extractors = load_extractors(
+            preset_from_specification(checkpoint.specification),
+            device=str(self.device),
+            visual_weights=visual_weights,
+            audio_weights=audio_weights,
+        )
+        require_same_specification(checkpoint.specification, self._extractors.specification)
+        self._model: CCLN = checkpoint.model.to(self.device)
+        WindowedNetwork(self._model, self._hop_segments)  # a wrong hop is to be known before any file is read
+
+    def locate(self, path: Path, *watchers: Callable[[DecodedClip], None]) -> LocatedClip:
+        """Find the events of a video file.
+
+        Args:
+            path: the file.
+            watchers: each is shown every ten seconds as they are decoded, in order.
+
+        Raises:
+            DecodeError: the file cannot be read.
+            ExtractorError: a feature is too large for half precision, or not a number.
+            SpecificationError: the features have another shape than the network reads.
+        """
+        windows = WindowedNetwork(self._model, self._hop_segments)
+        duration_seconds = 0.0
+        decoder = self._extractors.preset.decoder
+        for clip in decode_clips(path, frame_request(self._extractors), decoder=decoder):
+            for watch in watchers:
+                watch(clip)
+            features = clip_features(self._extractors, clip)
+            self._require_shape((*features.visual.shape[1:], features.audio.shape[1]))
+            windows.add(
+                features.visual, features.audio, max(1, ceil(clip.duration_seconds / SEGMENT_SECONDS - _SLIVER))
+            )
+            duration_seconds = clip.start_seconds + clip.duration_seconds
+        answers = windows.answers()
+        tracks = read_tracks(answers, self._reading)
+        return LocatedClip(
+            path=path,
+            duration_seconds=duration_seconds,
+            events=read_events(answers, tracks, self._reading, self._class_names, duration_seconds),
+            labels=tuple(self._class_names[label] for label in tracks.classes),
+            seen=tracks.seen,
+            heard=tracks.heard,
+            both=tracks.both,
+            event_threshold=self._reading.event_threshold,
+            attention=answers.attention,
+        )
+
+    def _require_shape(self, given: tuple[int, ...]) -> None:
+        config = self._model.config
+        read = (config.visual_height, config.visual_width, config.visual_channels, config.audio_channels)
+        if given != read:
+            raise SpecificationError(
+                f"the checkpoint's specification gives visual {given[:3]} and audio ({given[3]},), but its network "
+                f"reads visual {read[:3]} and audio ({read[3]},). Its config.json is not its own: train again."
+            )

@@ -1,0 +1,135 @@
+"""How answers are read, chosen on validation: temperatures, the threshold of an event, and its least length."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from ccln.model import Reading
+from ccln.pipeline.events import equal_runs
+from ccln.pipeline.localize.events import sigmoid
+from ccln.pipeline.metrics.prediction import Predictions
+from ccln.pipeline.metrics.segments import ratio, score
+
+BINS = 15
+_THRESHOLDS = np.arange(1, 20) / 20  # the outermost are neighbours only
+_SHORTEST_SECONDS = (1, 2, 3)
+_TEMPERATURES = (0.1, 10.0)  # a network that makes no mistake on validation would have none at all
+
+
+@dataclass(frozen=True)
+class ReadingScores:
+    """What the reading of a checkpoint makes of a split.
+
+    Attributes:
+        event_f1: F1 of the events as `ccln-localize` reads them (`Scores.event_f1`).
+        calibration_error: Expected calibration error of the segments' answers, see `expected_calibration_error`.
+        uncalibrated_error: The same with temperatures of one.
+    """
+
+    event_f1: float
+    calibration_error: float
+    uncalibrated_error: float
+
+
+def choose_reading(predictions: Predictions, truth: np.ndarray) -> Reading:
+    """Choose how a network's answers are read, on the validation split.
+
+    The temperatures minimise the negative log-likelihood (Guo et al. 2017): the events' of all segments, the classes'
+    of the clips with an event. Threshold and least length then maximise the F1 of events, averaged with the next lower
+    and the next higher threshold; of equals that which is nearest to one half, and the shorter.
+
+    Args:
+        predictions: of the split.
+        truth: its labels (clip, segment); the number of classes is background.
+    """
+    class_count = predictions.class_logits.shape[1]
+    is_event = truth != class_count
+    logits = predictions.event_logits.astype(np.float64)
+    signed = np.where(is_event, logits, -logits)
+    event_temperature = _best_temperature(lambda t: np.logaddexp(0, -signed / t).mean())
+    has_event = is_event.any(axis=1)
+    reading = Reading(event_temperature=event_temperature)
+    if has_event.any():
+        labels = np.where(is_event, truth, class_count).min(axis=1)[has_event]
+        of_clips = predictions.class_logits[has_event].astype(np.float64)
+        right = np.arange(len(labels)), labels
+        reading = replace(
+            reading, class_temperature=_best_temperature(lambda t: -_log_share(of_clips / t)[right].mean())
+        )
+
+    def event_f1(threshold: float, shortest: int) -> float:
+        one = replace(reading, event_threshold=float(threshold), shortest_event_seconds=shortest)
+        return np.nan_to_num(score(read_labels(predictions, one), truth, class_count).event_f1)
+
+    found = np.array([[event_f1(threshold, shortest) for threshold in _THRESHOLDS] for shortest in _SHORTEST_SECONDS])
+    # A threshold counts with its neighbours: some hundred events decide, and one alone may be lucky.
+    smooth = np.stack([found[:, :-2], found[:, 1:-1], found[:, 2:]]).mean(axis=0)
+    best = np.argwhere(smooth >= smooth.max() - 1e-9)
+    shortest, place = min(best.tolist(), key=lambda at: (abs(_THRESHOLDS[at[1] + 1] - 0.5), at[0]))
+    return replace(
+        reading,
+        event_threshold=float(_THRESHOLDS[place + 1]),
+        shortest_event_seconds=_SHORTEST_SECONDS[shortest],
+    )
+
+
+def read_labels(predictions: Predictions, reading: Reading) -> np.ndarray:
+    """Labels (clip, segment) as `ccln-localize` reads clips of one window; the number of classes is background."""
+    class_count = predictions.class_logits.shape[1]
+    is_event = sigmoid(predictions.event_logits / reading.event_temperature) >= reading.event_threshold
+    for clip in is_event:
+        for start, end in equal_runs(clip):
+            if end - start < reading.shortest_event_seconds:
+                clip[start:end] = False
+    return np.where(is_event, predictions.clip_labels()[:, np.newaxis], class_count)
+
+
+def score_reading(predictions: Predictions, truth: np.ndarray, reading: Reading) -> ReadingScores:
+    """Score a reading on a split.
+
+    Args:
+        predictions: of the split.
+        truth: its labels (clip, segment).
+        reading: chosen on another split.
+    """
+    plain = replace(reading, event_temperature=1.0, class_temperature=1.0)
+    return ReadingScores(
+        event_f1=score(read_labels(predictions, reading), truth, predictions.class_logits.shape[1]).event_f1,
+        calibration_error=expected_calibration_error(*_answers(predictions, truth, reading)),
+        uncalibrated_error=expected_calibration_error(*_answers(predictions, truth, plain)),
+    )
+
+
+def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:
+    """How far confidence is from accuracy: the mean over bins of their distance, weighted by size (Guo et al. 2017).
+
+    Args:
+        confidence: (answer,), each 0 to 1.
+        right: (answer,), whether the answer is.
+        bins: of equal width, closed above.
+
+    Returns:
+        0 to 1, NaN where there is no answer.
+    """
+    number = np.ceil(confidence * bins).clip(1, bins).astype(np.int64) - 1
+    gaps = np.bincount(number, weights=right - confidence.astype(np.float64), minlength=bins)
+    return ratio(float(np.abs(gaps).sum()), len(confidence))
+
+
+def _answers(predictions: Predictions, truth: np.ndarray, reading: Reading) -> tuple[np.ndarray, np.ndarray]:
+    """The probability of each segment's most probable answer, a class or background, and whether it is right."""
+    event = sigmoid(predictions.event_logits.astype(np.float64) / reading.event_temperature)  # (N, T)
+    classes = np.exp(_log_share(predictions.class_logits.astype(np.float64) / reading.class_temperature))  # (N, n)
+    joint = np.concatenate([event[:, :, None] * classes[:, None], 1 - event[:, :, None]], axis=2)  # (N, T, n + 1)
+    return joint.max(axis=2).ravel(), (joint.argmax(axis=2) == truth).ravel()
+
+
+def _best_temperature(loss: Callable[[float], float]) -> float:
+    found = minimize_scalar(lambda log: loss(np.exp(log)), bounds=np.log(_TEMPERATURES), method="bounded")
+    return float(np.exp(found.x))
+
+
+def _log_share(logits: np.ndarray) -> np.ndarray:
+    return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)

@@ -1,0 +1,179 @@
+"""Runs that differ only in their seed: mean and spread of their scores, and differences between methods by seed."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ccln.pipeline.metrics.assessment import Column, TaskScores
+from ccln.pipeline.metrics.tables import NOTHING, aligned
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One number over several runs.
+
+    Attributes:
+        mean: Their mean; NaN where one of them is.
+        standard_deviation: With n - 1 in its denominator; NaN for a single run.
+        values: The single runs, in their order.
+    """
+
+    mean: float
+    standard_deviation: float
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """How much higher one method is than another, seed by seed.
+
+    Attributes:
+        mean: Mean of the differences.
+        standard_error: Of that mean: the differences' standard deviation (n - 1) over the root of n; NaN for n = 1.
+    """
+
+    mean: float
+    standard_error: float
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Mean and standard deviation of the values of at least one run.
+
+    Raises:
+        ValueError: There is no value.
+    """
+    if not values:
+        raise ValueError("there is no run to take the mean of")
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+    return Spread(float(np.mean(values)), deviation, tuple(map(float, values)))
+
+
+def paired_difference(a: Sequence[float], b: Sequence[float]) -> PairedDifference:
+    """Mean of a - b, value by value, with its standard error. Pairs share a seed, so what seeds do cancels out.
+
+    Raises:
+        ValueError: There are not equally many values, or none.
+    """
+    if len(a) != len(b):
+        raise ValueError(f"{len(a)} runs against {len(b)}: differences are taken between runs of the same seeds")
+    differences = spread([x - y for x, y in zip(a, b, strict=True)])
+    return PairedDifference(differences.mean, differences.standard_deviation / math.sqrt(len(a)))
+
+
+def seeds_table(runs: Mapping[str, Sequence[TaskScores]]) -> str:
+    """`seeds_rows` as text; arguments and errors as there."""
+    return aligned(seeds_rows(runs))
+
+
+def seeds_rows(runs: Mapping[str, Sequence[TaskScores]]) -> list[list[str]]:
+    """A row a method: mean ± standard deviation over its runs, then the headline scores of the single runs.
+
+    Args:
+        runs: By name of the method, the scores of its runs, all of one task.
+
+    Returns:
+        The rows, that of the headings first.
+
+    Raises:
+        ValueError: A method has no run.
+    """
+    columns = _columns(runs)
+    return [["", *_head(columns)], *([name, *_cells(columns, scores)] for name, scores in runs.items())]
+
+
+def ablation_table(runs: Mapping[str, Sequence[TaskScores]], reference: str) -> str:
+    """`ablation_rows` as text, and what ± is; arguments and errors as there."""
+    return aligned(ablation_rows(runs, reference)) + f"\n{PLUS_MINUS}"
+
+
+def ablation_rows(runs: Mapping[str, Sequence[TaskScores]], reference: str) -> list[list[str]]:
+    """`seeds_rows` with how much of the headline scores each method loses against the reference, paired by seed.
+
+    Args:
+        runs: By name of the method, the scores of its runs, every method's in the same order of the same seeds.
+        reference: Name of the method that the others are compared with.
+
+    Returns:
+        The rows. Differences are in percentage points, reference minus method, ± their standard error.
+
+    Raises:
+        ValueError: Methods have not equally many runs, or none.
+        KeyError: No method is called `reference`.
+    """
+    columns, whole = _columns(runs), runs[reference]
+    headlines = [column for column in columns if column.headline]
+    rows = [["", *_head(columns), *(f"{column.heading}: {reference} minus this" for column in headlines)]]
+    for name, scores in runs.items():
+        lost = [paired_difference(_values(whole, column), _values(scores, column)) for column in headlines]
+        differences = [
+            NOTHING if name == reference else _plus_minus(of.mean, of.standard_error, column, signed="+")
+            for of, column in zip(lost, headlines, strict=True)
+        ]
+        rows.append([name, *_cells(columns, scores), *differences])
+    return rows
+
+
+def selected_on_test_table(runs: Mapping[str, Sequence[tuple[TaskScores, float]]]) -> str:
+    """A line a method: what selecting the epoch on test gives, mean ± standard deviation, then the single runs.
+
+    Args:
+        runs: By name of the method, the scores of its runs, and what its best epoch on test is selected on.
+
+    Raises:
+        ValueError: A method has no run.
+    """
+    (scores, _), *_ = next(iter(runs.values()))
+    column = Column("", scores.selected_on)
+    rows = [[f"selected on test, as some papers do: optimistic; {scores.selected_on}", "%", "of the runs %"]]
+    for name, results in runs.items():
+        found = spread([value for _, value in results])
+        rows.append([name, _spread_text(found, column), _single(found, column)])
+    return aligned(rows)
+
+
+PLUS_MINUS = "± is the standard deviation over the seeds; after a difference, its standard error."
+
+_FACTORS: Mapping[str, tuple[int, str]] = {"%": (100, ".1f"), "s": (1, ".2f")}
+
+
+def _columns(runs: Mapping[str, Sequence[TaskScores]]) -> list[Column]:
+    """What is shown of the task that the runs are of."""
+    first = next((scores for of_method in runs.values() for scores in of_method), None)
+    if first is None:
+        raise ValueError("there is no run to show")
+    return [column for column in first.columns if column.over_seeds]
+
+
+def _head(columns: Sequence[Column]) -> list[str]:
+    single = [f"{column.heading} of the runs {column.unit}" for column in columns if column.headline]
+    return [*(f"{column.heading} {column.unit}" for column in columns), *single]
+
+
+def _cells(columns: Sequence[Column], scores: Sequence[TaskScores]) -> list[str]:
+    spreads = [(column, spread(_values(scores, column))) for column in columns]
+    return [
+        *(_spread_text(found, column) for column, found in spreads),
+        *(_single(found, column) for column, found in spreads if column.headline),
+    ]
+
+
+def _values(scores: Sequence[TaskScores], column: Column) -> list[float]:
+    return [getattr(run, column.name) for run in scores]
+
+
+def _single(numbers: Spread, column: Column) -> str:
+    return " ".join(_plus_minus(value, math.nan, column) for value in numbers.values)
+
+
+def _spread_text(numbers: Spread, column: Column) -> str:
+    return _plus_minus(numbers.mean, numbers.standard_deviation, column)
+
+
+def _plus_minus(mean: float, error: float, column: Column, signed: str = "") -> str:
+    if math.isnan(mean):
+        return NOTHING
+    factor, precision = _FACTORS[column.unit]
+    text = f"{factor * mean:{signed}{precision}}"
+    return text if math.isnan(error) else f"{text} ± {factor * error:{precision}}"

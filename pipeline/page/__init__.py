@@ -1,7 +1,0 @@
-"""Located clips as one HTML page that needs no network: player, waveform, tracks, events and attention."""
-
-from ccln.pipeline.page.clip import PageClip, waveform_peaks
-from ccln.pipeline.page.document import write_page
-from ccln.pipeline.page.media import EMBED_LIMIT_BYTES
-
-__all__ = ["EMBED_LIMIT_BYTES", "PageClip", "waveform_peaks", "write_page"]

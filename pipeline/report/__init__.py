@@ -1,0 +1,1 @@
+"""What people and programs get: files of events, pictures, pages and videos."""

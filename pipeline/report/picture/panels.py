@@ -1,0 +1,254 @@
+"""The panels of a timeline's picture, one below the other on one axis of time, laid out to the pixel."""
+
+from collections.abc import Mapping, Sequence
+from math import ceil
+from typing import Protocol
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ccln.pipeline.report.picture.lanes import DPI, LETTERS, Lane, lanes_of, text_width
+from ccln.pipeline.report.picture.words import (
+    clock,
+    clock_unit,
+    found_in_short,
+    printable,
+    round_step,
+    shortened,
+    two_lines,
+)
+from ccln.pipeline.report.writers import TrackedTimeline
+from ccln.pipeline.segments import SEGMENT_SECONDS
+
+WIDTH, LEFT, RIGHT = 1200, 150, 32
+"""Pixels: of the picture, and of its margins beside the axis of time."""
+
+_ACROSS = WIDTH - LEFT - RIGHT
+_HEAD, _CAPTION, _FOOT = 58, 24, 46
+_FRAME_HEIGHTS = (48, 104)
+_LANE_HEIGHT, _MOST_LANES = 28, 24
+_LEAST_BAR = 3
+_MOST_BINS = _ACROSS // 2  # of the tracks; a step narrower than two pixels is none
+
+_INK, _GREY, _PALE = "#222222", "#555555", "#c8c8c8"
+_BLUE, _ORANGE = "#00629b", "#b34a00"
+
+
+class LocatedTimeline(TrackedTimeline, Protocol):
+    """What was found in a file, with each second's class and where the network looked."""
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """Of each segment the most probable class."""
+        ...
+
+    @property
+    def event_threshold(self) -> float:
+        """Least `both` of an event's segments."""
+        ...
+
+    @property
+    def attention(self) -> np.ndarray:
+        """float32 (segment, height, width), each segment's adding up to one."""
+        ...
+
+
+def timeline_figure(
+    located: LocatedTimeline, frames: Mapping[float, np.ndarray], power: tuple[np.ndarray, float], aspect: float
+) -> Figure:
+    """The whole picture, 1200 pixels wide, as high as its lanes of events need.
+
+    Args:
+        located: what was found.
+        frames: uint8 RGB (height, width, 3) by second.
+        power: mel power (column, band), and how many seconds a column covers.
+        aspect: width over height of the frames as shown.
+    """
+    duration = located.duration_seconds
+    lanes = lanes_of(located.events, _ACROSS / duration, _MOST_LANES)
+    strip = _strip(located.attention, frames, duration, aspect)
+    heights = [len(strip), 120, 42, 42, 60, _LANE_HEIGHT * len(lanes) + 6]
+    captions = [
+        "Picture: bright where the sound makes the network look",
+        "Sound: mel spectrogram, Hz",
+        _tracks_caption(located),
+        "",
+        "",
+        "Events, both seen and heard; with their confidence",
+    ]
+    gaps = [_CAPTION if caption else 10 for caption in captions]
+    total = _HEAD + sum(heights) + sum(gaps) + _FOOT
+    figure = Figure(figsize=(WIDTH / DPI, total / DPI), dpi=DPI)
+    FigureCanvasAgg(figure)
+    rows: list[Axes] = []
+    top = _HEAD
+    for height, gap, caption in zip(heights, gaps, captions, strict=True):
+        top += gap
+        if caption:
+            figure.text(LEFT / WIDTH, 1 - (top - 5) / total, caption, fontsize=8.5, color=_GREY, va="bottom")
+        box = (LEFT / WIDTH, 1 - (top + height) / total, _ACROSS / WIDTH, height / total)
+        rows.append(figure.add_axes(box, sharex=rows[0] if rows else None))
+        top += height
+    _write_head(figure, located, total)
+    picture, sound, seen, heard, both, events = rows
+    picture.imshow(strip, extent=(0, duration, 0, 1), aspect="auto", interpolation="nearest")
+    picture.set_yticks([])
+    _draw_spectrogram(sound, *power)
+    threshold = located.event_threshold
+    for axes, name, color in ((seen, "seen", _BLUE), (heard, "heard", _ORANGE), (both, "both", _INK)):
+        ticks = (0, threshold, 1) if name == "both" else (0, 1)
+        _draw_track(axes, name, getattr(located, name), duration, color, ticks)
+    both.axhline(threshold, color="white", lw=1.2)  # between the dashes: white on black and black on white
+    both.axhline(threshold, color=_INK, lw=1.2, ls=(0, (4, 4)))
+    _draw_events(events, lanes, duration)
+    _share_time(rows, duration)
+    return figure
+
+
+def _write_head(figure: Figure, located: LocatedTimeline, height: int) -> None:
+    """The file's name and length, and below what was found in it."""
+    duration = located.duration_seconds
+    length = clock(duration, duration) + (" s" if clock_unit(duration) == "seconds" else "")
+    room = WIDTH - 20 - text_width(f"   {length}", 13, "bold")
+    name = shortened(printable(located.path.name), lambda text: text_width(text, 13, "bold") <= room)
+    figure.text(10 / WIDTH, 1 - 26 / height, f"{name}   {length}", fontsize=13, fontweight="bold", color=_INK)
+    events = sorted(located.events, key=lambda event: event.start_seconds)
+    found = found_in_short(events, duration, lambda text: text_width(text, 10.5) <= WIDTH - 20)
+    figure.text(10 / WIDTH, 1 - 50 / height, found, fontsize=10.5, color=_INK)
+
+
+def _strip(attention: np.ndarray, frames: Mapping[float, np.ndarray], duration: float, aspect: float) -> np.ndarray:
+    """Frames side by side, each in the middle of the time that it stands for: uint8 RGB (height, width, 3)."""
+    aspect = min(max(aspect, 0.45), 2.4)
+    step = round_step(duration, int(_ACROSS / max(50, 56 * aspect)))
+    cell = _ACROSS * step / duration
+    height = round(min(max((cell - 3) / aspect, _FRAME_HEIGHTS[0]), _FRAME_HEIGHTS[1]))
+    width = round(min(cell - 3, height * aspect))
+    strip = np.full((height, _ACROSS, 3), 255, np.uint8)
+    times = np.array(list(frames))
+    for middle in np.arange(step / 2, max(duration, step), step):
+        seconds = times[np.abs(times - middle).argmin()]
+        segment = min(int(seconds / SEGMENT_SECONDS), len(attention) - 1)
+        picture = _lit(frames[seconds], attention[segment], height, width)
+        left = round(_ACROSS * middle / duration - width / 2)
+        shown = strip[:, max(left, 0) : left + width]
+        shown[:] = picture[:, max(-left, 0) :][:, : shown.shape[1]]
+    return strip
+
+
+def _lit(frame: np.ndarray, attention: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The frame dimmed but where the sound makes the network look, which glows: uint8 RGB (height, width, 3).
+
+    A map without a preference would glow all over if its highest number were its brightest: full is at least four
+    times what each region had if all had the same.
+    """
+    from PIL import Image
+
+    full = max(float(attention.max()), 4 / attention.size)
+    smooth = Image.fromarray((attention / full).astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
+    weight = np.asarray(smooth).clip(0, 1)[..., None]
+    picture = np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS)) / 255
+    glow = mpl.colormaps["inferno"](weight[..., 0])[..., :3]
+    # The light tells it without colour: glow alone would not be seen on a bright picture.
+    lit = picture * (0.5 + 0.5 * weight)
+    return np.rint(255 * (lit + 0.35 * weight * (glow - lit))).astype(np.uint8)
+
+
+def _draw_spectrogram(axes: Axes, power: np.ndarray, column_seconds: float) -> None:
+    import librosa
+
+    from ccln.pipeline.decode.audio import SAMPLE_RATE_HZ
+
+    bands = power.shape[1]
+    # A file without sound stays dark: its loudest is not loud.
+    loudest = max(float(power.max(initial=0)), 1e-6)
+    decibels = 10 * np.log10(np.maximum(power / loudest, 1e-7))
+    extent = (0, len(power) * column_seconds, 0, bands)
+    axes.imshow(decibels.T, extent=extent, aspect="auto", origin="lower", cmap="magma", vmin=-70, vmax=0)
+    mel = librosa.hz_to_mel(np.array([200, 1000, 4000, SAMPLE_RATE_HZ / 2]))
+    axes.set_yticks(bands * mel[:-1] / mel[-1], ["200", "1k", "4k"])
+
+
+def _tracks_caption(located: LocatedTimeline) -> str:
+    classes = set(located.labels)
+    whose = f"for {printable(next(iter(classes)))}" if len(classes) == 1 else "for each second's most probable class"
+    caption = f"Evidence {whose}; both: probability of an event, from the dashed line on"
+    per_bin = _segments_per_bin(len(located.both))
+    return caption if per_bin == 1 else f"{caption}; dark: mean, pale: highest of {per_bin} s"
+
+
+def _segments_per_bin(count: int) -> int:
+    return max(1, ceil(count / _MOST_BINS))
+
+
+def _draw_track(axes: Axes, name: str, values: np.ndarray, duration: float, color: str, ticks: Sequence[float]) -> None:
+    per_bin = _segments_per_bin(len(values))
+    starts = np.arange(0, len(values), per_bin)
+    edges = np.minimum(np.append(starts, len(values)) * SEGMENT_SECONDS, duration)
+    highest = np.maximum.reduceat(values, starts)
+    mean = np.add.reduceat(values, starts) / np.diff(np.append(starts, len(values)))
+    if per_bin > 1:
+        axes.stairs(highest, edges, fill=True, color=color, alpha=0.35, lw=0)
+    axes.stairs(mean, edges, fill=True, color=color, alpha=0.8, lw=0)
+    axes.axhline(0, color=_PALE, lw=0.8)
+    axes.set_ylim(0, 1.04)
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    _name_row(axes, 0.5, name, 34)
+
+
+def _draw_events(axes: Axes, lanes: Sequence[Lane], duration: float) -> None:
+    least = _LEAST_BAR * duration / _ACROSS
+    for number, lane in enumerate(lanes):
+        middle = len(lanes) - number - 0.5
+        if number:
+            axes.axhline(len(lanes) - number, color=_PALE, lw=0.8)
+        _name_row(axes, middle, lane.name, 8)
+        spans = []
+        for bar in lane.bars:
+            start, end = bar.event.start_seconds, min(bar.event.end_seconds, duration)
+            width = max(end - start, least)
+            spans.append((min(start, duration - width), width))
+            if bar.text:
+                place = ((start + end) / 2, middle - 0.02)
+                axes.text(
+                    *place, bar.text, fontsize=LETTERS, fontweight="bold", ha="center", va="center", color="white"
+                )
+        colors = [bar.color for bar in lane.bars]
+        axes.broken_barh(spans, (middle - 0.4, 0.8), facecolors=colors, edgecolor="white", lw=0.8)
+    if not lanes[0].bars:
+        axes.text(duration / 2, 0.5, "none", fontsize=9, ha="center", va="center", color=_GREY)
+    axes.set_ylim(0, len(lanes))
+    axes.set_yticks([])
+
+
+def _name_row(axes: Axes, y: float, name: str, pixels_left: int) -> None:
+    """A bold name at the left of the panel, on two lines if it is long."""
+    room = LEFT - pixels_left - 6
+    lines = two_lines(name, lambda text: text_width(text, 8.5, "bold") <= room)
+    place = (-pixels_left * 72 / DPI, 0)
+    axes.annotate(
+        lines, (0, y), place, axes.get_yaxis_transform(), "offset points",
+        fontsize=8.5, fontweight="bold", color=_INK, ha="right", va="center", annotation_clip=False,
+    )  # fmt: skip
+
+
+def _share_time(rows: Sequence[Axes], duration: float) -> None:
+    """The same ticks below each panel, told below the last; pale lines lead the eye up from them."""
+    step = round_step(duration, 12)
+    ticks = np.arange(0, duration + step / 1000, step)
+    labels = [f"{tick:g}" if clock_unit(duration) == "seconds" else clock(tick, duration) for tick in ticks]
+    for axes in rows:
+        axes.set_xlim(0, duration)
+        axes.tick_params(labelsize=8, colors=_INK, length=3, labelbottom=axes is rows[-1])
+        for spine in ("top", "right"):
+            axes.spines[spine].set_visible(False)
+    rows[0].spines[:].set_visible(False)
+    rows[0].tick_params(bottom=False)
+    for axes in rows[2:]:
+        axes.grid(axis="x", color=_PALE, lw=0.6)
+        axes.set_axisbelow(True)
+    rows[-1].set_xticks(ticks, labels)
+    rows[-1].set_xlabel(clock_unit(duration), fontsize=8.5, color=_GREY)

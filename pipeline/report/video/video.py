@@ -1,0 +1,136 @@
+"""A located clip as a video again: its pictures with the events drawn in, its sound untouched."""
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av.error
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from ccln.pipeline.decode.container import Clock, DecodeError, MissingStreamError, chosen_streams, open_video
+from ccln.pipeline.report.video.output import VideoFile, common_ticks, suffix_for
+from ccln.pipeline.report.video.painting import AttendedTimeline, Painter
+from ccln.pipeline.report.video.planes import FORMAT, UprightPictures, matrix_of, planes_of
+
+_LEAST_WIDTH = 320  # pixels; on less, nothing can be read
+
+
+def write_video(timeline: AttendedTimeline, source: Path, destination: Path, *, heat_map: bool = False) -> Path:
+    """Write a clip again with a timeline below its pictures, and over them the names of the events while they are on.
+
+    Every picture keeps its time to the tick (in Matroska to the millisecond), after the earliest of the two streams
+    starts at 0, as in decoding. Pictures are turned upright as their metadata ask, and encoded as H.264; those less
+    than 320 pixels wide are enlarged by a whole factor. The packets of sound are the source's, bit for bit: as MP4, or
+    as Matroska where their codec is not at home in MP4.
+
+    One picture is held at a time, and what the encoder looks ahead: memory does not grow with the clip, but for the
+    few bytes a picture of the index that MP4 ends with. The file is written beside its place and moved there when it is
+    whole; one that is there already, the same to the byte, stays as it is.
+
+    Args:
+        timeline: of the clip, with its attention.
+        source: the clip.
+        destination: the file to be written, without the suffix, which is added: ".mp4", or ".mkv".
+        heat_map: whether to lay the attention over the pictures.
+
+    Returns:
+        The file.
+
+    Raises:
+        DecodeError: the clip cannot be read, or has no video.
+        OutputError: the file is there with other content, or cannot be written.
+        ValueError: an event is not within the clip.
+    """
+    first, zero = _beginning(source)
+    with open_video(source) as container:
+        video, audio = chosen_streams(source, container)
+        assert video is not None
+        path = destination.with_name(destination.name + suffix_for(audio))
+        upright = UprightPictures(first, _LEAST_WIDTH)
+        painter = Painter(timeline, upright.height, upright.width, matrix_of(first), heat_map=heat_map)
+        base = Fraction(video.time_base or 0)
+        ticks = common_ticks(base, zero)
+        with VideoFile(path, video, first, audio, ticks, (painter.width, painter.height)) as out:
+            for piece in _pieces(source, container, video, audio):
+                if isinstance(piece, Packet):
+                    _set_clock(piece, zero)
+                    out.add_sound(piece)
+                    continue
+                moment = (piece.pts or 0) * base - zero
+                canvas = VideoFrame(painter.width, painter.height, FORMAT)
+                painter.paint(planes_of(canvas), upright.upright(piece), float(moment))
+                canvas.time_base, canvas.pts = ticks, round(moment / ticks)
+                canvas.duration = round((piece.duration or 0) * base / ticks)
+                out.add_picture(canvas)
+    return path
+
+
+def _beginning(source: Path) -> tuple[VideoFrame, Fraction]:
+    """The first picture, and when the clip's clock starts, in seconds on the file's own."""
+    with open_video(source) as container:
+        video, audio = chosen_streams(source, container)
+        if video is None:
+            raise MissingStreamError(f"{source}: has no video stream, so there is nothing to draw on. Leave it out.")
+        clock = Clock(video, audio)
+        for packet in container.demux(*(stream for stream in (video, audio) if stream)):
+            if packet.stream is audio and packet.pts is not None:
+                clock.start(packet.stream, packet.pts)
+            for frame in packet.decode() if packet.stream is video else ():
+                if isinstance(frame, VideoFrame) and frame.pts is not None:
+                    clock.start(video, frame.pts)
+                    return frame, clock.zero or Fraction(0)
+    raise DecodeError(f"{source}: its video holds no picture. Check that it plays.")
+
+
+def _pieces(
+    source: Path, container: InputContainer, video: VideoStream, audio: AudioStream | None
+) -> Iterator[VideoFrame | Packet]:
+    """Pictures and packets of sound as they come; each is later than all of its kind before it.
+
+    What a damaged file has stepping back in time, or at no time, is left out, as in decoding.
+    """
+    latest: dict[Stream, int] = {}
+    refused: DecodeError | None = None
+    for packet in container.demux(*(stream for stream in (video, audio) if stream)):
+        frames: Sequence[Any] = ()
+        if packet.stream is audio:
+            if packet.size and _comes_next(packet.stream, packet.dts, latest):
+                yield packet
+            continue
+        if refused is not None and packet.size:  # damage; were it the last, the file would only be cut off
+            raise refused
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError as error:
+            at = "" if packet.pts is None else f" at {float(packet.pts * packet.time_base):.2f} s"
+            refused = DecodeError(f"{source}: its video is damaged{at}. Fetch the file or convert it again.")
+            refused.__cause__ = error
+        for frame in frames:
+            if isinstance(frame, VideoFrame) and _comes_next(video, frame.pts, latest):
+                yield frame
+
+
+def _comes_next(stream: Stream, stamp: int | None, latest: dict[Stream, int]) -> bool:
+    """Whether a time is later than all before it in its stream; if so, it is the latest now."""
+    if stamp is None or stamp <= latest.get(stream, stamp - 1):
+        return False
+    latest[stream] = stamp
+    return True
+
+
+def _set_clock(packet: Packet, zero: Fraction) -> None:
+    """Make a packet's times count from the start of the clip's clock."""
+    assert packet.time_base is not None
+    ticks = common_ticks(packet.time_base, zero)
+    for name in ("pts", "dts"):
+        stamp = getattr(packet, name)
+        if stamp is not None:
+            setattr(packet, name, round((stamp * packet.time_base - zero) / ticks))
+    packet.duration = round((packet.duration or 0) * packet.time_base / ticks)
+    packet.time_base = ticks

@@ -1,1 +1,0 @@
-"""What a network can be trained for: which rows, which loss, which score."""

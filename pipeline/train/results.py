@@ -1,0 +1,185 @@
+"""What a finished run says of itself, and the files that say it."""
+
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+from ccln.model import Checkpoint, Network, Reading, load_checkpoint, save_checkpoint
+from ccln.pipeline.data.clips import Split
+from ccln.pipeline.data.features import DatasetFeatures
+from ccln.pipeline.metrics.assessment import Assessment, TaskScores
+from ccln.pipeline.metrics.calibration import ReadingScores
+from ccln.pipeline.train.loop import Epoch, Fitted
+from ccln.pipeline.train.run_folder import Identity, TrainingError, write_text
+from ccln.pipeline.train.trainable import TrainableTask
+from ccln.pipeline.train.trained_rows import with_rows
+
+METRICS_NAME = "metrics.json"
+SELECTED_ON_TEST = "selected on test, as some papers do: optimistic"
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished run."""
+
+    folder: Path
+    on_test: Assessment
+    on_validation: Assessment
+    best_epoch: int
+    """From 1; the one with the highest validation score, the earliest of equals."""
+    history: tuple[Epoch, ...]
+    missing: dict[str, int]
+    """Rows without features, by split."""
+    dropped: Mapping[Split, int]
+    """Rows left out because a later split has their video, by split."""
+    reading: Reading
+    """How the network's answers become events, chosen on validation."""
+    read: Mapping[Split, ReadingScores]
+    """What that makes of validation and test; empty where the task has no events to read."""
+    best_test_selection: float | None
+    """What validation is selected on, of the epoch that is best on test: selected on test, as some papers do, and so
+    optimistic. None where it was not asked for."""
+
+    @property
+    def test(self) -> TaskScores:
+        """Scores of the test split."""
+        return self.on_test.scores
+
+    @property
+    def validation(self) -> TaskScores:
+        """Scores of the validation split."""
+        return self.on_validation.scores
+
+    @property
+    def floors(self) -> Mapping[str, TaskScores]:
+        """Of the test split."""
+        return self.on_test.floors
+
+
+def result_of(folder: Path, fitted: Fitted, features: DatasetFeatures, task: TrainableTask) -> TrainingResult:
+    """Score the selected network; the test split once."""
+    watched = [epoch.test_selection for epoch in fitted.history if epoch.test_selection is not None]
+    on_validation: Assessment = task.assess(fitted.model, features, "validation")
+    on_test: Assessment = task.assess(fitted.model, features, "test")
+    reading = task.chosen_reading(on_validation)
+    splits: dict[Split, Assessment] = {"validation": on_validation, "test": on_test}
+    read: dict[Split, ReadingScores] = {}
+    for split, assessment in splits.items():
+        if (scores := task.score_reading(assessment, reading)) is not None:
+            read[split] = scores
+    return TrainingResult(
+        folder=folder,
+        on_test=on_test,
+        on_validation=on_validation,
+        reading=reading,
+        read=read,
+        best_epoch=fitted.best_epoch,
+        history=fitted.history,
+        missing={split: len(clips.missing) for split, clips in features.splits.items()},
+        dropped=features.dropped,
+        best_test_selection=max(watched, default=None),
+    )
+
+
+def write_result(
+    result: TrainingResult,
+    fitted: Fitted,
+    features: DatasetFeatures,
+    identity: Identity,
+    about: Mapping[str, Any],
+    config: str,
+) -> None:
+    """Write config, scores, curves, page and, last of all, the checkpoint.
+
+    Args:
+        result: its folder is where they go.
+        fitted: the network.
+        features: what it was trained on.
+        identity: of the run.
+        about: more that the checkpoint shall say of the training; task, data and seed are among it.
+        config: the resolved one, TOML.
+    """
+    from ccln.pipeline.report.curves import plot_curves
+    from ccln.pipeline.report.run import RunFacts, write_run_page
+
+    write_text(result.folder / "config.toml", config)
+    metrics = _metrics(result, identity)
+    write_text(result.folder / METRICS_NAME, json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+    plot_curves(result.history, result.best_epoch, result.validation.columns, result.folder / "curves.png")
+    network = cast(Network, fitted.model)  # the loop takes any
+    versions = {name: importlib.metadata.version(name) for name in ("ccln", "torch", "accelerate")}
+    facts = RunFacts(
+        task=about["task"],
+        data=about["data"],
+        seed=about["seed"],
+        class_names=features.class_names,
+        segments=network.config.segment_count,
+        rows={split: len(clips) for split, clips in features.splits.items()},
+        without=network.config.without,
+        specification=features.specification,
+        identity=identity,
+        config=config,
+        versions=versions,
+    )
+    write_run_page(result, facts)
+    training = {
+        **about,
+        "best_epoch": result.best_epoch,
+        "test": metrics["test"],
+        "validation": metrics["validation"],
+        "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "versions": versions,
+    }
+    train = features.splits["train"]
+    training = with_rows(training, train.clips, train.keys)
+    save_checkpoint(
+        result.folder, Checkpoint(network, features.class_names, features.specification, training, result.reading)
+    )
+
+
+def read_finished(folder: Path) -> tuple[Fitted, Identity]:
+    """The selected network of a finished run, its history, and the run's identity.
+
+    Raises:
+        TrainingError: ``metrics.json`` is not what a run writes.
+        CheckpointError: the checkpoint is damaged.
+    """
+    path = folder / METRICS_NAME
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        history = tuple(Epoch(**epoch) for epoch in metrics["history"])
+        best_epoch, identity = metrics["best_epoch"], metrics["identity"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"{path}: cannot be read ({error}). Remove the folder to train again.") from error
+    return Fitted(load_checkpoint(folder).model, best_epoch, history), identity
+
+
+def _metrics(result: TrainingResult, identity: Identity) -> dict[str, Any]:
+    metrics: dict[str, Any] = {
+        "test": result.test.as_dict(),
+        "validation": result.validation.as_dict(),
+        "floors": _by_name(result.floors),
+        "validation_floors": _by_name(result.on_validation.floors),
+        "best_epoch": result.best_epoch,
+        "missing": result.missing,
+        "dropped": dict(result.dropped),
+        "identity": dict(identity),
+        "history": [asdict(epoch) for epoch in result.history],
+    }
+    if result.read:
+        scores = {split: asdict(of_split) for split, of_split in result.read.items()}
+        metrics["reading"] = {**asdict(result.reading), "scores": scores}
+    if result.on_test.ablated:
+        metrics["ablated"] = _by_name(result.on_test.ablated)
+        metrics["validation_ablated"] = _by_name(result.on_validation.ablated)
+    if result.best_test_selection is not None:
+        metrics[SELECTED_ON_TEST] = result.best_test_selection
+    return metrics
+
+
+def _by_name(scores: Mapping[str, TaskScores]) -> dict[str, Any]:
+    return {name: of.as_dict() for name, of in scores.items()}

@@ -1,0 +1,82 @@
+"""Which rows a network was trained on: kept in its checkpoint, to know them again when it is scored."""
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from ccln.pipeline.data.clips import AnnotatedClip
+
+_FINGERPRINT_DIGITS = 16
+_ROWS = "rows"
+
+
+class SeenRowsError(Exception):
+    """A checkpoint is to be scored on rows that it was trained on, or does not say on which it was."""
+
+
+def row_fingerprints(clips: Sequence[AnnotatedClip], videos: Sequence[str]) -> list[str]:
+    """A digest a row, to be kept with what was trained on them: equal for the same event of the same video, in order.
+
+    It goes by rows and not by videos, as the published splits do, in which some videos have rows on both sides.
+
+    Args:
+        clips: The rows.
+        videos: What tells each row's video from every other, wherever it lies: the cache's key of its features.
+    """
+    fingerprints = []
+    for clip, video in zip(clips, videos, strict=True):
+        spans = [(float(start), float(end)) for start, end in clip.spans]
+        text = f"{video}&{clip.label}&{spans}"
+        fingerprints.append(hashlib.sha256(text.encode()).hexdigest()[:_FINGERPRINT_DIGITS])
+    return fingerprints
+
+
+def with_rows(training: Mapping[str, Any], clips: Sequence[AnnotatedClip], videos: Sequence[str]) -> dict[str, Any]:
+    """A checkpoint's account of its training, and in it the rows; arguments as of `row_fingerprints`."""
+    return {**training, _ROWS: " ".join(row_fingerprints(clips, videos))}
+
+
+def trained_rows(training: Mapping[str, Any]) -> list[str] | None:
+    """Fingerprints of the rows that a checkpoint was trained on, by its account; None if that does not say."""
+    rows = training.get(_ROWS)
+    return (rows.split() or None) if isinstance(rows, str) else None
+
+
+def seen_rows(trained: Collection[str], clips: Sequence[AnnotatedClip], videos: Sequence[str]) -> list[str]:
+    """Video ids of those rows that were trained on, in their order.
+
+    Args:
+        trained: Fingerprints of the rows that the checkpoint was trained on.
+        clips: The rows to score.
+        videos: As for `row_fingerprints`.
+    """
+    known = set(trained)
+    return [clip.video_id for clip, row in zip(clips, row_fingerprints(clips, videos), strict=True) if row in known]
+
+
+def refuse_seen_rows(trained: Collection[str] | None, clips: Sequence[AnnotatedClip], videos: Sequence[str]) -> None:
+    """Nothing, where none of the rows was trained on.
+
+    AVE's two splits are drawn apart: 314 of the 402 test rows of cross-modality localization are training rows of
+    localization.
+
+    Args:
+        trained: Fingerprints of the rows that the checkpoint was trained on; None if it does not say.
+        clips: The rows to score.
+        videos: As for `row_fingerprints`.
+
+    Raises:
+        SeenRowsError: One was, or there is no telling.
+    """
+    if trained is None:
+        raise SeenRowsError(
+            "the checkpoint does not say which rows it was trained on, so there is no telling whether these are among "
+            "them. Train it again."
+        )
+    seen = seen_rows(trained, clips, videos)
+    if seen:
+        shown = ", ".join(seen[:3]) + (", ..." if len(seen) > 3 else "")
+        raise SeenRowsError(
+            f"{len(seen)} of the {len(clips)} rows to score are among those that the checkpoint was trained on "
+            f"({shown}). Score it on a split of its own, or train one on the training split that belongs to these rows."
+        )

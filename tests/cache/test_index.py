@@ -1,0 +1,212 @@
+import os
+import random
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.cache_clips import SPECIFICATION, index_rows, make_features, same, sha, write
+
+from ccln.cache import CacheError, FeatureCache, feature_key, repair, specification_digest
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> FeatureCache:
+    return FeatureCache(tmp_path / "cache")
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four clips under two specifications, the first of each packed."""
+    cache = FeatureCache(tmp_path_factory.mktemp("template") / "cache")
+    for number in range(4):
+        write(cache, number, {**SPECIFICATION, "half": number % 2})
+        if number == 1:
+            assert cache.pack().shards == 2
+    return cache.root
+
+
+@pytest.fixture
+def filled(template: Path, tmp_path: Path) -> FeatureCache:
+    return FeatureCache(shutil.copytree(template, tmp_path / "filled"))
+
+
+def answers(root: Path) -> tuple[object, ...]:
+    """Everything a fresh cache object says of the four clips."""
+    cache = FeatureCache(root)
+    known = cache.specifications()
+    return known, {(digest, n): cache.find(digest, f"clip {n}") for digest in known for n in range(4)}
+
+
+def test_specifications_and_find(filled: FeatureCache) -> None:
+    halves = [{**SPECIFICATION, "half": half} for half in (0, 1)]
+    assert filled.specifications() == {specification_digest(half): half for half in halves}
+    for number in range(4):
+        digest = specification_digest(halves[number % 2])
+        assert filled.find(digest, f"clip {number}") == [feature_key(sha(number), digest)]
+        assert filled.find(specification_digest(halves[1 - number % 2]), f"clip {number}") == []
+    # another recording under a file name that is there already
+    digest = specification_digest(halves[0])
+    first = filled.find(digest, "clip 0")
+    late = filled.write(make_features(6), source_sha256=sha(6), source_path="clip 0.mkv", specification=halves[0])
+    assert filled.find(digest, "clip 0") == sorted([*first, late])
+
+
+def delete(path: Path) -> None:
+    path.unlink()
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def garble(path: Path) -> None:
+    path.write_bytes(random.Random(0).randbytes(path.stat().st_size))
+
+
+def garble_pages(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def execute(*statements: str) -> Callable[[Path], None]:
+    def apply(path: Path) -> None:
+        connection = sqlite3.connect(path)
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+        connection.close()
+
+    return apply
+
+
+HARM: dict[str, Callable[[Path], None]] = {
+    "deleted": delete,
+    "emptied": empty,
+    "garbled": garble,
+    "pages garbled": garble_pages,
+    "truncated": truncate,
+    "rows missing": execute("DELETE FROM entries WHERE source_name < 'clip 3'"),
+    "rows of nothing": execute(f"INSERT INTO entries VALUES ('{'0' * 64}', 'ghost', '{'1' * 64}')"),
+    "rows of bytes": execute("UPDATE entries SET source_name = x'ff'"),
+    "a trigger": execute(
+        "DELETE FROM entries",
+        "CREATE TRIGGER t AFTER INSERT ON entries BEGIN UPDATE entries SET source_name = 'wrong'; END",
+    ),
+    "another layout": execute("DROP TABLE entries", "CREATE TABLE entries (key)"),
+    "a view": execute("DROP TABLE entries", "CREATE VIEW entries AS SELECT 1 AS key"),
+    "shards missing": execute("DELETE FROM shards WHERE source_names = 'clip 0'"),
+    "shards of nothing": execute(f"INSERT INTO shards VALUES ('{sha('1' * 64)}', '{'1' * 64}', 'ghost', '{'1' * 64}')"),
+    "shards of bytes": execute("UPDATE shards SET source_names = x'ff'"),
+    "shards of other keys": execute("UPDATE shards SET keys = replace(keys, '0', '1')"),
+    "shards of more names": execute("UPDATE shards SET source_names = source_names || '/clip 9'"),
+    "not text": execute("DELETE FROM entries", "INSERT INTO entries VALUES (CAST(x'ff' AS TEXT), '', '')"),
+}
+
+
+@pytest.mark.parametrize("harm", HARM.values(), ids=HARM.keys())
+def test_a_harmed_index_is_healed_by_the_next_question(filled: FeatureCache, harm: Callable[[Path], None]) -> None:
+    truth, rows = answers(filled.root), index_rows(filled.root)
+    assert len(rows) == 4
+    harm(filled.root / "index.sqlite")
+    assert answers(filled.root) == truth
+    assert index_rows(filled.root) == rows
+
+
+@pytest.mark.parametrize("harm", HARM.values(), ids=HARM.keys())
+def test_rebuilding_makes_the_same_index(filled: FeatureCache, harm: Callable[[Path], None]) -> None:
+    rows = index_rows(filled.root)
+    harm(filled.root / "index.sqlite")
+    assert repair(filled) == (4, 0, [])
+    assert index_rows(filled.root) == rows
+
+
+def test_rebuilding_corrects_rows_that_say_something_else(filled: FeatureCache) -> None:
+    rows = index_rows(filled.root)
+    execute("UPDATE entries SET source_name = 'wrong'")(filled.root / "index.sqlite")
+    repair(filled)
+    assert index_rows(filled.root) == rows
+
+
+def test_deleted_and_copied_entries_are_noticed(filled: FeatureCache, tmp_path: Path) -> None:
+    digest = specification_digest({**SPECIFICATION, "half": 0})
+    (key,) = filled.find(digest, "clip 2")
+    filled.path_of(key).unlink()
+    assert filled.find(digest, "clip 2") == []
+    other = FeatureCache(tmp_path / "other")
+    copied = write(other, 8, {**SPECIFICATION, "half": 0})
+    shutil.copytree(other.root / "entries", filled.root / "entries", dirs_exist_ok=True)
+    assert filled.find(digest, "clip 8") == []
+    filled.specifications()  # looks at the folder anew
+    assert filled.find(digest, "clip 8") == [copied]
+
+
+def test_names_that_are_nowhere_cost_no_look_at_the_folder(
+    filled: FeatureCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (digest, _) = filled.specifications()
+    scandir = os.scandir
+    listed: list[object] = []
+    monkeypatch.setattr(os, "scandir", lambda folder: listed.append(folder) or scandir(folder))
+    for number in range(1000):
+        assert filled.find(digest, f"nobody {number}") == []
+    assert listed == []
+    filled.specifications()
+    assert listed  # the gauge does move
+
+
+def test_deleted_and_copied_shards_are_noticed(filled: FeatureCache, tmp_path: Path) -> None:
+    half = {**SPECIFICATION, "half": 0}
+    digest = specification_digest(half)
+    (key,) = filled.find(digest, "clip 0")
+    other = FeatureCache(tmp_path / "other")
+    copied = write(other, 8, half)
+    other.pack()
+    assert not filled.contains(copied)
+    shutil.copytree(other.root / "shards", filled.root / "shards", dirs_exist_ok=True)
+    assert filled.contains(copied)
+    assert same(filled.read(copied), make_features(8))
+    filled.specifications()
+    assert filled.find(digest, "clip 8") == [copied]
+    shutil.rmtree(filled.root / "shards")
+    assert not filled.contains(key)
+    assert not filled.contains(copied)
+    assert filled.find(digest, "clip 0") == filled.find(digest, "clip 8") == []
+    with pytest.raises(CacheError, match="no such entry"):
+        filled.read(key)
+
+
+def test_an_index_that_cannot_be_written_loses_nothing(cache: FeatureCache) -> None:
+    cache.root.mkdir()
+    (cache.root / "index.sqlite").mkdir()
+    key = write(cache)
+    assert same(cache.read(key), make_features())
+    assert cache.find(specification_digest(SPECIFICATION), "clip 0") == [key]
+    assert list(cache.specifications().values()) == [SPECIFICATION]
+    with pytest.raises(CacheError, match=r"index\.sqlite cannot be written"):
+        repair(cache)
+
+
+def test_an_index_that_is_a_link_is_replaced_not_followed(filled: FeatureCache, tmp_path: Path) -> None:
+    rows = index_rows(filled.root)
+    precious = tmp_path / "precious.sqlite"
+    execute("CREATE TABLE mine (x)")(precious)
+    before = precious.read_bytes()
+    (filled.root / "index.sqlite").unlink()
+    (filled.root / "index.sqlite").symlink_to(precious)
+    filled.specifications()
+    assert index_rows(filled.root) == rows
+    assert precious.read_bytes() == before
+
+
+def test_file_names_that_are_not_text_can_be_found(cache: FeatureCache) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    key = cache.write(make_features(), source_sha256=sha(0), source_path=f"/v/{name}.mp4", specification={})
+    assert cache.find(specification_digest({}), name) == [key]
+    assert repair(cache) == (1, 0, [])
+    assert cache.find(specification_digest({}), name) == [key]

@@ -1,0 +1,239 @@
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.cache_clips import SPECIFICATION, files_below, index_rows, make_features, same, sha, write
+
+from ccln.cache import (
+    CacheError,
+    FeatureCache,
+    describe,
+    feature_key,
+    prune,
+    repair,
+    specification_digest,
+    verify,
+)
+
+OLD = {**SPECIFICATION, "visual": "old"}
+DIGEST, OLD_DIGEST = specification_digest(SPECIFICATION), specification_digest(OLD)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six clips under one specification, four of them packed; three of the same under an older one, two packed."""
+    cache = FeatureCache(tmp_path_factory.mktemp("template") / "cache")
+    for number in (0, 1, 2, 3):
+        write(cache, number)
+    for number in (0, 1):
+        write(cache, number, OLD)
+    assert cache.pack(clips_per_shard=2) == (6, 3, [])
+    short = make_features(4, segments=2, duration_seconds=2.0)  # not padded
+    silent, blind = (replace(make_features(5), missing=(stream,)) for stream in ("audio", "video"))
+    for number, features, specification in ((4, short, SPECIFICATION), (5, silent, SPECIFICATION), (6, blind, OLD)):
+        cache.write(
+            features, source_sha256=sha(number), source_path=f"/v/clip {number}.mp4", specification=specification
+        )
+    return cache.root
+
+
+@pytest.fixture
+def cache(template: Path, tmp_path: Path) -> FeatureCache:
+    return FeatureCache(shutil.copytree(template, tmp_path / "cache"))
+
+
+def sizes(paths: list[Path]) -> int:
+    return sum(path.stat().st_size for path in paths)
+
+
+def shards(cache: FeatureCache) -> list[Path]:
+    return sorted((cache.root / "shards").iterdir())
+
+
+def files_of(cache: FeatureCache) -> list[Path]:
+    return [*cache.root.glob("entries/??/??/*"), *shards(cache)]
+
+
+def flip_last_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("maintain", [describe, verify, repair, lambda cache: prune(cache, [], delete=True)])
+def test_what_is_no_cache_is_refused_and_left_alone(tmp_path: Path, maintain: Callable[[FeatureCache], Any]) -> None:
+    thesis = tmp_path / "documents" / "thesis.tex"
+    thesis.parent.mkdir()
+    thesis.write_text("mine")
+    for folder in (thesis.parent, tmp_path / "nothing"):
+        with pytest.raises(CacheError, match="is no feature cache"):
+            maintain(FeatureCache(folder))
+    assert files_below(tmp_path) == {thesis}
+
+
+def test_describing(cache: FeatureCache) -> None:
+    calls: list[tuple[int, int]] = []
+    newer, older = describe(cache, progress=lambda *call: calls.append(call))
+    assert calls == [(done, 6) for done in range(7)]
+    assert (newer.digest, newer.specification) == (DIGEST, SPECIFICATION)
+    assert (older.digest, older.specification) == (OLD_DIGEST, OLD)
+    assert (newer.clips, newer.packed, newer.shards) == (6, 4, 2)
+    assert (older.clips, older.packed, older.shards) == (3, 2, 1)
+    assert (newer.padded, newer.missing_audio, newer.missing_video) == (5, 1, 0)
+    assert (older.padded, older.missing_audio, older.missing_video) == (3, 0, 1)
+    assert newer.shapes == (((2, 2, 2, 4), (2, 5)), ((3, 2, 2, 4), (3, 5)))
+    assert older.shapes == (((3, 2, 2, 4), (3, 5)),)
+    assert newer.bytes + older.bytes == sizes(files_of(cache))
+
+
+def test_a_clip_in_a_file_and_in_a_shard_counts_once(cache: FeatureCache) -> None:
+    write(cache, 0)
+    newer, _ = describe(cache)
+    assert (newer.clips, newer.packed) == (6, 3)
+    assert prune(cache, [OLD_DIGEST], delete=False).by_specification == {DIGEST: 6}
+
+
+def test_verifying_names_each_damage(cache: FeatureCache) -> None:
+    assert verify(cache) == (9, [])
+    (file,) = (cache.path_of(key) for key in cache.find(DIGEST, "clip 4"))
+    shard = shards(cache)[0]
+    flip_last_byte(file)
+    flip_last_byte(shard)
+    shards(cache)[1].write_bytes(b"")
+    assert repair(cache).indexed == 7  # repair reads headers only
+    calls: list[tuple[int, int]] = []
+    found = verify(cache, progress=lambda *call: calls.append(call))
+    assert calls == [(done, 6) for done in range(7)]
+    assert found.sound == 9 - 1 - 1 - 2
+    reasons = {damage.path: damage.reason for damage in found.damaged}
+    assert reasons.keys() == {file, shard, shards(cache)[1]}
+    assert reasons[file] == "its content is not what was written (sha256 differs)"
+    assert "/videos/clip" in reasons[shard]
+    assert "header too small" in reasons[shards(cache)[1]]
+
+
+def test_repairing(cache: FeatureCache) -> None:
+    rows = index_rows(cache.root)
+    partial = cache.root / "partial"
+    (partial / f"{sha('now')}.ab").write_bytes(b"half an ent")
+    (partial / "thesis.tex").write_bytes(b"mine")
+    (file,) = (cache.path_of(key) for key in cache.find(DIGEST, "clip 4"))
+    content = file.read_bytes()
+    file.write_bytes(b"")
+    calls: list[tuple[int, int]] = []
+    repaired = repair(cache, progress=lambda *call: calls.append(call))
+    assert calls == [(done, 3) for done in range(4)]
+    assert (repaired.indexed, repaired.swept) == (8, 1)
+    assert [damage.path for damage in repaired.unreadable] == [file]
+    assert [path.name for path in partial.iterdir()] == ["thesis.tex"]
+    assert file.exists()
+    file.write_bytes(content)
+    assert repair(cache) == (9, 0, [])
+    assert index_rows(cache.root) == rows
+
+
+def test_a_writer_whose_partial_file_is_swept_writes_it_again(
+    cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+
+    def sweep(descriptor: int) -> None:
+        monkeypatch.undo()
+        fsync(descriptor)
+        assert repair(cache).swept == 1
+
+    monkeypatch.setattr(os, "fsync", sweep)
+    assert same(cache.read(write(cache, 8)), make_features(8))
+    assert repair(cache) == (10, 0, [])
+
+
+@pytest.mark.parametrize("keep", [DIGEST, OLD_DIGEST])
+def test_pruning_keeps_what_it_is_told_to_keep(cache: FeatureCache, tmp_path: Path, keep: str) -> None:
+    foreign = [
+        cache.root / "notes.txt",
+        cache.root / "shards" / "notes.safetensors",
+        cache.root / "shards" / f"{sha('alien')}.safetensors",
+        cache.path_of(sha("alien")),
+        cache.root / "entries" / "mine" / "thesis.tex",
+    ]
+    for path in foreign:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    (dropped,) = {DIGEST, OLD_DIGEST} - {keep}
+    before, known = files_below(cache.root), {d: describe_one(cache, d) for d in (DIGEST, OLD_DIGEST)}
+    counted = prune(cache, [keep], delete=False)
+    assert files_below(cache.root) == before
+    assert counted.by_specification == {dropped: known[dropped][0]}
+    assert (counted.clips, counted.bytes) == known[dropped]
+    calls: list[tuple[int, int]] = []
+    reader = FeatureCache(cache.root)
+    views = [(key, reader.read(key)) for key in keys_of(cache, dropped)]
+    assert prune(cache, {keep}, delete=True, progress=lambda *call: calls.append(call)) == counted
+    assert calls == [(done, 8) for done in range(9)]
+    assert all(path.read_text() == "mine" for path in foreign)
+    assert {summary.digest: (summary.clips, summary.bytes) for summary in describe(cache)} == {keep: known[keep]}
+    assert set(cache.specifications()) == {keep}
+    assert (
+        sizes(list(before & files_below(cache.root) - set(foreign) - {cache.root / "index.sqlite"})) == known[keep][1]
+    )
+    for key, features in views:
+        assert not reader.contains(key)
+        assert features.visual.isfinite().all()  # what was read before stays readable
+    assert all(cache.read(key) for key in keys_of(cache, keep))
+    rows = index_rows(cache.root)
+    repair(cache)
+    assert index_rows(cache.root) == rows
+
+
+def describe_one(cache: FeatureCache, digest: str) -> tuple[int, int]:
+    (summary,) = (summary for summary in describe(cache) if summary.digest == digest)
+    return summary.clips, summary.bytes
+
+
+def keys_of(cache: FeatureCache, digest: str) -> list[str]:
+    keys = [feature_key(sha(number), digest) for number in range(7)]
+    return [key for key in keys if cache.contains(key)]
+
+
+def test_pruning_all_and_nothing(cache: FeatureCache) -> None:
+    assert prune(cache, [DIGEST, OLD_DIGEST], delete=True) == (0, 0, {})
+    assert prune(cache, [], delete=True).clips == 9
+    assert describe(cache) == []
+    assert files_of(cache) == []
+    assert list((cache.root / "entries").iterdir()) == []
+
+
+@pytest.mark.parametrize("keep", [[DIGEST[:12]], DIGEST, [DIGEST, "x"], [DIGEST.upper()]])
+def test_what_is_no_digest_is_not_kept_by_mistake(cache: FeatureCache, keep: Any) -> None:
+    before = files_below(cache.root)
+    with pytest.raises(CacheError, match="is no specification's digest"):
+        prune(cache, keep, delete=True)
+    assert files_below(cache.root) == before
+
+
+def test_pruning_believes_the_files_and_not_the_index(cache: FeatureCache) -> None:
+    connection = sqlite3.connect(cache.root / "index.sqlite")
+    connection.execute("UPDATE entries SET specification_sha256 = ?", (OLD_DIGEST,))
+    connection.execute("UPDATE shards SET specification_sha256 = ?", (OLD_DIGEST,))
+    connection.commit()
+    connection.close()
+    assert prune(cache, [DIGEST], delete=True).by_specification == {OLD_DIGEST: 3}
+    assert verify(cache) == (6, [])
+
+
+def test_links_are_not_followed(cache: FeatureCache, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for path in files_of(cache):
+        path.rename(outside / path.name)
+        path.symlink_to(outside / path.name)
+    before = files_below(outside)
+    assert describe(cache) == []
+    assert verify(cache) == (0, [])
+    assert prune(cache, [], delete=True) == (0, 0, {})
+    assert files_below(outside) == before

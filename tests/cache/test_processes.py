@@ -1,0 +1,132 @@
+import errno
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from support.cache_clips import (
+    PROCESSES,
+    SPECIFICATION,
+    files_below,
+    index_rows,
+    make_features,
+    same,
+    sha,
+    wait_for,
+    write,
+)
+
+from ccln.cache import CacheError, FeatureCache, feature_key, repair, specification_digest
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> FeatureCache:
+    return FeatureCache(tmp_path / "cache")
+
+
+def write_many(root: Path, numbers: list[int]) -> None:
+    cache = FeatureCache(root)
+    for number in numbers:
+        write(cache, number)
+
+
+def die_at(root: Path, after: bool) -> None:
+    """Is killed just before, or just after, the partial file gets its name."""
+    replace = os.replace
+
+    def fatal(source: Path, target: Path) -> None:
+        if after:
+            replace(source, target)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    os.replace = fatal  # type: ignore[assignment]
+    write(FeatureCache(root))
+
+
+def entries(cache: FeatureCache) -> list[Path]:
+    return list(cache.root.glob("entries/??/??/*"))
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_writer_killed_at_the_worst_moment(cache: FeatureCache, after: bool) -> None:
+    process = PROCESSES.Process(target=die_at, args=(cache.root, after))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    key = feature_key(sha(0), digest := specification_digest(SPECIFICATION))
+    assert not (cache.root / "index.sqlite").exists()
+    assert len(list((cache.root / "partial").iterdir())) == (not after)
+    assert cache.contains(key) == after
+    assert cache.find(digest, "clip 0") == [key] * after
+    assert write(cache) == key  # the next run puts it right
+    assert cache.find(digest, "clip 0") == [key]
+
+
+def test_writers_killed_at_any_moment_leave_whole_entries_only(cache: FeatureCache) -> None:
+    for round_ in range(2):
+        before = len(entries(cache))
+        numbers = list(range(1000 * round_, 1000 * (round_ + 1)))
+        process = PROCESSES.Process(target=write_many, args=(cache.root, numbers))
+        process.start()
+        wait_for(lambda: len(entries(cache)) >= before + 5)  # noqa: B023
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    paths = entries(cache)
+    assert 10 <= len(paths) < 2000
+    for path in paths:
+        cache.read(path.stem)
+    digest = specification_digest(SPECIFICATION)
+    found = {key for number in range(2000) if cache.contains(key := feature_key(sha(number), digest))}
+    assert found == {path.stem for path in paths}
+    assert cache.specifications() == {digest: SPECIFICATION}
+    assert {row[0] for row in index_rows(cache.root)} == found
+    assert repair(cache) == (len(paths), 0, [])
+
+
+def test_two_processes_write_one_cache(cache: FeatureCache) -> None:
+    shares = [list(range(0, 20)), list(range(10, 30))[::-1]]  # the middle third is written by both
+    processes = [PROCESSES.Process(target=write_many, args=(cache.root, share)) for share in shares]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    rows = index_rows(cache.root)  # complete before anyone has asked, hence healed, anything
+    digest = specification_digest(SPECIFICATION)
+    assert {row[0] for row in rows} == {feature_key(sha(number), digest) for number in range(30)}
+    for number in range(30):
+        (key,) = cache.find(digest, f"clip {number}")
+        assert same(cache.read(key), make_features(number))
+    assert not list((cache.root / "partial").iterdir())
+    assert repair(cache) == (30, 0, [])
+    assert index_rows(cache.root) == rows
+
+
+def test_a_full_disk_leaves_nothing_behind(cache: FeatureCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CacheError, match=r"cannot be written .*No space left.*free some space"):
+        write(cache)
+    assert files_below(cache.root) == set()
+
+
+def test_only_old_partial_files_are_swept(cache: FeatureCache, tmp_path: Path) -> None:
+    write(cache)
+    partial = cache.root / "partial"
+    young, old, foreign = (partial / name for name in (f"{sha(1)}.aa", f"{sha(2)}.bb", "thesis.tex"))
+    for path in (young, old, foreign):
+        path.write_bytes(b"half an ent")
+    for path in (old, foreign):
+        os.utime(path, (time.time() - 3700, time.time() - 3700))
+    os.utime(young, (time.time() - 3500, time.time() - 3500))
+    assert cache.sweep_partial() == 1
+    assert set(partial.iterdir()) == {young, foreign}
+    partial.rename(tmp_path / "elsewhere")
+    partial.symlink_to(tmp_path / "elsewhere")
+    os.utime(young, (0, 0))
+    with pytest.raises(CacheError, match="symbolic link"):
+        cache.sweep_partial()

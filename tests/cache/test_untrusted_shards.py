@@ -1,0 +1,149 @@
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from support.cache_clips import SPECIFICATION, files_below, make_features, same, sha, write
+
+from ccln.cache import CacheError, FeatureCache, feature_key, repair, specification_digest, verify
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> FeatureCache:
+    return FeatureCache(tmp_path / "cache")
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of six packed clips."""
+    cache = FeatureCache(tmp_path_factory.mktemp("template") / "cache")
+    for number in range(6):
+        write(cache, number)
+    assert cache.pack() == (6, 1, [])
+    return cache.root
+
+
+@pytest.fixture
+def packed(template: Path, tmp_path: Path) -> FeatureCache:
+    return FeatureCache(shutil.copytree(template, tmp_path / "packed"))
+
+
+KEYS = [feature_key(sha(number), specification_digest(SPECIFICATION)) for number in range(10)]
+
+
+def shards(cache: FeatureCache) -> list[Path]:
+    return sorted((cache.root / "shards").iterdir())
+
+
+def test_no_flipped_bit_of_a_shard_goes_unseen(packed: FeatureCache) -> None:
+    (path,) = shards(packed)
+    whole = path.read_bytes()
+    messages = []
+    positions = random.Random(0).sample(range(len(whole)), 400)
+    for position in positions:
+        broken = bytearray(whole)
+        broken[position] ^= 1 << position % 8
+        path.write_bytes(broken)
+        cache = FeatureCache(packed.root)
+        for number in range(6):
+            try:
+                read = cache.read(KEYS[number])
+            except CacheError as error:
+                messages.append(str(error))
+            else:
+                assert same(read, make_features(number)), f"byte {position}"
+    # a bit of a header's frame ends all six clips, a bit of a clip's own part that clip only
+    assert 0.9 * len(positions) < len(messages) < 5 * len(positions)
+    assert all(path.name in message and "delete the file" in message for message in messages)
+
+
+def test_a_damaged_clip_leaves_its_neighbours_alone(packed: FeatureCache) -> None:
+    (path,) = shards(packed)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1  # tensors lie in the order of keys
+    path.write_bytes(content)
+    last = max(KEYS[:6])
+    with pytest.raises(CacheError, match=rf"clip {KEYS.index(last)}\.mp4 in it is not what was written"):
+        packed.read(last)
+    assert all(same(packed.read(key), make_features(KEYS.index(key))) for key in set(KEYS[:6]) - {last})
+
+
+def forge(path: Path, change: Callable[[dict, dict[str, torch.Tensor]], object]) -> None:
+    with safe_open(path, framework="pt") as file:
+        said = json.loads(file.metadata()["ccln"])
+    tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
+    change(said, tensors)
+    save_file(tensors, path, metadata={"ccln": json.dumps(said)})
+
+
+FORGED: dict[str, Callable[[dict, dict[str, torch.Tensor]], object]] = {
+    "fewer clips than rows": lambda said, tensors: tensors.update(visual=tensors["visual"][:5].clone()),
+    "other tensors": lambda said, tensors: tensors.update(sound=tensors.pop("audio")),
+    "other type": lambda said, tensors: tensors.update(audio=tensors["audio"].double()),
+    "no axis": lambda said, tensors: tensors.update(audio=torch.tensor(1.0)),
+    "another specification": lambda said, tensors: said.update(specification={}),
+    "no specification": lambda said, tensors: said.pop("specification"),
+    "specification is no object": lambda said, tensors: said.update(specification=[1]),
+    "no clips": lambda said, tensors: said.update(clips=[]),
+    "clips are no list": lambda said, tensors: said.update(clips={"0": 1}),
+    "a clip is no object": lambda said, tensors: said["clips"].__setitem__(0, 1),
+    "a clip with a field more": lambda said, tensors: said["clips"][0].update(specification={}),
+    "a clip with a field less": lambda said, tensors: said["clips"][0].pop("missing"),
+    "clips out of order": lambda said, tensors: said["clips"].reverse(),
+    "a clip twice": lambda said, tensors: said["clips"].__setitem__(1, said["clips"][0]),
+    "a source that is no digest": lambda said, tensors: said["clips"][0].update(source_sha256="../../x"),
+    "a longer duration than segments": lambda said, tensors: said["clips"][0].update(duration_seconds=9.0),
+    "an earlier version": lambda said, tensors: said.update(format_version=1),
+}
+
+
+@pytest.mark.parametrize("change", FORGED.values(), ids=FORGED.keys())
+@pytest.mark.parametrize("indexed", [True, False])
+def test_a_forged_shard_is_refused_and_reported(
+    packed: FeatureCache, change: Callable[[dict, dict[str, torch.Tensor]], object], indexed: bool
+) -> None:
+    (path,) = shards(packed)
+    forge(path, change)
+    if not indexed:
+        (packed.root / "index.sqlite").unlink()
+    first = min(KEYS[:6])
+    for verify_ in (True, False):
+        with pytest.raises(CacheError, match="delete the file and run ccln-extract" if indexed else "no such entry"):
+            packed.read(first, verify=verify_)
+    assert [damage.path for damage in verify(packed).damaged] == [path]
+    repaired = repair(packed)
+    assert (repaired.indexed, [damage.path for damage in repaired.unreadable]) == (0, [path])
+
+
+def test_a_shard_under_another_name_is_refused(packed: FeatureCache) -> None:
+    (path,) = shards(packed)
+    path.rename(path.with_stem("0" * 64))
+    assert not packed.contains(KEYS[0])
+    assert "its name is not the digest of the keys" in verify(packed).damaged[0].reason
+
+
+def test_links_to_shards_are_not_followed(packed: FeatureCache, tmp_path: Path) -> None:
+    (path,) = shards(packed)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    path.rename(outside / path.name)
+    path.symlink_to(outside / path.name)
+    (path.parent / f"{sha('x')}.safetensors").mkdir()
+    os.mkfifo(path.parent / f"{sha('y')}.safetensors")
+    (path.parent / "notes.safetensors").write_bytes(b"mine")
+    assert not packed.contains(KEYS[0])
+    assert repair(packed) == (0, 0, [])
+    shutil.rmtree(path.parent)
+    path.parent.symlink_to(outside)
+    write(packed, 7)
+    before = files_below(outside)
+    for question in (lambda: packed.contains(KEYS[0]), lambda: packed.read(KEYS[0]), packed.pack):
+        with pytest.raises(CacheError, match="symbolic link"):
+            question()
+    assert files_below(outside) == before

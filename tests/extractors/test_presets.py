@@ -1,0 +1,169 @@
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.extractor_inputs import AVE, LEGACY, LIGHT
+
+from ccln.extractors import PRESETS, ExtractorError, Preset, preset_from_specification, preset_with, registry
+from ccln.extractors.presets import AUDIO_CHOICES, VISUAL_CHOICES
+from ccln.extractors.registry import build_audio, build_visual
+
+
+def test_presets_come_without_torch_and_registry_without_other_libraries() -> None:
+    script = (
+        "import sys, ccln.extractors as e; e.PRESETS; assert 'torch' not in sys.modules;"
+        "e.load_extractors; assert not {'timm', 'torchvision', 'torchaudio'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+def test_every_choice_has_a_factory() -> None:
+    assert set(VISUAL_CHOICES) == set(registry.VISUAL)
+    assert set(AUDIO_CHOICES) == set(registry.AUDIO)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_survives_json(name: str) -> None:
+    restored = Preset.from_json(json.loads(json.dumps(PRESETS[name].to_json())))
+    assert restored == PRESETS[name]
+    assert restored.name == name
+
+
+@given(
+    frames=st.integers(1, 60),
+    frame_at=st.floats(0, 1, exclude_max=True),
+    mean=st.tuples(*[st.floats(0, 1)] * 3),
+    bands=st.integers(1, 512),
+    offset=st.floats(1e-9, 1),
+)
+def test_any_preset_survives_json(
+    frames: int, frame_at: float, mean: tuple[float, float, float], bands: int, offset: float
+) -> None:
+    assert AVE.audio.mel
+    preset = replace(
+        AVE,
+        frames_per_segment=frames,
+        frame_at=frame_at,
+        visual=replace(AVE.visual, mean=mean),
+        audio=replace(AVE.audio, mel=replace(AVE.audio.mel, bands=bands, log_offset=offset)),
+    )
+    assert Preset.from_json(json.loads(json.dumps(preset.to_json()))) == preset
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (["frames_per_segment"], 0, "frames_per_segment"),
+        (["frames_per_segment"], True, "frames_per_segment"),
+        (["frames_per_segment"], 10**9, "frames_per_segment"),
+        (["visual", "frame_height"], 1e5, "frame_height"),
+        (["visual", "frame_height"], 100_000, "frame_height"),
+        (["visual", "mean"], [0.5, 0.5], "mean"),
+        (["visual", "std"], [0.5, 0.0, 0.5], "std"),
+        (["visual", "std"], [0.5, float("nan"), 0.5], "std"),
+        (["visual", "resize"], "crop", "crop"),
+        (["visual", "precision"], "int4", "int4"),
+        (["visual", "interpolation"], "nearest", "nearest"),
+        (["visual", "channel_order"], "gbr", "gbr"),
+        (["frame_at"], 1.0, "frame_at"),
+        (["frame_at"], -0.1, "frame_at"),
+        (["frame_at"], float("nan"), "frame_at"),
+        (["decoder"], "opencv", "opencv"),
+        (["decoding_revision"], 0, "decoding revision 0.*extract them again"),
+        (["visual", "surprise"], 1, "surprise"),
+        (["visual"], "vgg19", "visual"),
+        (["audio", "name"], 3, "audio.name"),
+        (["audio", "mel", "hop_seconds"], 0.0, "hop_seconds"),
+        (["audio", "mel", "high_hz"], 9000.0, "high_hz"),
+        (["audio", "mel", "seconds_used"], 1.5, "seconds_used"),
+        (["audio", "mel"], {"bands": 64}, "audio.mel"),
+        (["audio", "mel"], False, "audio.mel"),
+        (["audio", "hop_seconds"], 0.01, "audio has to have exactly the fields"),
+    ],
+)
+def test_a_forged_preset_is_refused(path: list[str], value: Any, said: str) -> None:
+    forged = AVE.to_json()
+    inner = forged
+    for step in path[:-1]:
+        inner = inner[step]
+    inner[path[-1]] = value
+    with pytest.raises(ExtractorError, match=said):
+        Preset.from_json(forged)
+
+
+@pytest.mark.parametrize("value", [None, [], {}, {"weights_sha256": {}}, AVE.to_json()])
+def test_what_is_no_specification_is_refused(value: Any) -> None:
+    with pytest.raises(ExtractorError):
+        preset_from_specification(value)
+
+
+def test_one_side_can_be_replaced() -> None:
+    mixed = preset_with(LIGHT, visual="vgg19")
+    assert (mixed.visual, mixed.audio) == (AVE.visual, LIGHT.audio)
+    assert mixed.frames_per_segment == LIGHT.frames_per_segment
+    assert preset_with(LIGHT, audio="vggish").audio == AVE.audio
+    assert preset_with(LIGHT) == LIGHT
+
+
+def test_precision_and_decoder_can_be_replaced() -> None:
+    assert preset_with(AVE, precision="bfloat16") == replace(AVE, visual=replace(AVE.visual, precision="bfloat16"))
+    assert preset_with(AVE, decoder="decord") == replace(AVE, decoder="decord")
+    both = preset_with(AVE, visual="efficientnet-lite0", precision="bfloat16", decoder="decord")
+    assert (both.visual.name, both.visual.precision, both.decoder) == ("efficientnet-lite0", "bfloat16", "decord")
+    assert both.name == "ave, visual efficientnet-lite0, bfloat16, decord"
+    with pytest.raises(ExtractorError, match="precision is 'half', but has to be float32 or bfloat16"):
+        preset_with(AVE, precision="half")
+    with pytest.raises(ExtractorError, match="decoder is 'opencv', but has to be pyav or decord"):
+        preset_with(AVE, decoder="opencv")
+
+
+def test_ave_legacy_differs_from_ave_in_how_pictures_are_taken_alone() -> None:
+    assert LEGACY.audio == AVE.audio
+    assert LEGACY.frames_per_segment == AVE.frames_per_segment
+    assert (LEGACY.frame_at, AVE.frame_at) == (0.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("visual", "audio", "said"),
+    [
+        ("vgg91", None, "'vgg91'.*mean vgg19.*efficientnet-lite0, timm:NAME, vgg19, vgg19-keras"),
+        (None, "vgish", "'vgish'.*mean vggish.*log-mel, torchaudio:NAME, vggish"),
+        ("timm:resnet-18", None, "'resnet-18'.*mean .*resnet18"),
+        ("timm:resnet18.a1_in2k", None, "'resnet18.a1_in2k'.*resnet18.a1_in1k"),
+        ("timm:hf-hub:someone/something", None, "hf-hub"),
+        ("timm:", None, "timm model"),
+    ],
+)
+def test_unknown_names_meet_the_nearest(visual: str | None, audio: str | None, said: str) -> None:
+    with pytest.raises(ExtractorError, match=said):
+        preset_with(LIGHT, visual=visual, audio=audio)
+
+
+def test_unknown_names_in_a_preset_are_refused() -> None:
+    with pytest.raises(ExtractorError, match="vgg19"):
+        build_visual(replace(AVE.visual, name="vgg20"), None)
+    with pytest.raises(ExtractorError, match="vggish"):
+        build_audio(replace(AVE.audio, name="vggishy"), None)
+
+
+@pytest.mark.parametrize("name", VISUAL_CHOICES)
+def test_other_layers_are_refused(name: str) -> None:
+    with pytest.raises(ExtractorError, match="layer 'fc7'"):
+        build_visual(replace(VISUAL_CHOICES[name], layer="fc7"), None)
+
+
+@pytest.mark.parametrize("name", AUDIO_CHOICES)
+def test_other_outputs_are_refused(name: str) -> None:
+    with pytest.raises(ExtractorError, match="output 'pca'"):
+        build_audio(replace(AUDIO_CHOICES[name], output="pca"), None)
+
+
+@pytest.mark.parametrize("name", AUDIO_CHOICES)
+def test_a_mel_front_end_that_is_missing_is_named(name: str) -> None:
+    with pytest.raises(ExtractorError, match=f"{name} hears through a mel front end"):
+        build_audio(replace(AUDIO_CHOICES[name], mel=None), None)

@@ -1,0 +1,215 @@
+"""A checkpoint comes back as it was saved, and a writer that is stopped leaves nothing that loads wrongly."""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from support.checkpoints import CONFIG, NAMES, SPECIFICATION, TRAINING, change_config, checkpoint, refused, same_outputs
+
+from ccln.model import (
+    CCLN,
+    Checkpoint,
+    CheckpointError,
+    MatchingNetwork,
+    ModelConfig,
+    Reading,
+    load_checkpoint,
+    save_checkpoint,
+)
+
+pytestmark = pytest.mark.usefixtures("one_core")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A whole checkpoint, for the test to spoil."""
+    save_checkpoint(tmp_path / "run", checkpoint())
+    return tmp_path / "run"
+
+
+# --- Round trip -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("without", [(), ("fee",), ("sbi", "fee", "wccl")])
+def test_what_is_saved_is_loaded(tmp_path: Path, without: tuple[Any, ...]):
+    saved = checkpoint(config=replace(CONFIG, without=without, dropout=0.35, foreground_gain=0.1))
+    saved = replace(saved, reading=Reading(0.3, 2, 1.7, 3))
+    save_checkpoint(tmp_path / "a" / "run", saved)
+    loaded = load_checkpoint(tmp_path / "a" / "run")
+    assert same_outputs(saved.model, loaded.model)
+    assert loaded.model.config == saved.model.config
+    assert (loaded.class_names, loaded.specification, loaded.training) == (NAMES, SPECIFICATION, TRAINING)
+    assert loaded.reading == saved.reading
+    assert not loaded.model.training
+    assert {parameter.device.type for parameter in loaded.model.parameters()} == {"cpu"}
+
+
+def test_events_are_read_the_usual_way_where_nothing_else_is_said(folder: Path):
+    assert load_checkpoint(folder).reading == Reading(0.5, 1, 1.0, 1.0)
+
+
+def test_a_folder_may_be_a_string(tmp_path: Path):
+    save_checkpoint(str(tmp_path / "run"), checkpoint())
+    assert same_outputs(load_checkpoint(str(tmp_path / "run")).model, checkpoint().model)
+
+
+def matching_checkpoint(config: ModelConfig = CONFIG) -> Checkpoint:
+    torch.manual_seed(0)
+    return Checkpoint(MatchingNetwork(config).eval(), NAMES, SPECIFICATION, TRAINING)
+
+
+@pytest.mark.parametrize("without", [(), ("wccl",)])
+def test_a_matching_network_is_loaded_as_one(tmp_path: Path, without: tuple[Any, ...]):
+    saved = matching_checkpoint(replace(CONFIG, without=without))
+    save_checkpoint(tmp_path, saved)
+    loaded = load_checkpoint(tmp_path)
+    assert isinstance(loaded.model, MatchingNetwork)
+    assert loaded.model.config == saved.model.config
+    assert same_outputs(saved.model, loaded.model)
+    assert (loaded.class_names, loaded.specification, loaded.training) == (NAMES, SPECIFICATION, TRAINING)
+
+
+def test_a_network_is_never_taken_for_the_other(tmp_path: Path):
+    for saved in (checkpoint(), matching_checkpoint()):
+        for other in ("ccln", "matching", None):
+            save_checkpoint(tmp_path, saved)
+            right = other == ("ccln" if isinstance(saved.model, CCLN) else "matching")
+
+            def change(config: dict[str, Any], other: str | None = other) -> None:
+                config.pop("network")
+                config.update({"network": other} if other else {})
+
+            change_config(tmp_path, change)
+            if right:
+                assert type(load_checkpoint(tmp_path).model) is type(saved.model)
+            else:
+                refused(tmp_path, "model.safetensors" if other else "config.json")
+
+
+def test_a_matching_network_has_no_part_but_wccl(tmp_path: Path):
+    save_checkpoint(tmp_path, matching_checkpoint())
+    change_config(tmp_path, lambda config: config["model"].update(without=["sbi"]))
+    refused(tmp_path, "config.json", "only wccl")
+
+
+def test_a_million_rows_are_no_reason_to_refuse_a_checkpoint(tmp_path: Path):
+    save_checkpoint(tmp_path, replace(checkpoint(), training={"rows": " ".join(["0123456789abcdef"] * 900_000)}))
+    assert len(load_checkpoint(tmp_path).training["rows"]) > 15 * 10**6
+
+
+def test_a_loaded_network_can_be_trained_on(folder: Path):
+    loaded = load_checkpoint(folder).model.train()
+    optimizer = torch.optim.SGD(loaded.parameters(), 0.1)
+    output = loaded(torch.randn(2, 4, 2, 3, 8), torch.randn(2, 4, 6))
+    (output.event_logits.square().sum() + output.class_logits.square().sum()).backward()
+    optimizer.step()
+    assert not same_outputs(loaded.eval(), checkpoint().model)
+    assert same_outputs(load_checkpoint(folder).model, checkpoint().model)  # the file is not written to
+
+
+def test_loading_does_not_move_the_random_state(folder: Path):
+    state = torch.get_rng_state()
+    load_checkpoint(folder)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_the_same_checkpoint_gives_the_same_bytes(tmp_path: Path):
+    for name in "ab":
+        save_checkpoint(tmp_path / name, checkpoint())
+    for name in ("config.json", "model.safetensors"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_folder_holds_the_two_files_and_what_was_there(tmp_path: Path):
+    (tmp_path / "curves.png").write_bytes(b"kept")
+    for seed in range(2):
+        save_checkpoint(tmp_path, checkpoint(seed))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "curves.png", "model.safetensors"]
+    assert same_outputs(load_checkpoint(tmp_path).model, checkpoint(1).model)
+
+
+def test_a_linked_snapshot_loads(folder: Path, tmp_path: Path):
+    """Model hubs keep files once and link to them."""
+    snapshot = tmp_path / "snapshot"
+    snapshot.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (snapshot / name).symlink_to(folder / name)
+    assert same_outputs(load_checkpoint(snapshot).model, checkpoint().model)
+
+
+def test_nan_in_what_is_told_of_the_training_is_not_written(tmp_path: Path):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        save_checkpoint(tmp_path, replace(checkpoint(), training={"loss": float("nan")}))
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- A writer that is stopped -----------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("over_an_old_one", [False, True])
+@pytest.mark.parametrize("done_before_the_end", range(4))
+def test_a_killed_writer_leaves_the_old_checkpoint_or_none_that_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done_before_the_end: int, over_an_old_one: bool
+):
+    old, new = checkpoint(0, ("a", "b", "c")), checkpoint(1, ("d", "e", "f"))
+    if over_an_old_one:
+        save_checkpoint(tmp_path, old)
+    steps = 0
+
+    def counted(act: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*args: Any, **kwargs: Any) -> Any:
+            nonlocal steps
+            if steps == done_before_the_end:
+                raise Killed
+            steps += 1
+            return act(*args, **kwargs)
+
+        return step
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", counted(os.replace))
+        patched.setattr(Path, "write_bytes", counted(Path.write_bytes))
+        with pytest.raises(Killed):
+            save_checkpoint(tmp_path, new)
+    name = "backbones.1.event_head.bias"
+    weights_are_new = any(path.name == "model.safetensors" for path in tmp_path.iterdir()) and (
+        load_file(tmp_path / "model.safetensors")[name].equal(new.model.state_dict()[name])
+    )
+    if over_an_old_one and not weights_are_new:
+        loaded = load_checkpoint(tmp_path)
+        assert loaded.class_names == old.class_names
+        assert same_outputs(loaded.model, old.model)
+    else:
+        with pytest.raises(CheckpointError):
+            load_checkpoint(tmp_path)
+    save_checkpoint(tmp_path, new)
+    assert same_outputs(load_checkpoint(tmp_path).model, new.model)
+
+
+def test_config_is_the_last_to_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    written: list[str] = []
+    really_replace = os.replace
+
+    def replace_and_tell(source: Path, target: Path) -> None:
+        written.append(target.name)
+        really_replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replace_and_tell)
+    save_checkpoint(tmp_path, checkpoint())
+    assert written == ["model.safetensors", "config.json"]
+
+
+def test_files_of_two_checkpoints_are_not_taken_for_one(folder: Path, tmp_path: Path):
+    save_checkpoint(tmp_path / "other", checkpoint(seed=1))
+    shutil.copy(tmp_path / "other" / "model.safetensors", folder)
+    refused(folder, "model.safetensors", "sha256")

@@ -1,0 +1,69 @@
+"""Features as deviations from what is usual in training."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.training_clips import made_up_set
+
+from ccln.model import CCLN, ModelConfig
+from ccln.model.standardization import Standardization
+from ccln.pipeline.train.run import prepare
+from ccln.pipeline.train.trainable import TaskName
+
+
+def test_changes_nothing_before_it_has_learnt() -> None:
+    features = torch.randn(3, 10, 5)
+    assert torch.equal(Standardization(5)(features), features)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_training_features_get_mean_zero_and_deviation_one(seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    scale = 1 + torch.rand(4, generator=random)
+    features = torch.randn(6, 10, 4, generator=random) * scale + 7
+    standardization = Standardization(4)
+    standardization.learn(features)
+    standard = standardization(features).flatten(0, 1)
+    torch.testing.assert_close(standard.mean(0), torch.zeros(4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(standard.std(0, correction=0), torch.ones(4), atol=1e-4, rtol=0)
+
+
+def test_keeps_how_loud_a_second_is() -> None:
+    """What a norm over the channels of each second would throw away."""
+    quiet, loud = torch.linspace(0, 1, 5).expand(10, 5), torch.linspace(0, 1, 5).expand(10, 5) + 3
+    standardization = Standardization(5)
+    standardization.learn(torch.stack([quiet, loud]))
+    assert (standardization(loud) - standardization(quiet) > 1).all()
+
+
+def test_a_channel_that_never_changed_in_training_drowns_no_other() -> None:
+    features = torch.randn(6, 10, 4)
+    features[..., 0] = 0
+    standardization = Standardization(4)
+    standardization.learn(features)
+    assert standardization(torch.ones(1, 10, 4)).abs().max() < 20
+    standardization.learn(torch.zeros(6, 10, 4))  # the sound of a data set without any
+    assert torch.equal(standardization(torch.zeros(1, 10, 4)), torch.zeros(1, 10, 4))
+
+
+@pytest.mark.parametrize("task", ["supervised", "weak", "cml"])
+def test_a_run_teaches_its_network_what_is_usual_in_its_training_split(task: TaskName, tmp_path: Path) -> None:
+    data, cache, config = made_up_set(tmp_path)
+    experiment = prepare(data, task=task, cache=cache, config=config)
+    train = torch.stack(experiment.features.splits["train"].audio)
+    standard = experiment.new_network().standardization(train).flatten(0, 1)
+    torch.testing.assert_close(standard.mean(0), torch.zeros(5), atol=1e-4, rtol=0)
+    torch.testing.assert_close(standard.std(0), torch.ones(5), atol=1e-2, rtol=0)
+
+
+def test_what_was_learnt_is_kept_with_the_weights() -> None:
+    config = ModelConfig(2, 2, 3, 5, 2, width=16, heads=2, embedding_width=8)
+    taught, loaded = CCLN(config).eval(), CCLN(config).eval()
+    taught.standardization.learn(5 * torch.randn(4, 10, 5) + 2)
+    loaded.load_state_dict(taught.state_dict())
+    visual, audio = torch.randn(1, 10, 2, 2, 3), torch.randn(1, 10, 5)
+    assert torch.equal(taught(visual, audio).event_logits, loaded(visual, audio).event_logits)

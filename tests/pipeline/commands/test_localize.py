@@ -1,0 +1,181 @@
+"""The commands as a person types them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+from xml.etree import ElementTree
+
+import av
+import pytest
+
+from ccln.pipeline.commands.localize import Format
+from ccln.pipeline.report.writers import WRITERS
+
+COMMANDS = ("ccln-extract", "ccln-train", "ccln-localize", "ccln-evaluate", "ccln-cache", "ccln-demo")
+
+
+def run(command: str, *words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    program = Path(sys.executable).with_name(command)
+    return subprocess.run([program, *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=280)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_names_every_option_in_words(command: str) -> None:
+    shown = run(command, "--help")
+    assert shown.returncode == 0
+    assert command in shown.stdout
+    for line in ("--help", "--version"):
+        assert line in shown.stdout
+
+
+def test_version() -> None:
+    assert run("ccln-extract", "--version").stdout.strip() == "0.1.0"
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "meant"),
+    [
+        ("ccln-extract", ["x.mp4", "--cach", "y"], "--cache"),
+        ("ccln-extract", ["x.mp4", "--workers", "two"], "--workers"),
+        ("ccln-extract", [], "VIDEOS"),
+        ("ccln-train", ["--without", "wcl"], "wccl"),
+        ("ccln-train", ["--sed", "1"], "--seed"),
+        ("ccln-train", ["--task", "clm"], "cml"),
+        ("ccln-localize", ["x.mp4", "--format", "jsn"], "json"),
+    ],
+)
+def test_a_wrong_option_says_which_was_meant(command: str, words: list[str], meant: str) -> None:
+    shown = run(command, *words)
+    assert shown.returncode == 2
+    assert meant in shown.stdout + shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "message"),
+    [
+        ("ccln-extract", ["gone.mp4"], "gone.mp4"),
+        ("ccln-extract", [".", "--preset", "lihgt"], "light"),
+        ("ccln-train", [], "--data"),
+        ("ccln-train", ["--data", "."], "Annotations.txt"),
+        ("ccln-train", ["--seed", "1", "--seeds", "2"], "--seeds"),
+        ("ccln-train", ["--ablate", "--without", "sbi"], "--without"),
+        ("ccln-train", ["--task", "cml", "--without", "sbi"], "left out of it: wccl"),
+        ("ccln-localize", ["x.mp4", "--checkpoint", "."], "ccln-train"),
+        ("ccln-localize", ["x.mp4", "--checkpoint", "."], "config.json"),
+        ("ccln-localize", ["x.mp4", "--format", "srt", "--format", "csv"], "--out"),
+        ("ccln-localize", [".", "--format", "srt"], "--out"),
+        ("ccln-localize", ["x.mp4", "--out", "answers", "--format", "table"], "no --out"),
+        ("ccln-demo", ["--out", "."], "--out"),
+    ],
+)
+def test_an_error_is_one_line_with_a_remedy(command: str, words: list[str], message: str, tmp_path: Path) -> None:
+    for name in ("x.mp4", "y.mp4"):
+        (tmp_path / name).write_bytes(b"nothing")
+    shown = run(command, *words, cwd=tmp_path)
+    assert shown.returncode == 2
+    assert message in shown.stderr
+    assert len(shown.stderr.strip().splitlines()) == 1
+
+
+def test_the_three_commands_need_no_option_in_one_folder(tiny_set: Path, tmp_path: Path) -> None:
+    (tmp_path / "videos").symlink_to(tiny_set)
+    (tmp_path / "config.toml").write_text("[training]\nepochs = 1\n")
+    extracted = run("ccln-extract", "videos/", cwd=tmp_path)
+    assert extracted.returncode == 0, extracted.stderr
+    assert "16 done, 0 cached, 0 failed" in extracted.stdout
+    trained = run("ccln-train", "--config", "config.toml", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    for word in ("accuracy", "bg recall", "event F1", "boundary error", "always background"):
+        assert word in trained.stdout
+    clip = sorted((tiny_set / "AVE").iterdir())[0]
+    located = run("ccln-localize", clip, "--format", "json", cwd=tmp_path)
+    assert located.returncode == 0, located.stderr
+    assert json.loads(located.stdout)["clips"][0]["path"] == str(clip)
+
+
+def test_localize_writes_files_and_a_page_and_says_so(tiny_set: Path, tiny_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"nothing")
+    clip = sorted((tiny_set / "AVE").iterdir())[0]
+    words = ("--checkpoint", tiny_run, "--out", "answers", "--format", "webvtt", "--format", "json", "--html", "a.html")
+    shown = run("ccln-localize", "broken.mp4", clip, *words, cwd=tmp_path)
+    assert shown.returncode == 1
+    assert shown.stdout == ""
+    said, failed = shown.stderr.splitlines()
+    assert said == f"written: answers/{clip.stem}.vtt, answers/{clip.stem}.json, a.html"
+    assert "broken.mp4" in failed
+    assert (tmp_path / "answers" / f"{clip.stem}.vtt").read_text("utf-8").startswith("WEBVTT")
+    document = json.loads((tmp_path / "answers" / f"{clip.stem}.json").read_text("utf-8"))
+    assert document["clips"][0]["path"] == str(clip)
+    assert "broken.mp4" in (tmp_path / "a.html").read_text("utf-8")
+
+
+def test_localize_prints_a_format_and_files_are_json_unless_named(
+    tiny_set: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    clip = sorted((tiny_set / "AVE").iterdir())[0]
+    printed = run("ccln-localize", clip, "--checkpoint", tiny_run, "--format", "elan", "--html", "a.html", cwd=tmp_path)
+    assert printed.returncode == 0, printed.stderr
+    assert "ANNOTATION_DOCUMENT" in ElementTree.fromstring(printed.stdout).tag
+    assert printed.stderr == "written: a.html\n"
+    written = run("ccln-localize", clip, "--checkpoint", tiny_run, "--out", "answers", cwd=tmp_path)
+    assert written.returncode == 0, written.stderr
+    assert [path.name for path in (tmp_path / "answers").iterdir()] == [f"{clip.stem}.json"]
+
+
+def test_the_formats_offered_are_a_table_and_those_that_are_written() -> None:
+    assert get_args(Format) == ("table", *WRITERS)
+
+
+def test_some_failures_are_exit_code_one_and_each_is_named(tiny_set: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"nothing")
+    clip = sorted((tiny_set / "AVE").iterdir())[0]
+    shown = run("ccln-extract", clip, "broken.mp4", cwd=tmp_path)
+    assert shown.returncode == 1
+    assert "1 done, 0 cached, 1 failed" in shown.stdout
+    assert "broken.mp4" in shown.stderr
+
+
+def test_check_only_looks_and_says_what_would_fail(tiny_set: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"nothing")
+    clip = sorted((tiny_set / "AVE").iterdir())[0]
+    good = run("ccln-extract", clip, "--check", cwd=tmp_path)
+    assert good.returncode == 0, good.stderr
+    assert "h264" in good.stdout
+    bad = run("ccln-extract", clip, "broken.mp4", "--check", cwd=tmp_path)
+    assert bad.returncode == 1
+    assert "broken.mp4" in bad.stdout
+    assert not (tmp_path / "features").exists()
+
+
+def test_a_clip_without_sound_is_skipped_when_asked(tiny_set: Path, tmp_path: Path) -> None:
+    clip = sorted((tiny_set / "AVE").iterdir())[0]
+    with av.open(str(clip)) as source, av.open(str(tmp_path / "mute.mp4"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    shown = run("ccln-extract", "mute.mp4", "--on-missing", "skip", cwd=tmp_path)
+    assert shown.returncode == 0
+    assert "0 done, 0 cached, 1 skipped, 0 failed" in shown.stdout
+    assert "mute.mp4: has no audio stream" in shown.stderr
+    checked = run("ccln-extract", "mute.mp4", "--check", cwd=tmp_path)
+    assert checked.returncode == 1
+    assert "no audio" in checked.stdout
+
+
+def test_several_seeds_give_mean_and_spread_and_finished_runs_are_kept(
+    tiny_set: Path, tiny_cache: Path, tmp_path: Path
+) -> None:
+    words = ("--data", tiny_set, "--cache", tiny_cache, "--out", "runs", "--epochs", 1, "--seeds", 2, "--task", "weak")
+    first = run("ccln-train", *words, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "±" in first.stdout
+    weights = {file: file.stat().st_mtime_ns for file in tmp_path.glob("runs/seed-*/model.safetensors")}
+    assert len(weights) == 2
+    again = run("ccln-train", *words, cwd=tmp_path)
+    assert again.stdout == first.stdout
+    assert {file: file.stat().st_mtime_ns for file in weights} == weights

@@ -1,0 +1,188 @@
+"""The look-up of a data set's features: by content, by the row of an import, by name."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from ccln.cache import FeatureCache, Features, source_digest
+from ccln.pipeline.data import read_dataset
+from ccln.pipeline.data.clips import Dataset, DatasetError
+from ccln.pipeline.data.features import DatasetFeatures, load_features
+from ccln.pipeline.data.published_names import published_background_name, published_name
+from ccln.pipeline.train.run import train
+
+SPECIFICATION = {"made": "for a test"}
+ROWS = ["a,0,10,Bark,train", "b,0,3,Cat,train", "c,2,5.5,Bark,val", "d,0,10,Cat,val", "e,1,2,Bark,test"]
+
+
+def csv_set(folder: Path, rows: Sequence[str] = ROWS, videos: str = "abcde") -> Dataset:
+    """A CSV of rows whose paths lack their ending, and videos whose content is their name."""
+    folder.mkdir(exist_ok=True)
+    for name in videos:
+        (folder / f"{name}.mp4").write_text(name)
+    text = "".join(row.replace(",", ".mp4,", 1) + "\n" for row in rows)
+    (folder / "clips.csv").write_text("path,start,end,label,split\n" + text)
+    return read_dataset(folder / "clips.csv")
+
+
+def ave_set(folder: Path, videos: str = "") -> Dataset:
+    (folder / "AVE").mkdir(parents=True)
+    for name in videos:
+        (folder / "AVE" / f"{name}.mp4").write_text(name)
+    rows = ["Bark&a&good&0&10", "Cat&b&good&0&10", "Cat&c.1&good&0&10", "Bark&a&good&3&4"]
+    files = {"Annotations": rows, "trainSet": [rows[0], rows[3]], "valSet": rows[1:2], "testSet": rows[2:3]}
+    for name, lines in files.items():
+        (folder / f"{name}.txt").write_text("\n".join(lines))
+    return read_dataset(folder)
+
+
+def store(cache: FeatureCache, name: str, value: float, content: str | None = None, **lacking) -> None:
+    """One tiny entry, of a source of this name and content (its name, if not given), that holds one value."""
+    digest = hashlib.sha256((content or name).encode()).hexdigest()
+    generator = torch.Generator().manual_seed(int(value))
+    visual = torch.rand(10, 2, 2, 4, generator=generator).to(torch.float16)
+    audio = torch.full((10, 3), float(value))
+    features = Features(visual, audio, 10.0, **lacking)
+    cache.write(features, source_sha256=digest, source_path=f"{name}.mp4", specification=SPECIFICATION)
+
+
+def values(features: DatasetFeatures) -> dict[str, list[float]]:
+    """Of every split the values that its clips' entries hold."""
+    return {split: [audio[0, 0].item() for audio in clips.audio] for split, clips in features.splits.items()}
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> FeatureCache:
+    cache = FeatureCache(tmp_path / "cache")
+    for value, name in enumerate("abcde"):
+        store(cache, name, value)
+    return cache
+
+
+def test_content_decides_where_the_video_is_there(tmp_path: Path, cache: FeatureCache) -> None:
+    data = csv_set(tmp_path / "set")
+    assert source_digest(tmp_path / "set" / "a.mp4") == hashlib.sha256(b"a").hexdigest()
+    (tmp_path / "set" / "a.mp4").write_text("d")  # another video under the old name
+    features = load_features(data, cache)
+    assert values(features) == {"train": [3, 1], "validation": [2, 3], "test": [4]}
+    assert features.specification == SPECIFICATION
+    assert features.class_names == ("Bark", "Cat")
+
+
+def test_a_video_without_features_is_not_found_by_name(tmp_path: Path, cache: FeatureCache) -> None:
+    data = csv_set(tmp_path / "set")
+    (tmp_path / "set" / "a.mp4").write_text("never extracted")
+    features = load_features(data, cache)
+    assert values(features)["train"] == [1]
+    assert [clip.video_id for clip in features.splits["train"].missing] == ["a"]
+
+
+def test_name_decides_where_the_video_is_absent(tmp_path: Path, cache: FeatureCache) -> None:
+    assert values(load_features(csv_set(tmp_path / "set", videos=""), cache)) == {
+        "train": [0, 1],
+        "validation": [2, 3],
+        "test": [4],
+    }
+
+
+def test_a_name_that_two_files_have_says_nothing(tmp_path: Path, cache: FeatureCache) -> None:
+    data = csv_set(tmp_path / "set", [*ROWS, "x/a,0,1,Cat,train"], videos="")
+    assert values(load_features(data, cache))["train"] == [1]
+
+
+def test_a_name_that_two_entries_have_is_refused(tmp_path: Path, cache: FeatureCache) -> None:
+    store(cache, "a", 7, content="another a")
+    with pytest.raises(DatasetError, match=r"features of 2 different files named a\. Put the video back"):
+        load_features(csv_set(tmp_path / "set", videos=""), cache)
+    assert values(load_features(csv_set(tmp_path / "set"), cache))["train"] == [0, 1]
+
+
+def test_imported_rows_are_found_by_row_each_its_own(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path / "cache")
+    for row, video_id in enumerate(["a", "b", "c.1", "a"]):
+        store(cache, published_name(row, video_id), row)
+    store(cache, published_name(1, "z"), 8)  # of another data set
+    assert values(load_features(ave_set(tmp_path / "set"), cache)) == {"train": [0, 3], "validation": [1], "test": [2]}
+
+
+def test_content_goes_before_the_import_and_the_import_before_the_name(tmp_path: Path, cache: FeatureCache) -> None:
+    for row, video_id in ((0, "a"), (2, "c.1"), (3, "a")):
+        store(cache, published_name(row, video_id), 10 + row)
+    store(cache, "c.1", 9)
+    data = ave_set(tmp_path / "set", videos="a")
+    # a: its video has features; b: found by its name, 1; c.1: the import's, not those by name.
+    assert values(load_features(data, cache)) == {"train": [0, 0], "validation": [1], "test": [12]}
+    (tmp_path / "set" / "AVE" / "a.mp4").write_text("never extracted")
+    assert values(load_features(data, cache)) == {"train": [10, 13], "validation": [1], "test": [12]}
+
+
+@pytest.mark.parametrize("video_id", ["-abc", "a.b", "..a.", "ä b"])
+def test_published_names_are_stems_and_differ(video_id: str) -> None:
+    name = published_name(7, video_id)
+    assert Path(f"published/{name}").stem == Path(f"published/{name}.mp4").stem == name
+    assert len({name, published_name(8, video_id), published_background_name(7), published_background_name(8)}) == 4
+    assert published_name(12345, video_id) != published_name(1234, f"5{video_id}")
+
+
+def test_labels_of_fractions_and_of_background(tmp_path: Path, cache: FeatureCache) -> None:
+    rows = [*ROWS[:4], "e,,,,test"]
+    features = load_features(csv_set(tmp_path / "set", rows), cache)
+    validation, test = features.splits["validation"], features.splits["test"]
+    assert validation.segment_labels[0].tolist() == [2, 2, 0, 0, 0, 0, 2, 2, 2, 2]
+    assert validation.class_labels.tolist() == [0, 1]
+    assert test.segment_labels.tolist() == [[2] * 10]
+    assert test.class_labels.tolist() == [2]
+    assert test.labels.tolist() == [-1]
+    assert test.event.sum().item() == 0
+
+
+def test_an_empty_split_is_refused(tmp_path: Path, cache: FeatureCache) -> None:
+    with pytest.raises(DatasetError, match=r"the test split has no clip\. .*column split"):
+        load_features(csv_set(tmp_path / "set", ROWS[:4]), cache)
+
+
+def test_leaks_are_said_and_dropped_by_content_when_asked(
+    tmp_path: Path, cache: FeatureCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = csv_set(tmp_path / "set")
+    (tmp_path / "set" / "b.mp4").write_text("e")  # the test clip's video under another name in train
+    kept = load_features(data, cache)
+    assert values(kept)["train"] == [0, 4]
+    assert kept.dropped == {"train": 0, "validation": 0, "test": 0}
+    assert "videos in train and in test: 1 (b)" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "ccln"):
+        dropped = load_features(data, cache, drop_leaks=True)
+    assert values(dropped)["train"] == [0]
+    assert dropped.dropped == {"train": 1, "validation": 0, "test": 0}
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert "4 clips of 2 classes (1 train, 2 validation, 1 test)" in caplog.text
+    assert "1 rows of the train split dropped" in caplog.text
+
+
+def test_clips_that_lack_a_stream_are_counted(
+    tmp_path: Path, cache: FeatureCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    store(cache, "a", 0, missing=("audio",))
+    store(cache, "b", 1, missing=("video",))
+    with caplog.at_level(logging.INFO, "ccln"):
+        load_features(csv_set(tmp_path / "set"), cache)
+    for stream in ("audio", "video"):
+        assert f"1 of 2 clips of the train split have no {stream}: zeros stand for it" in caplog.text
+    assert "validation split have no" not in caplog.text
+
+
+def test_a_csv_of_five_clips_trains_and_records_what_was_dropped(tmp_path: Path, cache: FeatureCache) -> None:
+    data = csv_set(tmp_path / "set")
+    (tmp_path / "set" / "b.mp4").write_text("d")  # validation has it, too
+    result = train(data.source, cache=cache.root, out=tmp_path / "run", epochs=1, drop_leaks=True)
+    assert result.dropped == {"train": 1, "validation": 0, "test": 0}
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["dropped"] == result.dropped
+    assert metrics["test"]["clips"] == 1
+    assert (tmp_path / "run" / "model.safetensors").is_file()

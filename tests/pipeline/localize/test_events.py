@@ -1,0 +1,173 @@
+"""From answers to events, and how a reading is chosen on validation."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from ccln.model import Reading
+from ccln.pipeline.events import Event
+from ccln.pipeline.localize.answers import Answers
+from ccln.pipeline.localize.class_path import class_path
+from ccln.pipeline.localize.events import read_events, read_tracks
+from ccln.pipeline.metrics.calibration import (
+    choose_reading,
+    expected_calibration_error,
+    read_labels,
+    score_reading,
+)
+from ccln.pipeline.metrics.prediction import Predictions
+
+NAMES = ("Bark", "Cat", "Bell")
+AS_IS = Reading()
+PROBABILITIES = arrays(np.float32, st.integers(1, 12), elements=st.floats(0.015625, 0.984375, width=32))
+
+
+def logit(probability: np.ndarray) -> np.ndarray:
+    return np.log(probability / (1 - probability))
+
+
+def answers(both: list[float] | np.ndarray, classes: list[int] | None = None, sure: float = 0.9) -> Answers:
+    """Of seconds with these event probabilities and classes, each class named with the probability `sure`."""
+    count = len(both)
+    labels = np.zeros(count, int) if classes is None else np.array(classes)
+    share = np.full((count, len(NAMES)), (1 - sure) / (len(NAMES) - 1))
+    share[np.arange(count), labels] = sure
+    evidence = np.linspace(-1, 1, count * len(NAMES)).reshape(count, -1).astype(np.float32)
+    event_logits = logit(np.array(both, np.float64)).astype(np.float32)
+    return Answers(event_logits, np.log(share), evidence, -evidence, np.ones((count, 1, 1), np.float32))
+
+
+def events(given: Answers, reading: Reading = AS_IS, duration_seconds: float | None = None) -> tuple[Event, ...]:
+    seconds = float(len(given.event_logits)) if duration_seconds is None else duration_seconds
+    return read_events(given, read_tracks(given, reading), reading, NAMES, seconds)
+
+
+def test_runs_at_or_above_the_threshold_are_events():
+    found = events(answers([0.9, 0.7, 0.1, 0.49, 0.51, 0.2, 0.01, 0.01, 0.6, 0.98]))
+    assert [(event.start_seconds, event.end_seconds) for event in found] == [(0, 2), (4, 5), (8, 10)]
+    assert [event.confidence for event in found] == pytest.approx([0.72, 0.459, 0.711], abs=1e-6)
+    assert {event.label for event in found} == {"Bark"}
+
+
+def test_an_event_of_one_class_follows_another_without_a_pause():
+    found = events(answers([0.98] * 20, [1] * 12 + [2] * 8, sure=0.999))
+    assert [(event.label, event.start_seconds, event.end_seconds) for event in found] == [
+        ("Cat", 0, 12),
+        ("Bell", 12, 20),
+    ]
+
+
+def test_a_second_alone_does_not_change_the_class():
+    found = events(answers([0.98] * 15, [1] * 7 + [2] + [1] * 7))
+    assert [(event.label, event.start_seconds, event.end_seconds) for event in found] == [("Cat", 0, 15)]
+
+
+def test_an_event_ends_with_its_video_and_short_ones_are_none():
+    found = events(answers([0.1, 0.9, 0.1, 0.9, 0.9]), duration_seconds=4.25)
+    assert [(event.start_seconds, event.end_seconds) for event in found] == [(1, 2), (3, 4.25)]
+    longer = events(answers([0.1, 0.9, 0.1, 0.9, 0.9]), Reading(shortest_event_seconds=2), 4.25)
+    assert [(event.start_seconds, event.end_seconds) for event in longer] == [(3, 4.25)]
+    assert len(events(answers([0.9]), Reading(shortest_event_seconds=3), 0.8)) == 1  # the whole video
+
+
+@given(PROBABILITIES, st.floats(0.05, 0.95), st.floats(0.25, 4))
+def test_a_second_is_in_an_event_where_its_calibrated_probability_reaches_the_threshold(both, threshold, temperature):
+    reading = Reading(event_threshold=threshold, event_temperature=temperature)
+    given_answers = answers(both)
+    tracks = read_tracks(given_answers, reading)
+    calibrated = 1 / (1 + np.exp(-given_answers.event_logits.astype(np.float64) / temperature))
+    np.testing.assert_allclose(tracks.both, calibrated, rtol=1e-5)
+    found = events(given_answers, reading)
+    inside = [any(event.start_seconds <= second < event.end_seconds for event in found) for second in range(len(both))]
+    assert inside == (tracks.both >= threshold).tolist()
+    for event in found:
+        assert 0 < event.confidence <= 1
+
+
+def test_tracks_show_the_evidence_for_the_class_of_the_second():
+    given_answers = answers([0.98] * 8, [0] * 4 + [2] * 4, sure=0.9999)
+    tracks = read_tracks(given_answers, Reading())
+    assert tracks.classes.tolist() == [0] * 4 + [2] * 4
+    for second, label in enumerate(tracks.classes):
+        for track, logits in ((tracks.seen, given_answers.seen_logits), (tracks.heard, given_answers.heard_logits)):
+            assert track[second] == pytest.approx(1 / (1 + math.exp(-logits[second, label])))
+
+
+@given(
+    arrays(np.float64, st.tuples(st.integers(1, 5), st.integers(1, 3)), elements=st.floats(-5, 5)),
+    st.floats(0, 6),
+    st.integers(0, 2**31),
+)
+def test_the_class_path_is_the_best_of_all_paths(class_logits, switch_cost, seed):
+    weights = np.random.default_rng(seed).random(len(class_logits))
+    log_share = class_logits - np.logaddexp.reduce(class_logits, axis=1, keepdims=True)
+
+    def gain(path: tuple[int, ...]) -> float:
+        switches = sum(one != other for one, other in itertools.pairwise(path))
+        return (
+            sum(w * log_share[t, c] for t, (w, c) in enumerate(zip(weights, path, strict=True)))
+            - switch_cost * switches
+        )
+
+    best = max(map(gain, itertools.product(range(class_logits.shape[1]), repeat=len(class_logits))))
+    assert gain(tuple(class_path(class_logits, weights, switch_cost).tolist())) == pytest.approx(best)
+
+
+def drawn(clips: int, temperature: float, seed: int = 0) -> tuple[Predictions, np.ndarray]:
+    """Clips whose truth is drawn with the probabilities of the logits; these are then multiplied."""
+    random = np.random.default_rng(seed)
+    event_logits = random.normal(0, 2, (clips, 10))
+    class_logits = random.normal(0, 2, (clips, len(NAMES)))
+    share = np.exp(class_logits - np.logaddexp.reduce(class_logits, axis=1, keepdims=True))
+    labels = np.array([random.choice(len(NAMES), p=p) for p in share])
+    is_event = random.random(event_logits.shape) < 1 / (1 + np.exp(-event_logits))
+    truth = np.where(is_event, labels[:, None], len(NAMES))
+    scaled = (temperature * logits for logits in (event_logits, class_logits))
+    return Predictions(*(logits.astype(np.float32) for logits in scaled)), truth
+
+
+def test_temperatures_undo_overconfidence():
+    predictions, truth = drawn(1000, temperature=2.5)
+    reading = choose_reading(predictions, truth)
+    assert reading.event_temperature == pytest.approx(2.5, rel=0.1)
+    assert reading.class_temperature == pytest.approx(2.5, rel=0.1)
+    fresh = drawn(3000, temperature=2.5, seed=1)
+    scores = score_reading(*fresh, reading)
+    assert scores.calibration_error < 0.02 < 0.05 < scores.uncalibrated_error
+
+
+def test_the_threshold_and_least_length_that_find_the_events_are_chosen():
+    # Events of three seconds at a probability of 0.3, beside flickers of one second at 0.4.
+    both = np.full((40, 10), 0.02)
+    both[:, 2:5], both[:, 8] = 0.3, 0.4
+    truth = np.full((40, 10), len(NAMES))
+    truth[:, 2:5] = 1
+    class_logits = np.tile(np.log([0.1, 0.8, 0.1]), (40, 1))
+    predictions = Predictions(logit(both).astype(np.float32), class_logits.astype(np.float32))
+    reading = choose_reading(predictions, truth)
+    assert reading.shortest_event_seconds in (2, 3)
+    np.testing.assert_array_equal(read_labels(predictions, reading), truth)
+    assert score_reading(predictions, truth, reading).event_f1 == 1
+
+
+def test_a_split_without_any_event_still_gives_a_reading():
+    predictions = Predictions(np.full((3, 10), -2, np.float32), np.zeros((3, len(NAMES)), np.float32))
+    reading = choose_reading(predictions, np.full((3, 10), len(NAMES)))
+    assert reading.class_temperature == 1
+
+
+@given(arrays(np.float64, st.integers(1, 60), elements=st.floats(0, 1)), st.integers(0, 99))
+def test_calibration_error_against_a_loop(confidence, seed):
+    right = np.random.default_rng(seed).random(len(confidence)) < 0.5
+    total = 0.0
+    for number in range(15):
+        low, high = number / 15, (number + 1) / 15
+        inside = [i for i, c in enumerate(confidence) if (low < c <= high) or (number == 0 and c == 0)]
+        if inside:
+            total += abs(np.mean(right[inside]) - np.mean(confidence[inside])) * len(inside) / len(confidence)
+    assert expected_calibration_error(confidence, right) == pytest.approx(total, abs=1e-9)

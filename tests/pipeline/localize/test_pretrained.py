@@ -1,0 +1,120 @@
+"""The checkpoint that comes with the package, and the example clip."""
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from support.paths import ROOT
+
+from ccln import localize
+from ccln.model import load_checkpoint
+from ccln.pipeline import defaults
+from ccln.pipeline.localize.localizer import LocatedClip
+
+CLIP = ROOT / "examples" / "cat.mp4"
+CARD = (defaults.PRETRAINED / "README.md").read_text("utf-8")
+
+
+def truth() -> Any:
+    """The script that made the clip, which says what is in it."""
+    spec = importlib.util.spec_from_file_location("make_cat", ROOT / "examples" / "make_cat.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def alone() -> LocatedClip:
+    (clip,) = localize(CLIP, checkpoint=defaults.PRETRAINED).clips
+    return clip
+
+
+def test_the_event_of_the_example_is_found_without_a_checkpoint_and_it_says_with_what(tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).with_name("ccln-localize")), str(CLIP), "--format", "json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    (event,) = json.loads(done.stdout)["clips"][0]["events"]
+    start, end = truth().EVENT_SECONDS
+    assert event["label"] == truth().LABEL
+    assert abs(event["start_seconds"] - start) <= 1
+    assert abs(event["end_seconds"] - end) <= 1
+    assert "the small network that comes with ccln" in done.stderr
+
+
+def test_the_card_says_what_the_checkpoint_says() -> None:
+    checkpoint = load_checkpoint(defaults.PRETRAINED)
+    training, reading = checkpoint.training, checkpoint.reading
+    assert all(name in CARD.replace("\n", " ") for name in checkpoint.class_names)
+    assert f"{100 * training['test']['segment_accuracy']:.1f} % of segments" in CARD
+    assert f"({100 * training['validation']['segment_accuracy']:.1f}, " in CARD
+    assert f"--seed {training['seed']}" in CARD
+    stated = f"{reading.shortest_event_seconds} s or more at a probability of {reading.event_threshold:g} or more"
+    assert stated in CARD
+    assert sum(path.stat().st_size for path in defaults.PRETRAINED.iterdir()) < 7_000_000
+    assert not re.search(r'"/|\\\\', (defaults.PRETRAINED / "config.json").read_text("utf-8"))  # no path of a machine
+
+
+def within_silence(path: Path, lead_seconds: Fraction) -> Path:
+    """The example after a dark and silent stretch of that length, and before another, encoded anew."""
+    rate, size = 25, 160
+    with av.open(str(CLIP)) as source, av.open(str(path), "w") as target:
+        video = target.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "veryfast"})
+        video.width, video.height, video.pix_fmt = 2 * size, 3 * size // 2, "yuv420p"
+        sound = target.add_stream("aac", rate=16_000, layout="mono")
+        pictures = [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in source.decode(video=0)]
+        source.seek(0)
+        resampler = av.AudioResampler(format="fltp", layout="mono", rate=16_000)
+        pieces = [piece.to_ndarray()[0] for frame in source.decode(audio=0) for piece in resampler.resample(frame)]
+        dark = np.zeros_like(pictures[0])
+        lead, tail = round(lead_seconds * rate), 8 * rate
+        for number, picture in enumerate([dark] * lead + pictures + [dark] * tail):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, rate)
+            target.mux(video.encode(frame))
+        quiet = np.zeros(round(lead_seconds * 16_000), np.float32), np.zeros(8 * 16_000, np.float32)
+        samples = np.concatenate([quiet[0], *pieces, quiet[1]])[None]
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = 16_000, 0
+        target.mux(sound.encode(frame))
+        target.mux([*video.encode(None), *sound.encode(None)])
+    return path
+
+
+@pytest.mark.parametrize("lead_seconds", [Fraction(4), Fraction(9, 2), Fraction(5), Fraction(29, 5), Fraction(13)])
+def test_what_is_found_does_not_hang_on_where_the_windows_fall(
+    lead_seconds: Fraction, alone: LocatedClip, tmp_path: Path
+) -> None:
+    """By fractions of the hop of two seconds: the same event within a second, its confidence within 0.15."""
+    (shifted,) = localize(within_silence(tmp_path / "longer.mp4", lead_seconds), checkpoint=defaults.PRETRAINED).clips
+    (event,), (expected,) = shifted.events, alone.events
+    assert event.label == expected.label
+    assert abs(event.start_seconds - float(lead_seconds) - expected.start_seconds) <= 1
+    assert abs(event.end_seconds - float(lead_seconds) - expected.end_seconds) <= 1
+    assert event.confidence == pytest.approx(expected.confidence, abs=0.15)
+
+
+def test_hops_agree(tmp_path: Path, alone: LocatedClip) -> None:
+    longer = within_silence(tmp_path / "longer.mp4", Fraction(7))
+    for hop_seconds in (1, 3, 5):
+        told: list[tuple[int, int, str]] = []
+        (found,) = localize(
+            longer,
+            checkpoint=defaults.PRETRAINED,
+            hop_seconds=hop_seconds,
+            progress=lambda done, total, note: told.append((done, total, note)),  # noqa: B023
+        ).clips
+        assert told == [(0, 1, ""), (0, 1, "longer.mp4 0.2 min"), (0, 1, "longer.mp4 0.3 min"), (1, 1, "")]
+        (event,), (expected,) = found.events, alone.events
+        assert event.label == expected.label
+        assert abs(event.start_seconds - 7 - expected.start_seconds) <= 1
+        assert abs(event.end_seconds - 7 - expected.end_seconds) <= 1

@@ -1,0 +1,136 @@
+import math
+import statistics
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccln.pipeline.cml.metrics import MatchingScores
+from ccln.pipeline.metrics.seeds import (
+    PairedDifference,
+    Spread,
+    ablation_table,
+    paired_difference,
+    seeds_table,
+    selected_on_test_table,
+    spread,
+)
+from ccln.pipeline.metrics.segments import Scores
+
+SHARES = st.lists(st.floats(0, 1), min_size=2, max_size=8)
+
+
+def run(accuracy: float, **others: float) -> Scores:
+    """Scores of a run of which only the accuracy matters, and what is named."""
+    values = {
+        "background_recall": 0.75,
+        "background_precision": 0.5,
+        "event_f1": 0.6,
+        "event_f1_tiou": 0.7,
+        "boundary_error_seconds": 0.5,
+        "boundary_matched": 1.0,
+        **others,
+    }
+    return Scores(segment_accuracy=accuracy, clips=160, **values)
+
+
+def test_spread_by_hand():
+    found = spread([0.80, 0.82, 0.87])
+    assert found.mean == pytest.approx(0.83)
+    assert found.standard_deviation == pytest.approx(math.sqrt((0.03**2 + 0.01**2 + 0.04**2) / 2))
+    assert found.values == (0.80, 0.82, 0.87)
+
+
+def test_a_single_run_has_no_spread():
+    found = spread([0.8])
+    assert (found.mean, found.values) == (0.8, (0.8,))
+    assert math.isnan(found.standard_deviation)
+    assert math.isnan(paired_difference([0.8], [0.7]).standard_error)
+
+
+def test_paired_difference_by_hand():
+    # Differences 1, 3, 2: mean 2, standard deviation 1.
+    found = paired_difference([11, 23, 32], [10, 20, 30])
+    assert found.mean == pytest.approx(2)
+    assert found.standard_error == pytest.approx(1 / math.sqrt(3))
+
+
+def test_what_all_runs_of_a_seed_share_cancels_out():
+    assert paired_difference([0.5, 0.75, 1.0], [0.25, 0.5, 0.75]) == PairedDifference(0.25, 0.0)
+
+
+@given(SHARES)
+def test_spread_agrees_with_the_standard_library(values):
+    found = spread(values)
+    assert found.mean == pytest.approx(statistics.fmean(values))
+    assert found.standard_deviation == pytest.approx(statistics.stdev(values), abs=1e-12)
+
+
+@given(SHARES, st.data())
+def test_the_other_way_round_only_the_sign_changes(a, data):
+    b = data.draw(st.lists(st.floats(0, 1), min_size=len(a), max_size=len(a)))
+    there, back = paired_difference(a, b), paired_difference(b, a)
+    assert there.mean == pytest.approx(-back.mean)
+    assert there.standard_error == pytest.approx(back.standard_error)
+
+
+def test_runs_that_cannot_be_compared_are_refused():
+    with pytest.raises(ValueError, match="no run"):
+        spread([])
+    with pytest.raises(ValueError, match="2 runs against 1"):
+        paired_difference([0.1, 0.2], [0.1])
+    with pytest.raises(ValueError, match="no run"):
+        seeds_table({"CCLN": []})
+    with pytest.raises(ValueError, match="2 runs against 1"):
+        ablation_table({"full": [run(0.8), run(0.9)], "without SBI": [run(0.8)]}, "full")
+    with pytest.raises(KeyError, match="whole"):
+        ablation_table({"full": [run(0.8)]}, "whole")
+
+
+def test_a_line_a_method_with_its_single_runs():
+    table = seeds_table(
+        {
+            "CCLN": [run(0.84, boundary_error_seconds=0.4), run(0.86, boundary_error_seconds=0.6)],
+            "one run": [run(0.8, background_recall=math.nan)],
+        }
+    )
+    head, both, one = table.splitlines()
+    assert head.split("  ")[-1].strip() == "accuracy of the runs %"
+    assert " ".join(both.split()) == "CCLN 85.0 ± 1.4 75.0 ± 0.0 60.0 ± 0.0 0.50 ± 0.14 84.0 86.0"
+    assert " ".join(one.split()) == "one run 80.0 – 60.0 0.50 80.0"
+    assert len(head) == len(both) == len(one)
+
+
+def test_the_ablation_table_says_what_each_part_is_worth():
+    full, less = [run(0.84), run(0.86), run(0.85)], [run(0.83), run(0.83), run(0.83)]
+    table = ablation_table({"full": full, "without SBI": less, "better": [run(0.90)] * 3}, "full")
+    head, whole, part, better, note = table.splitlines()
+    assert head.endswith("accuracy: full minus this")
+    assert " ".join(whole.split()).endswith("84.0 86.0 85.0 –")
+    assert part.endswith("+2.0 ± 0.6")  # 1, 3, 2: standard deviation 1, over the root of 3
+    assert better.endswith("-5.0 ± 0.6")
+    assert "standard error" in note
+
+
+def test_other_tasks_have_their_own_columns_in_the_same_tables():
+    full = [MatchingScores(0.70, 0.80, 38), MatchingScores(0.68, 0.84, 38)]
+    less = [MatchingScores(0.68, 0.80, 38), MatchingScores(0.68, 0.80, 38)]
+    head, line = seeds_table({"CCLN": full}).splitlines()
+    assert " ".join(head.split()) == "A2V % V2A % A2V of the runs % V2A of the runs %"
+    assert " ".join(line.split()) == "CCLN 69.0 ± 1.4 82.0 ± 2.8 70.0 68.0 80.0 84.0"
+    head, _, line, _ = ablation_table({"full": full, "without WCCL": less}, "full").splitlines()
+    assert head.endswith("A2V: full minus this  V2A: full minus this")
+    assert " ".join(line.split()).endswith("+1.0 ± 1.0 +2.0 ± 2.0")
+
+
+def test_what_was_selected_on_test_is_labelled_as_that():
+    matching = MatchingScores(0.70, 0.80, 38)
+    head, line = selected_on_test_table({"CCLN": [(matching, 0.75), (matching, 0.77)]}).splitlines()
+    for words in ("selected on test", "optimistic", "mean of A2V and V2A"):
+        assert words in head
+    assert " ".join(line.split()) == "CCLN 76.0 ± 1.4 75.0 77.0"
+    assert "accuracy" in selected_on_test_table({"CCLN": [(run(0.8), 0.9)]})
+
+
+def test_spreads_compare():
+    assert spread([1.0, 3.0]) == Spread(2.0, math.sqrt(2), (1.0, 3.0))

@@ -1,0 +1,240 @@
+"""The page of a training run: it says what metrics.json says, escapes all names, and asks for nothing else."""
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.training_clips import made_up_set
+
+from ccln.pipeline.data.clips import AnnotatedClip
+from ccln.pipeline.metrics.answers import SegmentAnswers
+from ccln.pipeline.metrics.prediction import Predictions
+from ccln.pipeline.metrics.segment_scores import SegmentDetails
+from ccln.pipeline.metrics.segments import score
+from ccln.pipeline.report.run import PAGE_NAME, RunFacts, write_run_page
+from ccln.pipeline.report.run.localization import boundary_errors, ranked_clips
+from ccln.pipeline.report.run.markup import Markup, element
+from ccln.pipeline.train.repetition import ablate, train_seeds
+from ccln.pipeline.train.results import TrainingResult
+from ccln.pipeline.train.run import prepare, train
+
+pytestmark = pytest.mark.usefixtures("no_curves", "one_core")
+
+NASTY = "</title><script>alert(1)</script>\"'&<img src=x onerror=alert(2)>"
+VOID = {"meta"}
+
+
+class Page(HTMLParser):
+    """What a parser finds: tags that are well nested, all attributes, the words, and the cells of the tables."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words = ""
+        self.tables: list[list[list[str]]] = []
+        self.feed(path.read_text(encoding="utf-8"))
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not {"script", "style"} & set(self.open):
+            self.words += data
+        if {"td", "th"} & set(self.open):
+            self.tables[-1][-1][-1] += data
+
+    def table(self, *heading: str) -> dict[str, list[str]]:
+        """Rows of the first table with such headings, by their names."""
+        found = next(table for table in self.tables if table[0][: len(heading)] == list(heading))
+        return {name: cells for name, *cells in found[1:]}
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    data, cache, config = made_up_set(tmp_path_factory.mktemp("made"))
+    return {"data": data, "cache": cache, "config": config, "epochs": 2}
+
+
+@pytest.fixture(scope="module", params=["supervised", "weak", "cml"])
+def result(request: pytest.FixtureRequest, told: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return train(**told, task=request.param, out=tmp_path_factory.mktemp("runs") / request.param)
+
+
+def facts(**changes: Any) -> RunFacts:
+    plain = RunFacts(
+        task="supervised",
+        data="sets/birds",
+        seed=3,
+        class_names=("Bark", "Cat", "Flute"),
+        segments=10,
+        rows={"train": 12, "validation": 6, "test": 6},
+        without=(),
+        specification={},
+        identity={},
+        config="[training]",
+        versions={"ccln": "1"},
+    )
+    return replace(plain, **changes)
+
+
+def test_a_run_ends_with_a_page_of_its_own_figures(result: TrainingResult) -> None:
+    page = Page(result.folder / PAGE_NAME)
+    metrics = json.loads((result.folder / "metrics.json").read_text())
+    heads = [column.heading for column in result.test.columns]
+    tables = [table for table in page.tables if table[0] == ["", *heads, "clips"]]
+    assert len(tables) == 2
+    for table, split, floors in zip(tables, ("test", "validation"), ("floors", "validation_floors"), strict=True):
+        expected = {"this network": metrics[split]}
+        expected |= {f"this network, {name}": scores for name, scores in metrics.get("ablated", {}).items()}
+        rows = {name: cells for name, *cells in table[1:]}
+        assert len(rows) == len(expected) + len(metrics[floors])
+        for name, scores in metrics[floors].items():
+            (full,) = (row for row in rows if row.endswith(f": {name}"))
+            expected[full] = scores
+        if split == "validation" and "ablated" in metrics:
+            expected |= {f"this network, {n}": scores for n, scores in metrics["validation_ablated"].items()}
+        for name, scores in expected.items():
+            for column, cell in zip(result.test.columns, rows[name], strict=False):
+                value = scores[column.name]
+                shown = "–" if value is None else f"{100 * value:.1f} %" if column.unit == "%" else f"{value:.2f} s"
+                assert cell == shown, (name, column.name)
+    epochs = page.table("epoch", "total")
+    assert len(epochs) == 2
+    assert f"{result.best_epoch} (chosen)" in epochs
+    assert f"Epoch {result.best_epoch} of 2 was chosen" in page.words
+    assert (result.folder / "config.toml").read_text().strip() in page.words
+    assert all(clip in page.words for clip in ("test3", "test4", "test5"))  # shorter than their clips in any task
+
+
+def test_a_page_asks_for_nothing_from_anywhere(result: TrainingResult) -> None:
+    text = (result.folder / PAGE_NAME).read_text()
+    page = Page(result.folder / PAGE_NAME)
+    assert not re.search(r"https?:|//[a-z]|url\(|@import", text)
+    assert not [a for _, attributes in page.tags for a in attributes if a in ("src", "href", "style", "onclick")]
+    policy = next(a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert len(text) < 1_500_000
+
+
+def test_the_matrix_holds_every_segment(told: dict[str, Any], result: TrainingResult) -> None:
+    details = result.on_test.details
+    if not isinstance(details, SegmentDetails):
+        return
+    titles = re.findall(r"truth (\w+), answer (\w+): (\d+) of", (result.folder / PAGE_NAME).read_text())
+    names = ("Bark", "Cat", "Flute", "background")
+    found = {(true, answer): int(count) for true, answer, count in titles}
+    for (row, column), count in np.ndenumerate(details.scores.confusion):
+        assert found[names[row], names[column]] == count
+
+
+def test_the_same_run_gives_the_same_page(result: TrainingResult, tmp_path: Path) -> None:
+    if not isinstance(result.on_test.details, SegmentDetails):
+        return
+    pages = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        pages.append(write_run_page(replace(result, folder=tmp_path / name), facts()).read_bytes())
+    assert pages[0] == pages[1]
+
+
+def test_no_name_becomes_markup(result: TrainingResult, tmp_path: Path) -> None:
+    details = result.on_test.details
+    if not isinstance(details, SegmentDetails):
+        return
+    assert details.answers is not None
+    tags = []
+    for name in ("plain", NASTY):
+        clips = tuple(replace(clip, video_id=name, label=name) for clip in details.answers.clips)
+        named = SegmentDetails((name, "b", "c"), details.scores, replace(details.answers, clips=clips))
+        changed = replace(result, on_test=replace(result.on_test, details=named), folder=tmp_path)
+        path = write_run_page(changed, facts(data=f"/sets/{name}\udce9", class_names=(name, "b", "c"), config=name))
+        page = Page(path)
+        assert name in page.words
+        tags.append([tag for tag, _ in page.tags if tag not in ("text", "title")])  # short names have room on bars
+    assert tags[0] == tags[1]
+    assert "<script>alert" not in (tmp_path / PAGE_NAME).read_text()
+    assert "<img" not in (tmp_path / PAGE_NAME).read_text()
+
+
+def test_only_markup_is_not_escaped() -> None:
+    assert element("p", "<b>", Markup("<i>x</i>"), class_='"') == '<p class="&quot;">&lt;b&gt;<i>x</i></p>'
+
+
+def answers(truth: list[list[int]], event: list[list[float]], classes: list[list[float]]) -> SegmentAnswers:
+    probability = np.array(event)
+    logits = np.log(probability / (1 - probability))
+    clips = tuple(AnnotatedClip(row, None, f"v{row}", (), "test") for row in range(len(truth)))
+    return SegmentAnswers(clips, np.array(truth), Predictions(logits, np.log(np.array(classes))))
+
+
+def test_clips_are_ranked_by_right_seconds_then_confidence() -> None:
+    truth = [[0, 0, 2, 2]] * 5
+    sure, unsure, wrong, less_wrong = (
+        [0.9, 0.9, 0.1, 0.1],
+        [0.6, 0.6, 0.4, 0.4],
+        [0.1, 0.1, 0.9, 0.9],
+        [0.4, 0.4, 0.6, 0.6],
+    )
+    half = [0.9, 0.1, 0.1, 0.1]
+    found = answers(truth, [unsure, wrong, half, sure, less_wrong], [[0.8, 0.2]] * 5)
+    order, right, confidence = ranked_clips(found)
+    assert order.tolist() == [3, 0, 2, 4, 1]  # the surest of the wrong is the worst
+    assert right.tolist() == [4, 0, 3, 4, 0]
+    assert confidence[3] == pytest.approx((2 * 0.9 * 0.8 + 2 * 0.9) / 4)
+
+
+def test_of_clips_that_are_all_right_those_with_boundaries_come_first() -> None:
+    found = answers([[0, 0], [0, 2]], [[0.95, 0.95], [0.6, 0.4]], [[0.9, 0.1]] * 2)
+    assert ranked_clips(found)[0].tolist() == [1, 0]
+
+
+def test_errors_at_the_ends_are_those_that_are_scored() -> None:
+    random = np.random.default_rng(0)
+    truth = np.array([[2, 0, 0, 2, 2], [1, 1, 1, 2, 2], [2, 2, 1, 1, 2], [0, 0, 2, 2, 2]])
+    event = np.array([[0.9, 0.9, 0.1, 0.1, 0.1], [0.1, 0.9, 0.9, 0.9, 0.1], [0.9, 0.9, 0.1, 0.1, 0.1], [0.9] * 5])
+    classes = np.array([[0.9, 0.1], [0.1, 0.9], [0.1, 0.9], [0.1, 0.9]]) + 0.01 * random.random((4, 2))
+    found = answers(truth.tolist(), event.tolist(), classes.tolist())
+    starts, ends, events = boundary_errors(found, 2)
+    assert (starts, ends, events) == ([-1, 1], [-1, 1], 4)  # the third is not overlapped, the fourth of another class
+    scores = score(found.predictions.segment_labels(), truth, 2)
+    assert scores.boundary_error_seconds == np.mean([np.abs(starts), np.abs(ends)])
+    assert scores.boundary_matched == len(starts) / events
+
+
+def test_several_runs_have_a_page_that_leads_to_each(told: dict[str, Any], tmp_path: Path) -> None:
+    experiment = prepare(**{**told, "task": "cml", "epochs": 1})
+    train_seeds(experiment, tmp_path / "seeds", seeds=2)
+    results = ablate(experiment, tmp_path / "ablation", seeds=1)
+    for folder, runs in (("seeds", 2), ("ablation", 2)):
+        page = Page(tmp_path / folder / PAGE_NAME)
+        links = [a["href"] for tag, a in page.tags if tag == "a"]
+        assert len(links) == runs
+        assert all(link and (tmp_path / folder / link).is_file() for link in links)
+    table = Page(tmp_path / "ablation" / PAGE_NAME).table("", "A2V %")
+    full, less = (results[name][0].test.as_dict()["a2v"] for name in ("full", "without WCCL"))
+    assert table["full"][0] == f"{100 * full:.1f}"
+    assert f"{100 * (full - less):+.1f}" in table["without WCCL"]
+    assert not (tmp_path / "ablation" / "full" / PAGE_NAME).exists()

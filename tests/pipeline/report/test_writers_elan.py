@@ -1,0 +1,114 @@
+"""ELAN's .eaf, read back by pympi and by an XML parser."""
+
+import re
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given, settings
+from pympi import Eaf
+from support.timelines import CLIP, Plain, expected, timelines
+
+from ccln.pipeline.events import Event
+from ccln.pipeline.report.writers import WRITERS
+
+to_elan = WRITERS["elan"].to_text
+
+
+def in_xml(label: str) -> str:
+    """XML has no control characters, and one kind of line end."""
+    return re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]", "\ufffd", label).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read(text: str) -> tuple[Eaf, list[str]]:
+    """What pympi reads, and the tiers of events."""
+    with tempfile.NamedTemporaryFile("w", suffix=".eaf", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        eaf = Eaf(file.name)
+    return eaf, [name for name in eaf.get_tier_names() if eaf.tiers[name][2]["LINGUISTIC_TYPE_REF"] == "event"]
+
+
+@settings(deadline=None, max_examples=40)
+@given(timeline=timelines())
+def test_events_come_back(timeline: Plain):
+    eaf, tiers = read(to_elan(timeline))
+    found = sorted(
+        (start, end, value or "") for tier in tiers for start, end, value in eaf.get_annotation_data_for_tier(tier)
+    )
+    assert found == expected(timeline, in_xml)
+
+
+@settings(deadline=None, max_examples=40)
+@given(timeline=timelines())
+def test_what_the_format_demands(timeline: Plain):
+    """Rules of EAFv3.0.xsd and of ELAN that the XML has to keep."""
+    document = ElementTree.fromstring(to_elan(timeline).encode("utf-8"))
+    order = [child.tag for child in document]
+    parts = ["HEADER", "TIME_ORDER", "TIER", "LINGUISTIC_TYPE", "CONSTRAINT"]
+    assert order == sorted(order, key=parts.index)
+    times = {slot.attrib["TIME_SLOT_ID"]: int(slot.attrib["TIME_VALUE"]) for slot in document.iter("TIME_SLOT")}
+    assert list(times.values()) == sorted(times.values())
+    assert len(times) == 2 * len(timeline.events)
+    tiers = {tier.attrib["TIER_ID"]: tier for tier in document.iter("TIER")}
+    assert len(tiers) == order.count("TIER")
+    types = {kind.attrib["LINGUISTIC_TYPE_ID"] for kind in document.iter("LINGUISTIC_TYPE")}
+    annotations = {a.attrib["ANNOTATION_ID"] for a in document.iter() if "ANNOTATION_ID" in a.attrib}
+    assert annotations == {f"a{number}" for number in range(1, 2 * len(timeline.events) + 1)}
+    last = [p.text for p in document.iter("PROPERTY") if p.attrib["NAME"] == "lastUsedAnnotationId"]
+    assert last == [str(len(annotations))]
+    for tier in tiers.values():
+        assert tier.attrib["LINGUISTIC_TYPE_REF"] in types
+        spans = [
+            (times[a.attrib["TIME_SLOT_REF1"]], times[a.attrib["TIME_SLOT_REF2"]])
+            for a in tier.iter("ALIGNABLE_ANNOTATION")
+        ]
+        assert all(earlier[1] <= later[0] for earlier, later in pairwise(spans))
+        parent = tier.attrib.get("PARENT_REF")
+        if parent is not None:
+            referred = [a.attrib["ANNOTATION_REF"] for a in tier.iter("REF_ANNOTATION")]
+            assert referred == [a.attrib["ANNOTATION_ID"] for a in tiers[parent].iter("ALIGNABLE_ANNOTATION")]
+
+
+def test_a_tier_for_each_class_and_the_confidences_below_it():
+    eaf, tiers = read(to_elan(CLIP))
+    assert tiers == ["Church bell", "Dog"]
+    assert eaf.get_annotation_data_for_tier("Church bell") == [
+        (1000, 4000, "Church bell"),
+        (5000, 6000, "Church bell"),
+    ]
+    assert eaf.get_child_tiers_for("Church bell") == ["Church bell: confidence"]
+    confidences = eaf.get_ref_annotation_data_for_tier("Church bell: confidence")
+    assert [(start, end, value) for start, end, value, _ in confidences] == [
+        (1000, 4000, "0.8750"),
+        (5000, 6000, "0.2500"),
+    ]
+    assert eaf.get_parameters_for_linguistic_type("confidence")["CONSTRAINTS"] == "Symbolic_Association"
+
+
+def test_classes_that_overlap_themselves_or_each_others_names():
+    labels = ("Dog", "Dog", "Dog-2", "Dog: confidence")
+    events = tuple(Event(label, 1.0 + 0.1 * i, 3.0, 0.5) for i, label in enumerate(labels))
+    eaf, tiers = read(to_elan(Plain(CLIP.path, 5.0, events)))
+    assert sorted(tiers) == ["Dog", "Dog-2", "Dog-3", "Dog: confidence"]
+    assert eaf.get_annotation_data_for_tier("Dog-3") == [(1100, 3000, "Dog")]
+    assert eaf.get_annotation_data_for_tier("Dog-2") == [(1200, 3000, "Dog-2")]
+    assert len(eaf.get_tier_names()) == 8
+
+
+@pytest.mark.parametrize("name", ["a & b <c> \"d\" 'e'.mp4", "50 % é 教会.mp4", "a\tb\nc.mp4"])
+def test_the_media_file_is_linked(name: str, tmp_path: Path):
+    (media,) = read(to_elan(Plain(tmp_path / name, 5.0, ())))[0].media_descriptors
+    # ELAN opens what follows the colon, as it stands.
+    assert Path(media["MEDIA_URL"].removeprefix("file://")) == tmp_path / name
+    assert media["RELATIVE_MEDIA_URL"] == f"./{name}"
+    assert media["MIME_TYPE"] == "video/mp4"
+
+
+def test_a_relative_path_is_linked_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (media,) = read(to_elan(Plain(Path("x.unheard-of"), 5.0, ())))[0].media_descriptors
+    assert media["MEDIA_URL"] == f"file://{tmp_path}/x.unheard-of"
+    assert media["MIME_TYPE"] == "unknown"

@@ -1,0 +1,180 @@
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import pytest
+import torch
+
+from ccln import extract
+from ccln.cache import FeatureCache, feature_key, source_digest, specification_digest
+from ccln.extractors import PRESETS, ExtractorError, load_extractors, pick_precision, preset_with
+from ccln.pipeline.data.videos import find_videos
+
+
+def entries(cache: Path) -> dict[str, int]:
+    """Name and time of the last change, in nanoseconds, of every entry's file."""
+    return {file.name: file.stat().st_mtime_ns for file in (cache / "entries").rglob("*.safetensors")}
+
+
+def videos_of(folder: Path) -> list[Path]:
+    return sorted((folder / "AVE").iterdir())
+
+
+def test_every_clip_is_done_once_and_a_second_run_does_nothing(tiny_set: Path, tiny_cache: Path) -> None:
+    before = entries(tiny_cache)
+    summary = extract([tiny_set], cache=tiny_cache)
+    assert (summary.done, summary.cached, summary.failed) == (0, 16, ())
+    assert entries(tiny_cache) == before
+    assert len(before) == 16
+
+
+def test_features_lie_under_content_and_specification_with_the_shapes_of_the_preset(
+    tiny_set: Path, tiny_cache: Path
+) -> None:
+    preset = preset_with(PRESETS["light"], precision=pick_precision("auto", "cpu"))
+    specification = load_extractors(preset).specification
+    key = feature_key(source_digest(videos_of(tiny_set)[0]), specification_digest(specification))
+    features = FeatureCache(tiny_cache).read(key)
+    assert features.visual.shape == (10, 7, 7, 320)
+    assert features.audio.shape == (10, 128)
+    assert features.duration_seconds == pytest.approx(10, abs=0.1)
+
+
+def test_a_broken_file_is_reported_and_the_rest_is_done(tiny_set: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    (folder / "empty.mp4").touch()
+    shutil.copy(videos_of(tiny_set)[0], folder / "good & schön.mp4")
+    summary = extract([folder], cache=tmp_path / "cache")
+    assert summary.done == 1
+    (failure,) = summary.failed
+    assert failure.path.name == "empty.mp4"
+    assert "empty.mp4" in failure.reason
+
+
+def test_two_files_of_the_same_content_are_one_clip(tiny_set: Path, tmp_path: Path) -> None:
+    for name in ("one.mp4", "two.mp4"):
+        shutil.copy(videos_of(tiny_set)[0], tmp_path / name)
+    summary = extract([tmp_path / "one.mp4", tmp_path / "two.mp4"], cache=tmp_path / "cache")
+    assert (summary.done, summary.cached) == (1, 1)
+    assert len(entries(tmp_path / "cache")) == 1
+
+
+def test_a_clips_features_do_not_depend_on_its_company(tiny_set: Path, tiny_cache: Path, tmp_path: Path) -> None:
+    chosen = videos_of(tiny_set)[3:5]
+    extract(chosen[::-1], cache=tmp_path / "alone", workers=1)
+    (digest,) = FeatureCache(tiny_cache).specifications()
+    for video in chosen:
+        key = feature_key(source_digest(video), digest)
+        alone, together = FeatureCache(tmp_path / "alone").read(key), FeatureCache(tiny_cache).read(key)
+        assert torch.equal(alone.visual, together.visual)
+        assert torch.equal(alone.audio, together.audio)
+
+
+def test_a_killed_run_goes_on_where_it_was(tiny_set: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    command = [Path(sys.executable).with_name("ccln-extract"), tiny_set, "--cache", cache]
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(entries(cache)) < 4 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = entries(cache)
+    assert 4 <= len(before) < 16
+    again = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert f"{16 - len(before)} done, {len(before)} cached, 0 failed" in again.stdout
+    after = entries(cache)
+    assert len(after) == 16
+    assert {name: after[name] for name in before} == before
+    for name in after:
+        FeatureCache(cache).read(name.removesuffix(".safetensors"))  # checks the sha256
+
+
+def test_folders_are_searched_through_and_through(tmp_path: Path) -> None:
+    inside = tmp_path / "a" / "b"
+    inside.mkdir(parents=True)
+    for file in (tmp_path / "x.MP4", inside / "y.webm", inside / "notes.txt"):
+        file.touch()
+    assert find_videos([tmp_path, inside / "y.webm"]) == [inside / "y.webm", tmp_path / "x.MP4"]
+
+
+def test_nothing_to_do_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no video"):
+        find_videos([tmp_path])
+    with pytest.raises(FileNotFoundError, match="gone"):
+        find_videos([tmp_path / "gone"])
+
+
+def test_an_unknown_preset_names_the_known_ones(tiny_set: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExtractorError, match="light"):
+        extract([tiny_set], cache=tmp_path, preset="lite")
+
+
+def test_a_csv_names_its_videos_and_those_absent_are_left_out(tiny_set: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first, second = videos_of(tiny_set)[:2]
+    listing = tiny_set / "own.csv"
+    rows = ["path,start,end,label", f"AVE/{second.name},0,1,Bell", f"AVE/{first.name},2,3,Dog", "AVE/gone.mp4,0,1,Dog"]
+    listing.write_text("\n".join(rows))
+    try:
+        assert find_videos([listing]) == [second, first]
+    finally:
+        listing.unlink()
+    assert "gone" in caplog.text
+
+
+def without_stream(video: Path, kind: str, copy: Path) -> Path:
+    """The same file, without its video or its audio."""
+    with av.open(str(video)) as source, av.open(str(copy), "w") as target:
+        (kept,) = (stream for stream in source.streams if stream.type != kind)
+        copied = target.add_stream_from_template(kept)
+        for packet in source.demux(kept):
+            if packet.dts is not None:
+                packet.stream = copied
+                target.mux(packet)
+    return copy
+
+
+@pytest.mark.parametrize("kind", ["audio", "video"])
+def test_a_missing_stream_fails_or_is_filled_or_skipped_as_asked(tiny_set: Path, tmp_path: Path, kind: str) -> None:
+    lacking = without_stream(videos_of(tiny_set)[0], kind, tmp_path / "lacking.mp4")
+    failing, skipping = (extract([lacking], cache=tmp_path / "c", on_missing=policy) for policy in ("error", "skip"))
+    assert (failing.done, len(failing.failed), len(failing.skipped)) == (0, 1, 0)
+    assert f"no {kind} stream" in failing.failed[0].reason
+    assert (skipping.done, len(skipping.failed), len(skipping.skipped)) == (0, 0, 1)
+    filled = extract([lacking], cache=tmp_path / "c", on_missing="zeros")
+    assert (filled.done, filled.failed) == (1, ())
+    features = FeatureCache(tmp_path / "c").read(feature_key(source_digest(lacking), filled.specification))
+    assert features.missing == (kind,)
+    filling = features.audio if kind == "audio" else features.visual
+    assert torch.equal(filling, filling[:1].expand_as(filling))  # silence, or black, in every segment
+
+
+def test_precision_is_part_of_the_specification(tiny_set: Path, tmp_path: Path) -> None:
+    video = videos_of(tiny_set)[0]
+    single, half = (extract([video], cache=tmp_path, precision=name) for name in ("float32", "bfloat16"))
+    assert (single.precision, half.precision) == ("float32", "bfloat16")
+    assert single.specification != half.specification
+    exact, rounded = (
+        FeatureCache(tmp_path).read(feature_key(source_digest(video), run.specification)) for run in (single, half)
+    )
+    assert torch.equal(exact.audio, rounded.audio)
+    error = torch.dist(exact.visual.float(), rounded.visual.float()) / exact.visual.float().norm()
+    assert 0 < error < 0.05
+
+
+def test_memory_is_flat_from_the_first_clip_to_the_last(tiny_set: Path, tmp_path: Path) -> None:
+    peaks: list[int] = []
+
+    def note(done: int, total: int) -> None:
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+    extract([tiny_set], cache=tmp_path, workers=2, progress=note)
+    half = len(peaks) // 2
+    assert peaks[-1] <= peaks[half] * 1.1  # after the first few, no clip leaves anything behind

@@ -1,0 +1,85 @@
+"""Several seeds and the ablation: which runs are made, that finished ones are kept, and what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from support.training_clips import made_up_set
+
+from ccln.model import load_checkpoint
+from ccln.pipeline.metrics.seeds import ablation_table, seeds_table
+from ccln.pipeline.train.repetition import ablate, train_seeds
+from ccln.pipeline.train.run import Experiment, prepare, train
+from ccln.pipeline.train.run_folder import TrainingError
+
+pytestmark = pytest.mark.usefixtures("no_curves")
+
+
+@pytest.fixture(scope="module")
+def experiment(told: dict[str, Any]) -> Experiment:
+    return prepare(**told)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    data, cache, config = made_up_set(tmp_path_factory.mktemp("made"))
+    return {"data": data, "cache": cache, "config": config, "epochs": 1}
+
+
+def test_every_seed_is_the_run_that_it_is_alone(experiment: Experiment, told: dict[str, Any], tmp_path: Path) -> None:
+    steps: list[tuple[int, int, str]] = []
+    results = train_seeds(experiment, tmp_path / "runs", seeds=2, progress=lambda *step: steps.append(step))
+    assert [result.folder for result in results] == [tmp_path / "runs" / f"seed-{seed}" for seed in (0, 1)]
+    assert [step[:2] for step in steps] == [(0, 2), (1, 2), (1, 2), (2, 2)]
+    alone = train(**told, out=tmp_path / "alone", seed=1)
+    one, other = (load_file(folder / "model.safetensors") for folder in (results[1].folder, alone.folder))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert "100" not in seeds_table({"CCLN": [result.test for result in results]}).split("±")[0]
+
+
+def test_finished_runs_are_kept_and_read(experiment: Experiment, told: dict[str, Any], tmp_path: Path) -> None:
+    first = train_seeds(experiment, tmp_path, seeds=1)
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "seed-0").iterdir()}
+    more = train_seeds(experiment, tmp_path, seeds=2)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "seed-0").iterdir()} == written
+    assert more[0].history == first[0].history
+    assert more[0].best_epoch == first[0].best_epoch
+    for split in ("test", "validation"):
+        assert getattr(more[0], split).as_dict() == getattr(first[0], split).as_dict()
+    with pytest.raises(TrainingError, match=r"seed-0.*settings: training\.epochs 1 there, 2 here"):
+        train_seeds(prepare(**{**told, "epochs": 2}), tmp_path, seeds=2)
+
+
+def test_the_ablation_leaves_out_what_it_says(experiment: Experiment, tmp_path: Path) -> None:
+    results = ablate(experiment, tmp_path, seeds=1)
+    left_out = {name: load_checkpoint(runs[0].folder).model.config.without for name, runs in results.items()}
+    assert left_out == {
+        "full": (),
+        "without SBI": ("sbi",),
+        "without FEE": ("fee",),
+        "without WCCL": ("wccl",),
+        "without all": ("sbi", "fee", "wccl"),
+    }
+    assert results["without all"][0].folder == tmp_path / "without-all" / "seed-0"
+    tests = {name: [run.test for run in runs] for name, runs in results.items()}
+    assert "without WCCL" in ablation_table(tests, "full")
+
+
+def test_no_seed_is_no_experiment(experiment: Experiment, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="at least 1"):
+        train_seeds(experiment, tmp_path, seeds=0)
+
+
+def test_selection_on_test_is_reported_only_when_asked(told: dict[str, Any], tmp_path: Path) -> None:
+    blind = train(**{**told, "epochs": 2}, out=tmp_path / "blind")
+    watching = train(**{**told, "epochs": 2}, out=tmp_path / "watching", watch_test=True)
+    assert blind.best_test_selection is None
+    assert watching.best_test_selection is not None
+    assert watching.best_test_selection >= watching.test.selection
+    assert watching.test == blind.test
+    label = "selected on test, as some papers do: optimistic"
+    assert json.loads((watching.folder / "metrics.json").read_text())[label] == watching.best_test_selection
+    assert label not in (blind.folder / "metrics.json").read_text()

@@ -1,0 +1,94 @@
+"""Made-up videos and what decoding them must give."""
+
+import random
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+import numpy as np
+
+from ccln.pipeline.decode.clip import DecodedClip
+from ccln.pipeline.decode.frames import FrameRequest
+from support.making import HEIGHT, WIDTH, Picture, Sound, make_video, numbers_in, on_display, sound_with_sweep, steady
+
+REQUEST = FrameRequest(HEIGHT, WIDTH)
+MILLISECOND = 1e-3
+NTSC = Fraction(30_000, 1001)
+AT = 1.3
+"""Second of its sound at which the sweep starts in most clips."""
+TICK_25 = Fraction(1, 25)
+RATE_HZ = 16_000
+FAST = {
+    "libx265": {"x265-params": "log-level=none:keyint=20:bframes=3", "preset": "ultrafast"},
+    "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8"},
+    "libvpx": {"deadline": "realtime", "cpu-used": "8"},
+    "libsvtav1": {"preset": "9"},  # faster ones blur one number into the next
+    "mjpeg": {"strict": "unofficial"},
+}
+
+
+def sweep_sound(seconds: float = 3, rate_hz: int = 48_000, codec: str = "flac", **more: Any) -> Sound:
+    return Sound(sound_with_sweep(AT, seconds, rate_hz), rate_hz, codec=codec, **more)
+
+
+def assert_shows(
+    clip: DecodedClip, seconds: list[Fraction], tolerance_seconds: float = 1e-6, frame_at: float = 0.5
+) -> None:
+    """The frames are those on display at the wanted times, and say so."""
+    in_clip = [time - Fraction(clip.start_seconds) for time in seconds]
+    expected = on_display(in_clip, clip.frame_seconds.shape[1], frame_at)
+    np.testing.assert_array_equal(numbers_in(clip.frames), expected)
+    times = np.array([float(time) for time in seconds])[expected]
+    np.testing.assert_allclose(clip.frame_seconds, times, rtol=0, atol=tolerance_seconds)
+
+
+def same(one: DecodedClip, other: DecodedClip) -> bool:
+    return (
+        np.array_equal(one.frames, other.frames)
+        and np.array_equal(one.frame_seconds, other.frame_seconds)
+        and np.array_equal(one.waveform, other.waveform)
+        and one.duration_seconds == other.duration_seconds
+    )
+
+
+def overwrite_packets(path: Path, kind: str, when: Callable[[float], bool]) -> list[float]:
+    """Fill the packets of a stream whose time says so with noise; returns those times in seconds."""
+    content = bytearray(path.read_bytes())
+    noise = random.Random(0)
+    times = []
+    with av.open(str(path)) as container:
+        for packet in container.demux():
+            if packet.stream.type == kind and packet.pos is not None and packet.pts is not None and packet.size:
+                time = float(packet.pts * packet.time_base)
+                if when(time):
+                    begin = content.index(bytes(packet), packet.pos)  # Matroska's position is that of a header
+                    content[begin : begin + packet.size] = noise.randbytes(packet.size)
+                    times.append(time)
+    path.write_bytes(content)
+    return times
+
+
+def joined(tmp_path: Path, one: tuple[Picture, Sound], other: tuple[Picture, Sound]) -> Path:
+    """Two transport streams one behind the other, as broadcasts are; neither may start at 0, or it would be moved."""
+    parts = [
+        make_video(tmp_path / f"{number}.ts", picture, sound, container="mpegts").read_bytes()
+        for number, (picture, sound) in enumerate((one, other))
+    ]
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(parts))
+    return path
+
+
+def video(seconds: list[Fraction] | None = None, codec: str = "libx264", **more: Any) -> Picture:
+    """Three seconds at 25 a second unless told otherwise."""
+    options = FAST.get(codec, {}) | more.pop("options", {})
+    return Picture(seconds or steady(75), codec, options=options, **more)
+
+
+def audio(
+    seconds: float = 3, rate_hz: int = 48_000, codec: str = "flac", layout: str = "mono", start: Any = 0
+) -> Sound:
+    return Sound(sound_with_sweep(AT, seconds, rate_hz), rate_hz, layout, codec, Fraction(start))

@@ -1,0 +1,68 @@
+"""Clips to show on a page, and a browser to look at it with."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+
+from ccln.pipeline.events import Event
+from ccln.pipeline.report.page import PageClip, waveform_peaks
+from support.timelines import Tracked
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+DURATION_SECONDS = 6.0
+EVENTS = (Event("Dog", 1.5, 3.0, 0.75), Event("Church bell", 2.5, 4.0, 0.5), Event("Dog", 5.0, 6.0, 0.25))
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled(Tracked):
+    labels: tuple[str, ...]
+
+
+def make_video(
+    path: Path, seconds: float = DURATION_SECONDS, codec: str = "libvpx", size: tuple[int, int] = (64, 48)
+) -> Path:
+    """A picture, by default of 64 × 48 pixels, that gets brighter, ten frames a second."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        for number in range(round(10 * seconds)):
+            picture = np.full((size[1], size[0], 3), 4 * number % 256, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def page_clip(
+    path: Path,
+    events: tuple[Event, ...] = EVENTS,
+    duration_seconds: float = DURATION_SECONDS,
+    segments: int = 6,
+    grid: tuple[int, int] = (2, 3),
+    labels: tuple[str, ...] | None = None,
+) -> PageClip:
+    """Tracks that rise, attention that wanders over a grid, and a sound that is loud in its second half.
+
+    Args:
+        path: Of the video.
+        events: Of any classes.
+        duration_seconds: Of the video.
+        segments: How many.
+        grid: Height and width of the attention.
+        labels: Each segment's class; if None, of the first event that it touches, else "Silence".
+    """
+    rising = np.linspace(0, 1, segments, dtype=np.float32)
+    regions = grid[0] * grid[1]
+    attention = np.zeros((segments, *grid), np.float32)
+    attention.reshape(segments, regions)[range(segments), np.arange(segments) % regions] = 1
+    sound = np.full(round(duration_seconds * 1000), 0.5, np.float32)
+    sound[: len(sound) // 2] = 0.1
+    if labels is None:
+        there = [[e.label for e in events if e.start_seconds < s + 1 and s < e.end_seconds] for s in range(segments)]
+        labels = tuple(its[0] if its else "Silence" for its in there)
+    timeline = Labelled(path, duration_seconds, events, rising, rising[::-1], rising / 2, labels)
+    return PageClip(timeline, attention, waveform_peaks(sound, 1000))
