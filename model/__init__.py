@@ -2,11 +2,11 @@
 
 from ccln.model.checkpoint import Checkpoint, CheckpointError, Network, NetworkType, load_checkpoint, save_checkpoint
 from ccln.model.config import PARTS, ModelConfig, Part
+from ccln.model.event_decoding import EventDecoding
 from ccln.model.hub import load_pretrained
 from ccln.model.losses import LossConfig, supervised_loss
 from ccln.model.matching import MatchingNetwork, matching_loss
 from ccln.model.network import CCLN, Output
-from ccln.model.reading import Reading
 from ccln.model.weak import weak_loss
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "PARTS",
     "Checkpoint",
     "CheckpointError",
+    "EventDecoding",
     "LossConfig",
     "MatchingNetwork",
     "ModelConfig",
@@ -21,7 +22,6 @@ __all__ = [
     "NetworkType",
     "Output",
     "Part",
-    "Reading",
     "load_checkpoint",
     "load_pretrained",
     "matching_loss",

@@ -25,9 +25,9 @@ class BackboneOutput(NamedTuple):
     evidence, pooled over time alike."""
     segment_class_logits: Tensor | None
     """The same of each second on its own, not pooled (batch, segment, class); None in training."""
-    heard_logits: Tensor
+    audio_logits: Tensor
     """Evidence for each class in the second's sound alone (batch, segment, class)."""
-    seen_logits: Tensor
+    visual_logits: Tensor
     """Evidence for each class in the picture where the second's sound made the network look (batch, segment, class)."""
     gate: Tensor
     """What SBI let pass (batch, head, visual segment, audio segment)."""
@@ -93,7 +93,10 @@ class Backbone(nn.Module):
         """
         a = self.audio_encoder(audio)  # (B, T, d)
         v = self.visual_encoder(self.picture_norm(picture))  # (B, T, d)
-        heard_logits, seen_logits = self.heard_head(a), self.seen_head(v)  # (B, T, n), before any interaction
+        audio_logits, visual_logits = (
+            self.heard_head(a),
+            self.seen_head(v),
+        )  # (B, T, n), before any interaction
         fused = self.fusion(a, v)  # (B, T, d)
         a, v, gate = self.interaction(a, v, fused)
         view = self.integration(fused, a, v)  # (B, T, d)
@@ -105,16 +108,16 @@ class Backbone(nn.Module):
         weights = torch.ones_like(event_logits) if foreground_logits is None else torch.sigmoid(foreground_logits)
         share = weights / weights.sum(1, keepdim=True).clamp_min(1e-6)
         pooled = torch.einsum("bt,btd->bd", share, view)  # (B, d)
-        evidence = torch.einsum("bt,btn->bn", share, heard_logits + seen_logits)  # (B, n)
+        evidence = torch.einsum("bt,btn->bn", share, audio_logits + visual_logits)  # (B, n)
         views = None
         if self.audio_projection is not None and self.visual_projection is not None and self.training:
             views = pooled_unit(self.audio_projection, a, weights), pooled_unit(self.visual_projection, v, weights)
         return BackboneOutput(
             event_logits=event_logits,
             class_logits=self.class_head(self.dropout(pooled[:, None]).squeeze(1)) + evidence,
-            segment_class_logits=None if self.training else self.class_head(view) + heard_logits + seen_logits,
-            heard_logits=heard_logits,
-            seen_logits=seen_logits,
+            segment_class_logits=None if self.training else self.class_head(view) + audio_logits + visual_logits,
+            audio_logits=audio_logits,
+            visual_logits=visual_logits,
             gate=gate,
             foreground_logits=foreground_logits,
             enhanced=view,

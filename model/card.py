@@ -80,8 +80,8 @@ def model_card(checkpoint: Checkpoint, repository: str) -> str:
         _scores(_mapping(training, "test"), _mapping(training, "validation")),
     ]
     if locates:
-        reading = [(key.replace("_", " "), value) for key, value in asdict(checkpoint.reading).items()]
-        parts += ["## How its answers become events\n", _table(("", ""), reading)]
+        decoding = [(key.replace("_", " "), value) for key, value in asdict(checkpoint.decoding).items()]
+        parts += ["## How its answers become events\n", _table(("", ""), decoding)]
     specification = json.dumps(checkpoint.specification, indent=2, ensure_ascii=False)
     parts += ["## Features it reads\n", f"```json\n{specification}\n```\n"]
     return "\n".join(parts)

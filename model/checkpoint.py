@@ -1,4 +1,4 @@
-"""A folder that holds all that using a network needs: weights, config, class names, specification, reading.
+"""A folder that holds all that using a network needs: weights, config, class names, specification, decoding.
 
 `model.safetensors` and `config.json`, the layout of model hubs. Nothing in it is ever executed. The config holds the
 weights' sha256, so that files of two checkpoints are never taken for one.
@@ -19,9 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from ccln.model.config import ModelConfig
+from ccln.model.event_decoding import EventDecoding
 from ccln.model.matching import MatchingNetwork
 from ccln.model.network import CCLN
-from ccln.model.reading import Reading
 
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
@@ -54,7 +54,7 @@ class Checkpoint:
     """Of the extractors whose features it reads."""
     training: dict[str, Any]
     """How it came about: task, seed, data, rows, scores, versions; anyone may have written it, as all of this."""
-    reading: Reading = field(default_factory=Reading)
+    decoding: EventDecoding = field(default_factory=EventDecoding)
     """How its answers become events."""
 
 
@@ -91,7 +91,7 @@ def checkpoint_files(checkpoint: Checkpoint) -> dict[str, bytes]:
         "class_names": list(checkpoint.class_names),
         "specification": checkpoint.specification,
         "training": checkpoint.training,
-        "reading": asdict(checkpoint.reading),
+        "decoding": asdict(checkpoint.decoding),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
     text = json.dumps(config, indent=2, allow_nan=False) + "\n"
@@ -105,7 +105,7 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
         CheckpointError: a file is missing or damaged, or the weights are not those that the config describes.
     """
     folder = Path(folder)
-    config, model, reading = _read_config(folder)
+    config, model, decoding = _read_config(folder)
     with _blaming(folder / WEIGHTS_NAME) as path:
         data = _read(path, _weights_limit_bytes(model))
         if hashlib.sha256(data).hexdigest() != config["weights_sha256"]:
@@ -114,7 +114,7 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
         _check_weights(model.state_dict(), weights)
         model.load_state_dict(weights, assign=True)
     class_names = tuple(config["class_names"])
-    checkpoint = Checkpoint(model.eval(), class_names, config["specification"], config["training"], reading)
+    checkpoint = Checkpoint(model.eval(), class_names, config["specification"], config["training"], decoding)
     model.checkpoint = checkpoint
     return checkpoint
 
@@ -128,15 +128,15 @@ def weights_limit_bytes(folder: Path) -> int:
     return _weights_limit_bytes(_read_config(folder)[1])
 
 
-def _read_config(folder: Path) -> tuple[dict[str, Any], Network, Reading]:
-    """The config, and by it the network, without any numbers, and the reading."""
+def _read_config(folder: Path) -> tuple[dict[str, Any], Network, EventDecoding]:
+    """The config, and by it the network, without any numbers, and the decoding."""
     with _blaming(folder / CONFIG_NAME) as path:
         config = _parse_config(_read(path, MAX_CONFIG_BYTES))
         with torch.device("meta"):  # so that a forged config allocates nothing
             model = _NETWORKS[config["network"]](ModelConfig(**config["model"]))
         if len(config["class_names"]) != model.config.class_count:
             raise ValueError(f"{len(config['class_names'])} class names for {model.config.class_count} classes")
-        return config, model, Reading(**config["reading"])
+        return config, model, EventDecoding(**config["decoding"])
 
 
 def _weights_limit_bytes(model: Network) -> int:
@@ -176,7 +176,7 @@ def _parse_config(data: bytes) -> dict[str, Any]:
         "class_names": list,
         "specification": dict,
         "training": dict,
-        "reading": dict,
+        "decoding": dict,
         "weights_sha256": str,
     }
     _check_names("it", known, config)
@@ -185,7 +185,7 @@ def _parse_config(data: bytes) -> dict[str, Any]:
             raise ValueError(f"{name} must be of type {kind.__name__}")
     if config["network"] not in _NETWORKS:
         raise ValueError(f"network = {config['network']!r:.30}: this version has {', '.join(_NETWORKS)}")
-    for name, kind in (("model", ModelConfig), ("reading", Reading)):
+    for name, kind in (("model", ModelConfig), ("decoding", EventDecoding)):
         _check_names(name, {field.name for field in fields(kind)}, config[name])
     if not all(isinstance(name, str) for name in config["class_names"]):
         raise ValueError("class_names must be strings")

@@ -41,36 +41,38 @@ class LossConfig:
             raise ValueError(f"temperature = {self.temperature}: expected a finite number above 0")
 
 
-def log_both_and_not(heard_logits: Tensor, seen_logits: Tensor) -> tuple[Tensor, Tensor]:
+def log_both_and_not(audio_logits: Tensor, visual_logits: Tensor) -> tuple[Tensor, Tensor]:
     """log(P(heard) P(seen)) and log(1 - P(heard) P(seen)), each of the logits' shape."""
-    log_both = F.logsigmoid(heard_logits) + F.logsigmoid(seen_logits)
+    log_both = F.logsigmoid(audio_logits) + F.logsigmoid(visual_logits)
     # Not both = not heard, or heard and not seen: keeps its digits and its gradient where both are sure.
-    log_not_both = torch.logaddexp(F.logsigmoid(-heard_logits), F.logsigmoid(heard_logits) + F.logsigmoid(-seen_logits))
+    log_not_both = torch.logaddexp(
+        F.logsigmoid(-audio_logits), F.logsigmoid(audio_logits) + F.logsigmoid(-visual_logits)
+    )
     return log_both, log_not_both
 
 
-def seen_and_heard_loss(heard_logits: Tensor, seen_logits: Tensor, event: Tensor, labels: Tensor) -> Tensor:
+def seen_and_heard_loss(audio_logits: Tensor, visual_logits: Tensor, event: Tensor, labels: Tensor) -> Tensor:
     """Binary cross-entropy of P(heard) P(seen) per class against "this class's event is here" (our reading).
 
     An event is both seen and heard, so the product is what the segment labels speak of; each factor alone is free to be
     high where its modality shows the class and the other does not.
 
     Args:
-        heard_logits: (batch, segment, class), from the sound alone.
-        seen_logits: (batch, segment, class), from the picture.
+        audio_logits: (batch, segment, class), from the sound alone.
+        visual_logits: (batch, segment, class), from the picture.
         event: (batch, segment), 1 in event segments.
         labels: (batch,), -1 for a clip without any event.
 
     Returns:
         A scalar: summed over classes, averaged over segments.
     """
-    classes = torch.arange(heard_logits.shape[-1], device=labels.device)
+    classes = torch.arange(audio_logits.shape[-1], device=labels.device)
     target = (labels[:, None] == classes).to(event.dtype)[:, None, :] * event[..., None]  # (B, T, n)
-    log_both, log_not_both = log_both_and_not(heard_logits, seen_logits)
+    log_both, log_not_both = log_both_and_not(audio_logits, visual_logits)
     return -(target * log_both + (1 - target) * log_not_both).sum(-1).mean()
 
 
-def each_modality_loss(heard_logits: Tensor, seen_logits: Tensor, event: Tensor, labels: Tensor) -> Tensor:
+def each_modality_loss(audio_logits: Tensor, visual_logits: Tensor, event: Tensor, labels: Tensor) -> Tensor:
     """Binary cross-entropy of P(heard) and of P(seen) against the event's class, in event segments only (our reading).
 
     In an event its class is seen, and it is heard; another class beside it is rare enough to be called absent. Without
@@ -79,18 +81,18 @@ def each_modality_loss(heard_logits: Tensor, seen_logits: Tensor, event: Tensor,
     nothing here: which modality lacks the event is not labelled.
 
     Args:
-        heard_logits: (batch, segment, class), from the sound alone.
-        seen_logits: (batch, segment, class), from the picture.
+        audio_logits: (batch, segment, class), from the sound alone.
+        visual_logits: (batch, segment, class), from the picture.
         event: (batch, segment), 1 in event segments.
         labels: (batch,), -1 for a clip without any event.
 
     Returns:
         A scalar: summed over classes and modalities, averaged over event segments; zero if there is none.
     """
-    target = F.one_hot(labels.clamp_min(0), heard_logits.shape[-1]).to(event.dtype)[:, None, :].expand_as(heard_logits)
+    target = F.one_hot(labels.clamp_min(0), audio_logits.shape[-1]).to(event.dtype)[:, None, :].expand_as(audio_logits)
     per_segment = sum(
         F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(-1)
-        for logits in (heard_logits, seen_logits)
+        for logits in (audio_logits, visual_logits)
     )  # (B, T)
     return (per_segment * event).sum() / event.sum().clamp_min(1)
 
@@ -116,8 +118,8 @@ def supervised_loss(
     losses = {
         "event": F.binary_cross_entropy_with_logits(said.event_logits, every_event),
         "class": class_loss(said.class_logits, every_label),
-        "modality": seen_and_heard_loss(said.heard_logits, said.seen_logits, every_event, every_label)
-        + each_modality_loss(said.heard_logits, said.seen_logits, every_event, every_label),
+        "modality": seen_and_heard_loss(said.audio_logits, said.visual_logits, every_event, every_label)
+        + each_modality_loss(said.audio_logits, said.visual_logits, every_event, every_label),
     }
     if said.foreground_logits is not None:
         weights = torch.sigmoid(said.foreground_logits)

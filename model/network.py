@@ -36,9 +36,9 @@ class Output(NamedTuple):
     segment_class_logits: Tensor | None
     """Which class is this second's event, should it be one? (batch, segment, class); the backbones' mean
     log-probabilities; None in training. The branch has no say: it compares whole clips."""
-    heard_logits: Tensor
+    audio_logits: Tensor
     """Evidence for each class in the second's sound alone (batch, segment, class); the backbones' mean."""
-    seen_logits: Tensor
+    visual_logits: Tensor
     """Evidence for each class in the picture where the second's sound made the network look (batch, segment, class);
     the backbones' mean."""
     attention: Tensor
@@ -114,8 +114,8 @@ class CCLN(Pretrained, nn.Module):
             event_logits=event_logits,
             class_logits=class_logits,
             segment_class_logits=_mean([one.log_softmax(-1) for one in by_segment]) if by_segment else None,
-            heard_logits=_mean([one.heard_logits for one in said]),
-            seen_logits=_mean([one.seen_logits for one in said]),
+            audio_logits=_mean([one.audio_logits for one in said]),
+            visual_logits=_mean([one.visual_logits for one in said]),
             attention=attention,
             backbones=said,
             branch=branch,

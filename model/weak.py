@@ -75,7 +75,7 @@ def weak_loss(output: Output, labels: Tensor, config: LossConfig, wccl_warmth: f
         Scalars: event, class, modality, and fee and wccl where the network has these parts; total.
     """
     said, every_label = one_after_the_other(output.backbones), labels.repeat(len(output.backbones))
-    heard, seen = said.heard_logits, said.seen_logits
+    heard, seen = said.audio_logits, said.visual_logits
     log_both, log_not_both = log_both_and_not(heard, seen)
     event = own_segment_labels(log_both, every_label)  # (K * B, T): each backbone learns from its own answers
     losses = {

@@ -7,13 +7,13 @@ from typing import Any
 
 from ccln.cache import FeatureCache, specification_digest
 from ccln.extractors import pick_device
-from ccln.model import Checkpoint, Reading, load_checkpoint
+from ccln.model import Checkpoint, EventDecoding, load_checkpoint
 from ccln.pipeline import defaults
 from ccln.pipeline.data import read_dataset
 from ccln.pipeline.data.clips import Dataset, Split
 from ccln.pipeline.data.features import load_features
 from ccln.pipeline.metrics.assessment import Assessment, TaskScores
-from ccln.pipeline.metrics.calibration import ReadingScores
+from ccln.pipeline.metrics.calibration import DecodingScores
 from ccln.pipeline.train.trainable import TASKS, TaskName, TrainableTask
 from ccln.pipeline.train.trained_rows import trained_rows
 
@@ -36,9 +36,9 @@ class EvaluationReport:
     assessment: Assessment
     missing: int
     """Rows of the split that have no features and are not scored."""
-    reading: Reading
+    decoding: EventDecoding
     """Of the checkpoint."""
-    read: ReadingScores | None
+    read: DecodingScores | None
     """What it makes of the split; None where the task has no events to read."""
     trained_on: int | None
     """Rows scored that the network was trained on; None where the checkpoint does not say which those were."""
@@ -49,19 +49,19 @@ class EvaluationReport:
         return self.assessment.scores
 
     @property
-    def floors(self) -> Mapping[str, TaskScores]:
+    def baselines(self) -> Mapping[str, TaskScores]:
         """What answers score that look at no clip, by name."""
-        return self.assessment.floors
+        return self.assessment.baselines
 
     def as_dict(self) -> dict[str, Any]:
         """The report fit for JSON; None stands for a score whose denominator is empty.
 
         Keys: `format` and `version` (raised whenever a key changes its meaning or goes); `run`, `data`, `split`,
-        `specification`, `missing` and `trained_on` as the attributes; `scores`, and `floors` by name, with the fields
-        of the task's scores; and what the format has of its own:
+        `specification`, `missing` and `trained_on` as the attributes; `scores`, and `baselines` by name, with the
+        fields of the task's scores; and what the format has of its own:
 
-        - "ccln-evaluation", localization, scored per segment: `Scores`, `SegmentDetails.as_dict`, and `reading`, the
-          checkpoint's `Reading` with its `ReadingScores`.
+        - "ccln-evaluation", localization, scored per segment: `Scores`, `SegmentDetails.as_dict`, and `decoding`, the
+          checkpoint's `EventDecoding` with its `DecodingScores`.
         - "ccln-matching-evaluation", cross-modality localization: `MatchingScores`, `MatchingDetails.as_dict`, and
           `ablated`, by what was taken from the clips, with the fields of the scores.
         """
@@ -78,8 +78,8 @@ class EvaluationReport:
             "trained_on": self.trained_on,
             "scores": self.scores.as_dict(),
             **ablated,
-            "floors": _by_name(self.floors),
-            **({"reading": {**asdict(self.reading), **asdict(self.read)}} if self.read else {}),
+            "baselines": _by_name(self.baselines),
+            **({"decoding": {**asdict(self.decoding), **asdict(self.read)}} if self.read else {}),
             **self.assessment.details.as_dict(),
         }
 
@@ -136,8 +136,8 @@ def evaluate(
         split=split,
         specification=specification,
         assessment=assessment,
-        reading=checkpoint.reading,
-        read=wanted.score_reading(assessment, checkpoint.reading),
+        decoding=checkpoint.decoding,
+        read=wanted.score_decoding(assessment, checkpoint.decoding),
         missing=len(features.splits[split].missing),
         trained_on=trained_on,
     )

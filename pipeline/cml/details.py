@@ -1,4 +1,4 @@
-"""Cross-modality localization, assessed: scores, what position alone gives, floors, and the classes one by one."""
+"""Cross-modality localization, assessed: scores, what position alone gives, baselines, and the classes one by one."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
@@ -7,7 +7,7 @@ import numpy as np
 from torch import nn
 
 from ccln.model.matching import is_findable
-from ccln.pipeline.cml.metrics import embed_clips, found_starts, matching_floors, score_matching, score_shuffled
+from ccln.pipeline.cml.metrics import embed_clips, found_starts, matching_baselines, score_matching, score_shuffled
 from ccln.pipeline.data.clips import Split
 from ccln.pipeline.data.features import DatasetFeatures
 from ccln.pipeline.metrics.answers import MatchingAnswers
@@ -68,7 +68,7 @@ def assess_matching(network: nn.Module, features: DatasetFeatures, split: Split)
     Args:
         network: a `MatchingNetwork`.
         features: of a data set in the splits of `matching_dataset`.
-        split: to score; the training split is what the floors know.
+        split: to score; the training split is what the baselines know.
     """
     clips = features.splits[split]
     embedded = embed_clips(network, clips)
@@ -86,6 +86,6 @@ def assess_matching(network: nn.Module, features: DatasetFeatures, split: Split)
     return Assessment(
         scores=score_matching(embedded),
         ablated={SHUFFLED: score_shuffled(embedded)},
-        floors=matching_floors(features.splits["train"].event, clips.event),
+        baselines=matching_baselines(features.splits["train"].event, clips.event),
         details=MatchingDetails(features.class_names, tuple(map(ClassHits, *counts)), answers),
     )

@@ -1,4 +1,4 @@
-"""How well queries were found in the other modality, and the floors below which a result says nothing.
+"""How well queries were found in the other modality, and the baselines below which a result says nothing.
 
 A query is a clip's event in one modality, cut out: its sound is looked for in the picture (A2V), its picture in the
 sound (V2A). Its length is known, its place is not; found is what is found to the very second.
@@ -148,7 +148,7 @@ def _score(clips: EmbeddedClips, heard: Tensor, seen: Tensor) -> MatchingScores:
     return MatchingScores(ratio(a2v.sum(), len(clips)), ratio(v2a.sum(), len(clips)), len(clips))
 
 
-def matching_floors(train_event: Tensor, event: Tensor) -> dict[str, MatchingScores]:
+def matching_baselines(train_event: Tensor, event: Tensor) -> dict[str, MatchingScores]:
     """Scores of answers that look at no clip; the same in both directions.
 
     Args:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ccln.cache import FeatureCache
-from ccln.model import LossConfig, MatchingNetwork, NetworkType, Part, Reading
+from ccln.model import EventDecoding, LossConfig, MatchingNetwork, NetworkType, Part
 from ccln.model.matching import is_findable, matching_loss
 from ccln.pipeline.cml.details import assess_matching
 from ccln.pipeline.cml.metrics import MatchingScores, embed_clips, score_matching
@@ -75,15 +75,15 @@ class CrossModalityLocalization:
         return assess_matching(network, features, split)
 
     @staticmethod
-    def chosen_reading(validation: Assessment) -> Reading:
+    def chosen_decoding(validation: Assessment) -> EventDecoding:
         """The default: there are no events to read."""
         del validation
-        return Reading()
+        return EventDecoding()
 
     @staticmethod
-    def score_reading(assessment: Assessment, reading: Reading) -> None:
+    def score_decoding(assessment: Assessment, decoding: EventDecoding) -> None:
         """Nothing."""
-        del assessment, reading
+        del assessment, decoding
 
 
 def _averaged(clips: LabelledClips) -> LabelledClips:

@@ -11,7 +11,7 @@ from ccln.pipeline.commands.console import run_single
 
 def evaluate_command() -> None:
     """Entry point of ccln-evaluate."""
-    about = "Score a trained checkpoint on cached features, class by class, floors beside it."
+    about = "Score a trained checkpoint on cached features, class by class, baselines beside it."
     run_single("ccln-evaluate", about, _evaluate)
 
 
@@ -45,7 +45,7 @@ def _evaluate(
     device
         auto, cpu, cuda, cuda:1, ...
     json
-        File for the whole report: scores, floors, every class, and the confusion matrix of localization.
+        File for the whole report: scores, baselines, every class, and the confusion matrix of localization.
     """
     from ccln.pipeline.commands.formats import evaluation_json, evaluation_table
     from ccln.pipeline.evaluate import evaluate

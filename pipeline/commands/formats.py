@@ -4,10 +4,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ccln.model import Reading
+from ccln.model import EventDecoding
 from ccln.pipeline.data.clips import Split
 from ccln.pipeline.metrics.assessment import Assessment, TaskScores
-from ccln.pipeline.metrics.calibration import ReadingScores
+from ccln.pipeline.metrics.calibration import DecodingScores
 from ccln.pipeline.metrics.seeds import ablation_table, seeds_table, selected_on_test_table
 from ccln.pipeline.metrics.segments import TOLD_THE_CLASS
 from ccln.pipeline.metrics.tables import aligned, percent
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def score_table(result: "TrainingResult") -> str:
-    """The test and validation scores of a run with the floors beside them, as text."""
+    """The test and validation scores of a run with the baselines beside them, as text."""
     test, validation = _rows("test", result.on_test), _rows("validation", result.on_validation)
     text = scores_table(test, validation)
     if result.best_test_selection is not None:
@@ -26,20 +26,20 @@ def score_table(result: "TrainingResult") -> str:
         what = f"{result.test.selected_on} of the epoch that is best on test, selected on test as some papers do"
         text += f"\n{what}: {best}, optimistic"
     if result.read:
-        text += "\n\n" + reading_text(result.reading, result.read)
+        text += "\n\n" + decoding_text(result.decoding, result.read)
     missing = {split: count for split, count in result.missing.items() if count}
     if missing:
         text += "\nrows without features: " + ", ".join(f"{split} {count}" for split, count in missing.items())
     return text
 
 
-def reading_text(reading: Reading, read: Mapping[Split, ReadingScores]) -> str:
+def decoding_text(decoding: EventDecoding, read: Mapping[Split, DecodingScores]) -> str:
     """How events are read off the answers, and how good that is, as text."""
     rows = [["events as ccln-localize reads them", "event F1", "calibration error", "uncalibrated"]]
     for split, scores in read.items():
         figures = (scores.event_f1, scores.calibration_error, scores.uncalibrated_error)
         rows.append([split, *map(percent, figures)])
-    threshold, shortest = reading.event_threshold, reading.shortest_event_seconds
+    threshold, shortest = decoding.event_threshold, decoding.minimum_duration_seconds
     what = f"read as event: {shortest} s or more at a probability of {threshold:g} or more (chosen on validation)"
     return f"{aligned(rows)}\n{what}"
 
@@ -76,7 +76,7 @@ def evaluation_table(report: "EvaluationReport") -> str:
     elif report.trained_on:
         seen = f"{report.trained_on} of the {report.scores.clips} rows scored were trained on"
         scores += f"\nwarning: {seen}; of clips that are new to the network this says little"
-    read = [] if report.read is None else [reading_text(report.reading, {report.split: report.read})]
+    read = [] if report.read is None else [decoding_text(report.decoding, {report.split: report.read})]
     return "\n\n".join([f"{report.run} on {report.data}", scores, *read, *report.assessment.details.tables()])
 
 
@@ -99,12 +99,12 @@ def scores_table(*blocks: Mapping[str, TaskScores]) -> str:
 
 
 def _rows(split: str, assessment: Assessment) -> dict[str, TaskScores]:
-    """The network's scores, what they are without something, and the floors."""
+    """The network's scores, what they are without something, and the baselines."""
     return {
         f"CCLN, {split}": assessment.scores,
         **{f"CCLN, {what}": scores for what, scores in assessment.ablated.items()},
         **{
             f"{'told' if name == TOLD_THE_CLASS else 'floor'}: {name}": scores
-            for name, scores in assessment.floors.items()
+            for name, scores in assessment.baselines.items()
         },
     }

@@ -7,12 +7,12 @@ from ccln.pipeline.report.writers import WRITERS, csv_table, json_document
 
 if TYPE_CHECKING:
     from ccln.pipeline.localize.localize import Localization
-    from ccln.pipeline.localize.localizer import LocatedClip
+    from ccln.pipeline.localize.localizer import LocatedVideo
 
 _SECONDS_SHOWN = 20  # as many as fit into a line of a wide terminal
 
 
-def clip_table(clip: "LocatedClip") -> str:
+def clip_table(clip: "LocatedVideo") -> str:
     """For people: the events, and of a short clip second by second in per cent what was seen, heard, and both."""
     lines = [f"{clip.path}  ({moment(clip.duration_seconds)})"]
     for event in clip.events:
@@ -44,7 +44,7 @@ def localization_heading(format_name: str) -> str:
     return csv_table([]) if format_name == "csv" else ""
 
 
-def localization_text(clip: "LocatedClip", format_name: str) -> str:
+def localization_text(clip: "LocatedVideo", format_name: str) -> str:
     """A clip as it is printed, in all formats but JSON, whose document is one of all clips."""
     if format_name == "table":
         return clip_table(clip) + "\n\n"

@@ -13,7 +13,7 @@ from ccln.pipeline.demo.dataset import make_demo_dataset
 from ccln.pipeline.events import Event
 from ccln.pipeline.extract import extract
 from ccln.pipeline.localize.localize import localize
-from ccln.pipeline.localize.localizer import LocatedClip
+from ccln.pipeline.localize.localizer import LocatedVideo
 from ccln.pipeline.train.results import TrainingResult
 from ccln.pipeline.train.run import train
 
@@ -30,7 +30,7 @@ class Shown:
     """What the demo made."""
 
     training: TrainingResult
-    located: LocatedClip
+    located: LocatedVideo
     """One test clip."""
     truth: Event
     """What is really in it."""

@@ -13,9 +13,9 @@ class Answers:
     """(segment,): is this second event?"""
     class_logits: np.ndarray
     """(segment, class): log-probabilities of its event's class."""
-    seen_logits: np.ndarray
+    visual_logits: np.ndarray
     """(segment, class): evidence for each class in the picture, looked at where the sound points."""
-    heard_logits: np.ndarray
+    audio_logits: np.ndarray
     """(segment, class): evidence for each class in the sound alone."""
     attention: np.ndarray
     """(segment, height, width): where the sound made the network look; a segment's numbers add up to one."""

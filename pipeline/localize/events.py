@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ccln.model import Reading
+from ccln.model import EventDecoding
 from ccln.pipeline.events import Event, equal_runs
 from ccln.pipeline.localize.answers import Answers
 from ccln.pipeline.localize.class_path import class_path
@@ -26,26 +26,26 @@ class Tracks:
     """float32 (segment,): calibrated probability that the segment is event."""
 
 
-def read_tracks(answers: Answers, reading: Reading) -> Tracks:
+def decode_tracks(answers: Answers, decoding: EventDecoding) -> Tracks:
     """The class of each second, and the evidence for it."""
-    both = sigmoid(answers.event_logits / reading.event_temperature)
+    both = sigmoid(answers.event_logits / decoding.event_temperature)
     classes = class_path(answers.class_logits, both)
     each = np.arange(len(classes)), classes
-    return Tracks(classes, sigmoid(answers.seen_logits[each]), sigmoid(answers.heard_logits[each]), both)
+    return Tracks(classes, sigmoid(answers.visual_logits[each]), sigmoid(answers.audio_logits[each]), both)
 
 
-def read_events(
-    answers: Answers, tracks: Tracks, reading: Reading, class_names: Sequence[str], duration_seconds: float
+def decode_events(
+    answers: Answers, tracks: Tracks, decoding: EventDecoding, class_names: Sequence[str], duration_seconds: float
 ) -> tuple[Event, ...]:
     """The maximal runs of segments of one class whose event probability reaches the threshold.
 
-    Events end with the video at the latest. One that is shorter than the reading's shortest is none, unless the video
+    Events end with the video at the latest. One that is shorter than the decoding's shortest is none, unless the video
     itself is.
 
     Args:
         answers: of each segment that begins within the video.
         tracks: of these answers.
-        reading: the checkpoint's, or another.
+        decoding: the checkpoint's, or another.
         class_names: in label order.
         duration_seconds: length of the video.
 
@@ -53,13 +53,13 @@ def read_events(
         In order of time. The confidence is the mean event probability of the event's seconds times the probability of
         its class, that of the mean of their class log-probabilities.
     """
-    shortest = min(reading.shortest_event_seconds, len(tracks.both))
-    kinds = np.where(tracks.both >= reading.event_threshold, tracks.classes, -1)
+    shortest = min(decoding.minimum_duration_seconds, len(tracks.both))
+    kinds = np.where(tracks.both >= decoding.event_threshold, tracks.classes, -1)
     events = []
     for start, end in equal_runs(kinds):
         if kinds[start] < 0 or end - start < shortest:
             continue
-        class_logits = answers.class_logits[start:end].mean(axis=0, dtype=np.float64) / reading.class_temperature
+        class_logits = answers.class_logits[start:end].mean(axis=0, dtype=np.float64) / decoding.class_temperature
         share = np.exp(class_logits - class_logits.max())
         class_probability = share[kinds[start]] / share.sum()
         events.append(

@@ -11,13 +11,13 @@ from threading import Lock
 import torch
 
 from ccln.extractors import ExtractorError
-from ccln.model import Checkpoint, Reading, load_checkpoint
+from ccln.model import Checkpoint, EventDecoding, load_checkpoint
 from ccln.pipeline import defaults
 from ccln.pipeline.data.videos import find_videos
 from ccln.pipeline.decode.clip import DecodedClip
 from ccln.pipeline.decode.container import DecodeError
 from ccln.pipeline.extract import Failure
-from ccln.pipeline.localize.localizer import Localizer, LocatedClip
+from ccln.pipeline.localize.localizer import Localizer, LocatedVideo
 from ccln.pipeline.localize.results import Showing, Wanted
 from ccln.pipeline.localize.windows import HOP_SEGMENTS
 from ccln.pipeline.parallel import in_order, processors
@@ -35,7 +35,7 @@ Progress = Callable[[int, int, str], None]
 class Localization:
     """What one call found."""
 
-    clips: tuple[LocatedClip, ...]
+    clips: tuple[LocatedVideo, ...]
     failed: tuple[Failure, ...]
     """Files that could not be read."""
     written: tuple[Path, ...] = ()
@@ -61,7 +61,7 @@ def localize(
     video: Path | str | None = None,
     heat_map: bool = False,
     html: Path | str | None = None,
-    found: Callable[[LocatedClip], None] | None = None,
+    found: Callable[[LocatedVideo], None] | None = None,
     progress: Progress | None = None,
 ) -> Localization:
     """Find when and where events are both seen and heard in video files of any length.
@@ -102,7 +102,7 @@ def localize(
     loaded = load_checkpoint(_default_checkpoint() if checkpoint is None else Path(checkpoint))
     localizer = Localizer(
         loaded,
-        reading=_reading(loaded, threshold, shortest_seconds),
+        decoding=_decoding(loaded, threshold, shortest_seconds),
         hop_seconds=hop_seconds,
         device=device,
         visual_weights=visual_weights,
@@ -126,7 +126,7 @@ def localize(
             progress(done, len(files), note)
 
     work = _Work(localizer, wanted, distinct_names(files), tell)
-    located: list[LocatedClip] = []
+    located: list[LocatedVideo] = []
     shown: list[PageClip] = []
     written: list[Path] = []
     failed: list[Failure] = []
@@ -163,18 +163,18 @@ def _default_checkpoint() -> Path:
     return defaults.PRETRAINED
 
 
-def _reading(checkpoint: Checkpoint, threshold: float | None, shortest_seconds: int | None) -> Reading:
+def _decoding(checkpoint: Checkpoint, threshold: float | None, shortest_seconds: int | None) -> EventDecoding:
     """The checkpoint's, but for what was asked for."""
     asked = {
         "event_threshold": threshold,
-        "shortest_event_seconds": None if shortest_seconds is None else shortest_seconds // SEGMENT_SECONDS,
+        "minimum_duration_seconds": None if shortest_seconds is None else shortest_seconds // SEGMENT_SECONDS,
     }
-    return replace(checkpoint.reading, **{name: value for name, value in asked.items() if value is not None})
+    return replace(checkpoint.decoding, **{name: value for name, value in asked.items() if value is not None})
 
 
 @dataclass(frozen=True, eq=False)
 class _Outcome:
-    located: LocatedClip | None = None
+    located: LocatedVideo | None = None
     shown: PageClip | None = None
     written: Sequence[Path] = ()
     failed: Failure | None = None

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from ccln.extractors import Extractors, load_extractors, pick_device, preset_from_specification
-from ccln.model import CCLN, Checkpoint, Reading
+from ccln.model import CCLN, Checkpoint, EventDecoding
 from ccln.pipeline.decode.clip import DecodedClip, decode_clips
 from ccln.pipeline.events import Event
 from ccln.pipeline.extract import clip_features, frame_request
-from ccln.pipeline.localize.events import read_events, read_tracks
+from ccln.pipeline.localize.events import decode_events, decode_tracks
 from ccln.pipeline.localize.specification import SpecificationError, require_same_specification
 from ccln.pipeline.localize.windows import HOP_SEGMENTS, WindowedNetwork
 from ccln.pipeline.segments import SEGMENT_SECONDS
@@ -27,7 +27,7 @@ class OtherTaskError(Exception):
 
 
 @dataclass(frozen=True, eq=False)
-class LocatedClip:
+class LocatedVideo:
     """A video and what was found in it. Tracks have one number a segment that the file covers, each from 0 to 1."""
 
     path: Path
@@ -55,7 +55,7 @@ class Localizer:
         self,
         checkpoint: Checkpoint,
         *,
-        reading: Reading | None = None,
+        decoding: EventDecoding | None = None,
         hop_seconds: int = HOP_SEGMENTS * SEGMENT_SECONDS,
         device: str = "auto",
         visual_weights: Path | str | None = None,
@@ -65,7 +65,7 @@ class Localizer:
 
         Args:
             checkpoint: of a network that locates events.
-            reading: how its answers become events; if None, the checkpoint's own.
+            decoding: how its answers become events; if None, the checkpoint's own.
             hop_seconds: from one ten-second window's start to the next one's, 1 to 10.
             device: "auto", "cpu", "cuda", ...
             visual_weights: local file with the visual network's weights.
@@ -89,7 +89,7 @@ class Localizer:
                 "features of ccln-extract; the preset ave-legacy follows the recipe of AVE's published features."
             )
         self._class_names = checkpoint.class_names
-        self._reading = checkpoint.reading if reading is None else reading
+        self._decoding = checkpoint.decoding if decoding is None else decoding
         self._hop_segments = hop_seconds // SEGMENT_SECONDS
         self.device = torch.device(pick_device(device))
         self._extractors: Extractors = load_extractors(
@@ -102,7 +102,7 @@ class Localizer:
         self._model: CCLN = checkpoint.model.to(self.device)
         WindowedNetwork(self._model, self._hop_segments)  # a wrong hop is to be known before any file is read
 
-    def locate(self, path: Path, *watchers: Callable[[DecodedClip], None]) -> LocatedClip:
+    def locate(self, path: Path, *watchers: Callable[[DecodedClip], None]) -> LocatedVideo:
         """Find the events of a video file.
 
         Args:
@@ -127,16 +127,16 @@ class Localizer:
             )
             duration_seconds = clip.start_seconds + clip.duration_seconds
         answers = windows.answers()
-        tracks = read_tracks(answers, self._reading)
-        return LocatedClip(
+        tracks = decode_tracks(answers, self._decoding)
+        return LocatedVideo(
             path=path,
             duration_seconds=duration_seconds,
-            events=read_events(answers, tracks, self._reading, self._class_names, duration_seconds),
+            events=decode_events(answers, tracks, self._decoding, self._class_names, duration_seconds),
             labels=tuple(self._class_names[label] for label in tracks.classes),
             seen=tracks.seen,
             heard=tracks.heard,
             both=tracks.both,
-            event_threshold=self._reading.event_threshold,
+            event_threshold=self._decoding.event_threshold,
             attention=answers.attention,
         )
 

@@ -117,4 +117,4 @@ class WindowedNetwork:
 
 def _by_segment(output: Output, classes: Tensor) -> list[Tensor]:
     """The fields of `Answers` of a batch of windows, each (window, segment, ...)."""
-    return [output.event_logits, classes, output.seen_logits, output.heard_logits, output.attention]
+    return [output.event_logits, classes, output.visual_logits, output.audio_logits, output.attention]

@@ -71,6 +71,6 @@ class Assessment:
     scores: TaskScores
     ablated: Mapping[str, TaskScores]
     """What the same network scores when something is taken from the clips, by what is; mostly empty."""
-    floors: Mapping[str, TaskScores]
+    baselines: Mapping[str, TaskScores]
     """What answers score that look at no clip, by name."""
     details: Details

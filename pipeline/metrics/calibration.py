@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from ccln.model import Reading
+from ccln.model import EventDecoding
 from ccln.pipeline.events import equal_runs
 from ccln.pipeline.localize.events import sigmoid
 from ccln.pipeline.metrics.prediction import Predictions
@@ -19,8 +19,8 @@ _TEMPERATURES = (0.1, 10.0)  # a network that makes no mistake on validation wou
 
 
 @dataclass(frozen=True)
-class ReadingScores:
-    """What the reading of a checkpoint makes of a split.
+class DecodingScores:
+    """What the decoding of a checkpoint makes of a split.
 
     Attributes:
         event_f1: F1 of the events as `ccln-localize` reads them (`Scores.event_f1`).
@@ -33,7 +33,7 @@ class ReadingScores:
     uncalibrated_error: float
 
 
-def choose_reading(predictions: Predictions, truth: np.ndarray) -> Reading:
+def choose_decoding(predictions: Predictions, truth: np.ndarray) -> EventDecoding:
     """Choose how a network's answers are read, on the validation split.
 
     The temperatures minimise the negative log-likelihood (Guo et al. 2017): the events' of all segments, the classes'
@@ -50,18 +50,18 @@ def choose_reading(predictions: Predictions, truth: np.ndarray) -> Reading:
     signed = np.where(is_event, logits, -logits)
     event_temperature = _best_temperature(lambda t: np.logaddexp(0, -signed / t).mean())
     has_event = is_event.any(axis=1)
-    reading = Reading(event_temperature=event_temperature)
+    decoding = EventDecoding(event_temperature=event_temperature)
     if has_event.any():
         labels = np.where(is_event, truth, class_count).min(axis=1)[has_event]
         of_clips = predictions.class_logits[has_event].astype(np.float64)
         right = np.arange(len(labels)), labels
-        reading = replace(
-            reading, class_temperature=_best_temperature(lambda t: -_log_share(of_clips / t)[right].mean())
+        decoding = replace(
+            decoding, class_temperature=_best_temperature(lambda t: -_log_share(of_clips / t)[right].mean())
         )
 
     def event_f1(threshold: float, shortest: int) -> float:
-        one = replace(reading, event_threshold=float(threshold), shortest_event_seconds=shortest)
-        return np.nan_to_num(score(read_labels(predictions, one), truth, class_count).event_f1)
+        one = replace(decoding, event_threshold=float(threshold), minimum_duration_seconds=shortest)
+        return np.nan_to_num(score(decode_labels(predictions, one), truth, class_count).event_f1)
 
     found = np.array([[event_f1(threshold, shortest) for threshold in _THRESHOLDS] for shortest in _SHORTEST_SECONDS])
     # A threshold counts with its neighbours: some hundred events decide, and one alone may be lucky.
@@ -69,35 +69,35 @@ def choose_reading(predictions: Predictions, truth: np.ndarray) -> Reading:
     best = np.argwhere(smooth >= smooth.max() - 1e-9)
     shortest, place = min(best.tolist(), key=lambda at: (abs(_THRESHOLDS[at[1] + 1] - 0.5), at[0]))
     return replace(
-        reading,
+        decoding,
         event_threshold=float(_THRESHOLDS[place + 1]),
-        shortest_event_seconds=_SHORTEST_SECONDS[shortest],
+        minimum_duration_seconds=_SHORTEST_SECONDS[shortest],
     )
 
 
-def read_labels(predictions: Predictions, reading: Reading) -> np.ndarray:
+def decode_labels(predictions: Predictions, decoding: EventDecoding) -> np.ndarray:
     """Labels (clip, segment) as `ccln-localize` reads clips of one window; the number of classes is background."""
     class_count = predictions.class_logits.shape[1]
-    is_event = sigmoid(predictions.event_logits / reading.event_temperature) >= reading.event_threshold
+    is_event = sigmoid(predictions.event_logits / decoding.event_temperature) >= decoding.event_threshold
     for clip in is_event:
         for start, end in equal_runs(clip):
-            if end - start < reading.shortest_event_seconds:
+            if end - start < decoding.minimum_duration_seconds:
                 clip[start:end] = False
     return np.where(is_event, predictions.clip_labels()[:, np.newaxis], class_count)
 
 
-def score_reading(predictions: Predictions, truth: np.ndarray, reading: Reading) -> ReadingScores:
-    """Score a reading on a split.
+def score_decoding(predictions: Predictions, truth: np.ndarray, decoding: EventDecoding) -> DecodingScores:
+    """Score a decoding on a split.
 
     Args:
         predictions: of the split.
         truth: its labels (clip, segment).
-        reading: chosen on another split.
+        decoding: chosen on another split.
     """
-    plain = replace(reading, event_temperature=1.0, class_temperature=1.0)
-    return ReadingScores(
-        event_f1=score(read_labels(predictions, reading), truth, predictions.class_logits.shape[1]).event_f1,
-        calibration_error=expected_calibration_error(*_answers(predictions, truth, reading)),
+    plain = replace(decoding, event_temperature=1.0, class_temperature=1.0)
+    return DecodingScores(
+        event_f1=score(decode_labels(predictions, decoding), truth, predictions.class_logits.shape[1]).event_f1,
+        calibration_error=expected_calibration_error(*_answers(predictions, truth, decoding)),
         uncalibrated_error=expected_calibration_error(*_answers(predictions, truth, plain)),
     )
 
@@ -118,10 +118,10 @@ def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: 
     return ratio(float(np.abs(gaps).sum()), len(confidence))
 
 
-def _answers(predictions: Predictions, truth: np.ndarray, reading: Reading) -> tuple[np.ndarray, np.ndarray]:
+def _answers(predictions: Predictions, truth: np.ndarray, decoding: EventDecoding) -> tuple[np.ndarray, np.ndarray]:
     """The probability of each segment's most probable answer, a class or background, and whether it is right."""
-    event = sigmoid(predictions.event_logits.astype(np.float64) / reading.event_temperature)  # (N, T)
-    classes = np.exp(_log_share(predictions.class_logits.astype(np.float64) / reading.class_temperature))  # (N, n)
+    event = sigmoid(predictions.event_logits.astype(np.float64) / decoding.event_temperature)  # (N, T)
+    classes = np.exp(_log_share(predictions.class_logits.astype(np.float64) / decoding.class_temperature))  # (N, n)
     joint = np.concatenate([event[:, :, None] * classes[:, None], 1 - event[:, :, None]], axis=2)  # (N, T, n + 1)
     return joint.max(axis=2).ravel(), (joint.argmax(axis=2) == truth).ravel()
 

@@ -1,4 +1,4 @@
-"""Localization, assessed: scores and floors of a split, class by class, and what is taken for what."""
+"""Localization, assessed: scores and baselines of a split, class by class, and what is taken for what."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from ccln.pipeline.metrics.answers import SegmentAnswers
 from ccln.pipeline.metrics.assessment import Assessment
 from ccln.pipeline.metrics.class_scores import ClassScores, DetailedScores, score_in_detail
 from ccln.pipeline.metrics.prediction import predict
-from ccln.pipeline.metrics.segments import floors, none_for_nan, score
+from ccln.pipeline.metrics.segments import baselines, none_for_nan, score
 from ccln.pipeline.metrics.tables import aligned, percent
 
 _SHOWN_CONFUSIONS = 10
@@ -81,7 +81,7 @@ def assess_segments(network: nn.Module, features: DatasetFeatures, split: Split)
     return Assessment(
         scores=score(predicted, truth, class_count),
         ablated={},
-        floors=floors(features.splits["train"].segment_labels, truth, class_count, clips.class_labels),
+        baselines=baselines(features.splits["train"].segment_labels, truth, class_count, clips.class_labels),
         details=SegmentDetails(features.class_names, detailed, SegmentAnswers(clips.clips, truth, predictions)),
     )
 

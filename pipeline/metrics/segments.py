@@ -1,4 +1,4 @@
-"""How well segments and events were found, and the floors below which a result says nothing.
+"""How well segments and events were found, and the baselines below which a result says nothing.
 
 Everything is computed from integer labels (clip, segment) in which the background is the number of classes. Segments
 last one second, so positions are seconds.
@@ -106,7 +106,9 @@ def score(predicted: np.ndarray, truth: np.ndarray, class_count: int) -> Scores:
     )
 
 
-def floors(train_truth: np.ndarray, truth: np.ndarray, class_count: int, clip_labels: np.ndarray) -> dict[str, Scores]:
+def baselines(
+    train_truth: np.ndarray, truth: np.ndarray, class_count: int, clip_labels: np.ndarray
+) -> dict[str, Scores]:
     """Scores of answers that look at no clip, and of one that is told the class but looks for no boundary.
 
     Args:

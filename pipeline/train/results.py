@@ -8,11 +8,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
-from ccln.model import Checkpoint, Network, Reading, load_checkpoint, save_checkpoint
+from ccln.model import Checkpoint, EventDecoding, Network, load_checkpoint, save_checkpoint
 from ccln.pipeline.data.clips import Split
 from ccln.pipeline.data.features import DatasetFeatures
 from ccln.pipeline.metrics.assessment import Assessment, TaskScores
-from ccln.pipeline.metrics.calibration import ReadingScores
+from ccln.pipeline.metrics.calibration import DecodingScores
 from ccln.pipeline.train.loop import Epoch, Fitted
 from ccln.pipeline.train.run_folder import Identity, TrainingError, write_text
 from ccln.pipeline.train.trainable import TrainableTask
@@ -36,9 +36,9 @@ class TrainingResult:
     """Rows without features, by split."""
     dropped: Mapping[Split, int]
     """Rows left out because a later split has their video, by split."""
-    reading: Reading
+    decoding: EventDecoding
     """How the network's answers become events, chosen on validation."""
-    read: Mapping[Split, ReadingScores]
+    read: Mapping[Split, DecodingScores]
     """What that makes of validation and test; empty where the task has no events to read."""
     best_test_selection: float | None
     """What validation is selected on, of the epoch that is best on test: selected on test, as some papers do, and so
@@ -55,9 +55,9 @@ class TrainingResult:
         return self.on_validation.scores
 
     @property
-    def floors(self) -> Mapping[str, TaskScores]:
+    def baselines(self) -> Mapping[str, TaskScores]:
         """Of the test split."""
-        return self.on_test.floors
+        return self.on_test.baselines
 
 
 def result_of(folder: Path, fitted: Fitted, features: DatasetFeatures, task: TrainableTask) -> TrainingResult:
@@ -65,17 +65,17 @@ def result_of(folder: Path, fitted: Fitted, features: DatasetFeatures, task: Tra
     watched = [epoch.test_selection for epoch in fitted.history if epoch.test_selection is not None]
     on_validation: Assessment = task.assess(fitted.model, features, "validation")
     on_test: Assessment = task.assess(fitted.model, features, "test")
-    reading = task.chosen_reading(on_validation)
+    decoding = task.chosen_decoding(on_validation)
     splits: dict[Split, Assessment] = {"validation": on_validation, "test": on_test}
-    read: dict[Split, ReadingScores] = {}
+    read: dict[Split, DecodingScores] = {}
     for split, assessment in splits.items():
-        if (scores := task.score_reading(assessment, reading)) is not None:
+        if (scores := task.score_decoding(assessment, decoding)) is not None:
             read[split] = scores
     return TrainingResult(
         folder=folder,
         on_test=on_test,
         on_validation=on_validation,
-        reading=reading,
+        decoding=decoding,
         read=read,
         best_epoch=fitted.best_epoch,
         history=fitted.history,
@@ -137,7 +137,7 @@ def write_result(
     train = features.splits["train"]
     training = with_rows(training, train.clips, train.keys)
     save_checkpoint(
-        result.folder, Checkpoint(network, features.class_names, features.specification, training, result.reading)
+        result.folder, Checkpoint(network, features.class_names, features.specification, training, result.decoding)
     )
 
 
@@ -162,8 +162,8 @@ def _metrics(result: TrainingResult, identity: Identity) -> dict[str, Any]:
     metrics: dict[str, Any] = {
         "test": result.test.as_dict(),
         "validation": result.validation.as_dict(),
-        "floors": _by_name(result.floors),
-        "validation_floors": _by_name(result.on_validation.floors),
+        "baselines": _by_name(result.baselines),
+        "validation_baselines": _by_name(result.on_validation.baselines),
         "best_epoch": result.best_epoch,
         "missing": result.missing,
         "dropped": dict(result.dropped),
@@ -172,7 +172,7 @@ def _metrics(result: TrainingResult, identity: Identity) -> dict[str, Any]:
     }
     if result.read:
         scores = {split: asdict(of_split) for split, of_split in result.read.items()}
-        metrics["reading"] = {**asdict(result.reading), "scores": scores}
+        metrics["decoding"] = {**asdict(result.decoding), "scores": scores}
     if result.on_test.ablated:
         metrics["ablated"] = _by_name(result.on_test.ablated)
         metrics["validation_ablated"] = _by_name(result.on_validation.ablated)

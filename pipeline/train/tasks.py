@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from ccln.cache import FeatureCache, Features, specification_digest
-from ccln.model import CCLN, PARTS, LossConfig, NetworkType, Output, Part, Reading, supervised_loss, weak_loss
+from ccln.model import CCLN, PARTS, EventDecoding, LossConfig, NetworkType, Output, Part, supervised_loss, weak_loss
 from ccln.pipeline.data.background import BACKGROUND_SET, background_features
 from ccln.pipeline.data.clips import Dataset, Split
 from ccln.pipeline.data.features import DatasetFeatures, LabelledClips
 from ccln.pipeline.metrics.answers import SegmentAnswers
 from ccln.pipeline.metrics.assessment import Assessment
-from ccln.pipeline.metrics.calibration import ReadingScores, choose_reading, score_reading
+from ccln.pipeline.metrics.calibration import DecodingScores, choose_decoding, score_decoding
 from ccln.pipeline.metrics.prediction import evaluate
 from ccln.pipeline.metrics.segment_scores import SegmentDetails, assess_segments
 from ccln.pipeline.metrics.segments import Scores
@@ -53,16 +53,16 @@ class _Localization:
         return assess_segments(network, features, split)
 
     @staticmethod
-    def chosen_reading(validation: Assessment) -> Reading:
-        """`choose_reading`."""
+    def chosen_decoding(validation: Assessment) -> EventDecoding:
+        """`choose_decoding`."""
         answers = _answers(validation)
-        return choose_reading(answers.predictions, answers.truth)
+        return choose_decoding(answers.predictions, answers.truth)
 
     @staticmethod
-    def score_reading(assessment: Assessment, reading: Reading) -> ReadingScores:
-        """`score_reading`."""
+    def score_decoding(assessment: Assessment, decoding: EventDecoding) -> DecodingScores:
+        """`score_decoding`."""
         answers = _answers(assessment)
-        return score_reading(answers.predictions, answers.truth, reading)
+        return score_decoding(answers.predictions, answers.truth, decoding)
 
 
 class SupervisedLocalization(_Localization):

@@ -6,12 +6,12 @@ from typing import ClassVar, Literal, Protocol, Self
 from torch import nn
 
 from ccln.cache import FeatureCache
-from ccln.model import NetworkType, Part, Reading
+from ccln.model import EventDecoding, NetworkType, Part
 from ccln.pipeline.cml.task import CrossModalityLocalization
 from ccln.pipeline.data.clips import Dataset, Split
 from ccln.pipeline.data.features import DatasetFeatures, LabelledClips
 from ccln.pipeline.metrics.assessment import Assessment, TaskScores
-from ccln.pipeline.metrics.calibration import ReadingScores
+from ccln.pipeline.metrics.calibration import DecodingScores
 from ccln.pipeline.train.config import Settings
 from ccln.pipeline.train.loop import Task
 from ccln.pipeline.train.tasks import SupervisedLocalization, WeakLocalization
@@ -71,12 +71,12 @@ class TrainableTask(Task, Protocol):
         ...
 
     @staticmethod
-    def chosen_reading(validation: Assessment) -> Reading:
+    def chosen_decoding(validation: Assessment) -> EventDecoding:
         """How the network's answers become events, chosen on validation."""
         ...
 
     @staticmethod
-    def score_reading(assessment: Assessment, reading: Reading) -> ReadingScores | None:
+    def score_decoding(assessment: Assessment, decoding: EventDecoding) -> DecodingScores | None:
         """What that makes of a split; None where the task has no events to read."""
         ...
 

@@ -16,9 +16,9 @@ from ccln.model import (
     CCLN,
     Checkpoint,
     CheckpointError,
+    EventDecoding,
     MatchingNetwork,
     ModelConfig,
-    Reading,
     load_checkpoint,
     save_checkpoint,
 )
@@ -39,19 +39,19 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("without", [(), ("fee",), ("sbi", "fee", "wccl")])
 def test_what_is_saved_is_loaded(tmp_path: Path, without: tuple[Any, ...]):
     saved = checkpoint(config=replace(CONFIG, without=without, dropout=0.35, foreground_gain=0.1))
-    saved = replace(saved, reading=Reading(0.3, 2, 1.7, 3))
+    saved = replace(saved, decoding=EventDecoding(0.3, 2, 1.7, 3))
     save_checkpoint(tmp_path / "a" / "run", saved)
     loaded = load_checkpoint(tmp_path / "a" / "run")
     assert same_outputs(saved.model, loaded.model)
     assert loaded.model.config == saved.model.config
     assert (loaded.class_names, loaded.specification, loaded.training) == (NAMES, SPECIFICATION, TRAINING)
-    assert loaded.reading == saved.reading
+    assert loaded.decoding == saved.decoding
     assert not loaded.model.training
     assert {parameter.device.type for parameter in loaded.model.parameters()} == {"cpu"}
 
 
 def test_events_are_read_the_usual_way_where_nothing_else_is_said(folder: Path):
-    assert load_checkpoint(folder).reading == Reading(0.5, 1, 1.0, 1.0)
+    assert load_checkpoint(folder).decoding == EventDecoding(0.5, 1, 1.0, 1.0)
 
 
 def test_a_folder_may_be_a_string(tmp_path: Path):

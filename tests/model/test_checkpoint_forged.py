@@ -21,8 +21,8 @@ from torch import Tensor
 
 from ccln.model import (
     CheckpointError,
+    EventDecoding,
     Network,
-    Reading,
     load_checkpoint,
     save_checkpoint,
 )
@@ -62,8 +62,8 @@ def forge_weights(folder: Path, change: Callable[[dict[str, Tensor]], object]) -
         ("specification", None, "specification must be"),
         ("specification", [1], "specification must be"),
         ("training", "none", "training must be"),
-        ("reading", None, "reading must be"),
-        ("reading", [0.5, 1, 1.0, 1.0], "reading must be"),
+        ("decoding", None, "decoding must be"),
+        ("decoding", [0.5, 1, 1.0, 1.0], "decoding must be"),
         ("weights_sha256", 5, "weights_sha256 must be"),
         ("hook", "os.system", "hook"),
         ("network", "gan", "network = 'gan': this version has ccln, matching"),
@@ -80,7 +80,7 @@ def test_a_config_entry_of_the_wrong_kind_is_named(folder: Path, key: str, value
 
 @pytest.mark.parametrize(
     "key",
-    ["format", "network", "model", "class_names", "specification", "training", "reading", "weights_sha256"],
+    ["format", "network", "model", "class_names", "specification", "training", "decoding", "weights_sha256"],
 )
 def test_a_missing_config_entry_is_named(folder: Path, key: str):
     change_config(folder, lambda config: config.pop(key))
@@ -126,7 +126,7 @@ def test_a_model_config_that_lacks_an_entry_is_refused(folder: Path, key: str):
 
 
 def no_fraction(above: object) -> tuple[object, ...]:
-    """What is no number at all, or outside what any of the reading's fractions may be."""
+    """What is no number at all, or outside what any of the decoding's fractions may be."""
     return (None, "0.5", True, [0.5], {}, 0, -0.1, -1, above, 10**400)
 
 
@@ -134,37 +134,37 @@ def no_fraction(above: object) -> tuple[object, ...]:
     ("key", "value"),
     [
         *(("event_threshold", value) for value in no_fraction(above=1)),
-        *(("shortest_event_seconds", value) for value in (None, "1", True, [1], {}, 0, -1, 1.0, 0.5)),
+        *(("minimum_duration_seconds", value) for value in (None, "1", True, [1], {}, 0, -1, 1.0, 0.5)),
         *(("event_temperature", value) for value in no_fraction(above=1001)),
         *(("class_temperature", value) for value in (*no_fraction(above=1e300), 1e-320)),
         ("threshold", 0.5),
     ],
 )
 def test_a_reading_that_cannot_be_is_refused(folder: Path, key: str, value: object):
-    change_config(folder, lambda config: config["reading"].update({key: value}))
+    change_config(folder, lambda config: config["decoding"].update({key: value}))
     refused(folder, "config.json", key)
     if key != "threshold":
         with pytest.raises(ValueError, match=key):
-            Reading(**{key: value})  # type: ignore
+            EventDecoding(**{key: value})  # type: ignore
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
-@pytest.mark.parametrize("field", dataclasses.fields(Reading), ids=lambda field: field.name)
+@pytest.mark.parametrize("field", dataclasses.fields(EventDecoding), ids=lambda field: field.name)
 def test_a_reading_holds_no_number_that_json_does_not_have(
     folder: Path, field: "dataclasses.Field[object]", number: float
 ):
     with pytest.raises(ValueError, match=field.name):
-        Reading(**{field.name: number})  # type: ignore
-    change_config(folder, lambda config: config["reading"].update({field.name: number}))
+        EventDecoding(**{field.name: number})  # type: ignore
+    change_config(folder, lambda config: config["decoding"].update({field.name: number}))
     refused(folder, "config.json", "is not JSON")
     text = (folder / "config.json").read_text("utf-8")
     (folder / "config.json").write_text(re.sub(r"-?Infinity|NaN", "1e999", text), "utf-8")
     refused(folder, "config.json", field.name)
 
 
-@pytest.mark.parametrize("field", dataclasses.fields(Reading), ids=lambda field: field.name)
+@pytest.mark.parametrize("field", dataclasses.fields(EventDecoding), ids=lambda field: field.name)
 def test_a_reading_that_lacks_an_entry_is_refused(folder: Path, field: "dataclasses.Field[object]"):
-    change_config(folder, lambda config: config["reading"].pop(field.name))
+    change_config(folder, lambda config: config["decoding"].pop(field.name))
     refused(folder, "config.json", field.name)
 
 
@@ -324,7 +324,7 @@ def test_any_changed_value_is_refused_or_harmless(data: st.DataObject):
         save_checkpoint(folder, checkpoint())
 
         def change(config: dict[str, Any]) -> None:
-            holder = data.draw(st.sampled_from([config, config["model"], config["reading"]]))
+            holder = data.draw(st.sampled_from([config, config["model"], config["decoding"]]))
             holder[data.draw(st.sampled_from(sorted(holder)))] = data.draw(json_values)
 
         change_config(folder, change)

@@ -20,8 +20,8 @@ from ccln.model import (
     CCLN,
     Checkpoint,
     CheckpointError,
+    EventDecoding,
     MatchingNetwork,
-    Reading,
     load_checkpoint,
     load_pretrained,
     save_checkpoint,
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("one_core")
 
 PLACE = "/home/somebody/videos/AVE_Dataset"
 ACCOUNT = {**TRAINING, "task": "supervised", "data": PLACE, "versions": {"ccln": "0.1.0"}}
-READING = Reading(event_threshold=0.4, shortest_event_seconds=2, event_temperature=1.5, class_temperature=3)
+DECODING = EventDecoding(event_threshold=0.4, minimum_duration_seconds=2, event_temperature=1.5, class_temperature=3)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 def saved(folder: Path, seed: int = 0) -> CCLN:
     """A network that was saved there."""
-    whole = replace(checkpoint(seed), training=ACCOUNT, reading=READING)
+    whole = replace(checkpoint(seed), training=ACCOUNT, decoding=DECODING)
     save_checkpoint(folder, whole)
     assert isinstance(whole.model, CCLN)
     return whole.model
@@ -93,9 +93,9 @@ def test_a_network_is_loaded_from_a_folder_and_saved_to_another(tmp_path: Path, 
 def test_a_network_knows_what_it_was_loaded_from_or_saved_as(tmp_path: Path):
     network = saved(tmp_path)
     for known in (network, load_checkpoint(tmp_path).model, load_pretrained(tmp_path).model):
-        assert known.checkpoint == Checkpoint(known, NAMES, SPECIFICATION, ACCOUNT, READING)
-    save_checkpoint(tmp_path, replace(network.checkpoint, reading=Reading()))
-    assert network.checkpoint.reading == Reading()
+        assert known.checkpoint == Checkpoint(known, NAMES, SPECIFICATION, ACCOUNT, DECODING)
+    save_checkpoint(tmp_path, replace(network.checkpoint, decoding=EventDecoding()))
+    assert network.checkpoint.decoding == EventDecoding()
 
 
 def test_what_a_network_knows_is_none_of_its_weights(tmp_path: Path):
@@ -155,7 +155,7 @@ def test_what_is_published_is_fetched(hub: Hub, tmp_path: Path, kind: str):
     assert same_outputs(fetched, network)
     assert all(torch.equal(fetched.state_dict()[name], tensor) for name, tensor in network.state_dict().items())
     found, known = fetched.checkpoint, network.checkpoint
-    assert (found.class_names, found.specification, found.reading) == (NAMES, SPECIFICATION, known.reading)
+    assert (found.class_names, found.specification, found.decoding) == (NAMES, SPECIFICATION, known.decoding)
     assert found.training == {**ACCOUNT, "data": "AVE_Dataset"}
     assert network.checkpoint.training["data"] == PLACE  # told here, not published
 
@@ -294,7 +294,7 @@ def test_what_the_hub_does_not_take_is_named(hub: Hub, tmp_path: Path, repositor
     [
         (lambda config: config.update(format=1), "train again"),
         (lambda config: config.update(auto_map={"AutoModel": "modeling.Net"}), "auto_map"),
-        (lambda config: config["reading"].update(event_threshold=7), "event_threshold = 7"),
+        (lambda config: config["decoding"].update(event_threshold=7), "event_threshold = 7"),
         (lambda config: config["model"].update(width=24), "model.safetensors"),
         (lambda config: config.update(weights_sha256="0" * 64), "sha256"),
     ],

@@ -180,8 +180,8 @@ def output(count: int = 3, segments: int = 4, classes: int = 5, seed: int = 0) -
             event_logits=draw(segments),
             class_logits=draw(classes),
             segment_class_logits=None,
-            heard_logits=draw(segments, classes),
-            seen_logits=draw(segments, classes),
+            audio_logits=draw(segments, classes),
+            visual_logits=draw(segments, classes),
             gate=draw(2, segments, segments),
             foreground_logits=draw(segments),
             enhanced=draw(segments, 8),
@@ -193,8 +193,8 @@ def output(count: int = 3, segments: int = 4, classes: int = 5, seed: int = 0) -
         event_logits=draw(segments),
         class_logits=draw(classes),
         segment_class_logits=None,
-        heard_logits=draw(segments, classes),
-        seen_logits=draw(segments, classes),
+        audio_logits=draw(segments, classes),
+        visual_logits=draw(segments, classes),
         attention=draw(segments, 2, 2),
         backbones=tuple(backbones),
         branch=BranchOutput(unit(), (draw(classes), draw(classes))),
@@ -248,7 +248,7 @@ def test_the_total_is_the_weighted_sum_of_its_parts(warmth: float):
         "class": np.mean([mean_log_share(one.class_logits) for one in said.backbones]),
         "modality": np.mean(
             [
-                loss(one.heard_logits, one.seen_logits, EVENT, LABELS).item()
+                loss(one.audio_logits, one.visual_logits, EVENT, LABELS).item()
                 for one in said.backbones
                 for loss in (seen_and_heard_loss, each_modality_loss)
             ]
@@ -282,7 +282,7 @@ def test_wccl_uses_no_segment_label_and_is_alike_in_both_tasks(temperature: floa
 
 def test_no_loss_reads_the_answer_of_the_whole():
     said = output()
-    answer = [said.event_logits, said.class_logits, said.heard_logits, said.seen_logits, said.attention]
+    answer = [said.event_logits, said.class_logits, said.audio_logits, said.visual_logits, said.attention]
     for losses in (supervised_loss(said, EVENT, LABELS, CONFIG), weak_loss(said, LABELS, CONFIG)):
         assert torch.autograd.grad(losses["total"], answer, allow_unused=True) == (None,) * len(answer)
 
@@ -326,7 +326,7 @@ def test_the_total_is_finite_for_extreme_logits(scale: float):
     def extreme(logits: Tensor) -> Tensor:
         return (scale * logits.detach().sign()).requires_grad_()
 
-    names = ("event_logits", "class_logits", "heard_logits", "seen_logits", "foreground_logits")
+    names = ("event_logits", "class_logits", "audio_logits", "visual_logits", "foreground_logits")
     leaves = [{name: extreme(getattr(one, name)) for name in names} for one in said.backbones]
     votes = (extreme(said.branch.votes[0]), extreme(said.branch.votes[1]))
     backbones = tuple(one._replace(**of_one) for one, of_one in zip(said.backbones, leaves, strict=True))

@@ -33,7 +33,7 @@ def test_outputs_have_the_shapes_that_the_config_says(
     for said in (output, *output.backbones):
         assert said.event_logits.shape == (batch, segments)
         assert said.class_logits.shape == (batch, classes)
-        assert said.heard_logits.shape == said.seen_logits.shape == (batch, segments, classes)
+        assert said.audio_logits.shape == said.visual_logits.shape == (batch, segments, classes)
     assert output.attention.shape == (batch, segments, height, width)
     assert output.branch is not None
     for said in output.backbones:
@@ -163,7 +163,7 @@ def test_without_wccl_there_are_no_views_and_no_votes():
 def test_the_answer_is_the_mean_of_the_backbones_and_the_branchs_votes(training: bool, count: int):
     output = network(replace(SMALL, backbones=count)).train(training)(*clips())
     assert len(output.backbones) == count
-    for name in ("event_logits", "heard_logits", "seen_logits"):
+    for name in ("event_logits", "audio_logits", "visual_logits"):
         each = np.stack([getattr(said, name).detach().double().numpy() for said in output.backbones])
         np.testing.assert_allclose(getattr(output, name).detach(), each.mean(0), atol=1e-5, err_msg=name)
     assert output.branch is not None
@@ -182,7 +182,14 @@ def test_backbones_differ_in_their_first_weights_and_in_nothing_else():
     assert len(drawn) > 20
     assert all(not torch.equal(first[name], second[name]) for name in drawn)
     one, other = model.eval()(*clips()).backbones
-    for name in ("event_logits", "class_logits", "heard_logits", "seen_logits", "gate", "foreground_logits"):
+    for name in (
+        "event_logits",
+        "class_logits",
+        "audio_logits",
+        "visual_logits",
+        "gate",
+        "foreground_logits",
+    ):
         assert not torch.allclose(getattr(one, name), getattr(other, name), atol=1e-3), name
     model.backbones[1].load_state_dict(first)
     same, again = model(*clips()).backbones
@@ -252,8 +259,8 @@ def test_what_is_heard_does_not_depend_on_the_picture():
     model = network().eval()
     visual, audio = clips()
     before, after = model(visual, audio), model(clips(seed=1)[0], audio)
-    assert torch.equal(before.heard_logits, after.heard_logits)
-    assert not torch.allclose(before.seen_logits, after.seen_logits, atol=1e-3)
+    assert torch.equal(before.audio_logits, after.audio_logits)
+    assert not torch.allclose(before.visual_logits, after.visual_logits, atol=1e-3)
     assert not torch.allclose(before.event_logits, after.event_logits, atol=1e-3)
 
 
@@ -261,7 +268,7 @@ def test_what_is_seen_depends_on_the_sound_through_attention_only():
     model = network().eval()
     visual, audio = clips()
     other_sound = clips(seed=1)[1]
-    assert not torch.allclose(model(visual, audio).seen_logits, model(visual, other_sound).seen_logits, atol=1e-3)
+    assert not torch.allclose(model(visual, audio).visual_logits, model(visual, other_sound).visual_logits, atol=1e-3)
     looked_at = model.attention(visual, audio)
     model.attention.register_forward_hook(lambda _module, _inputs, _result: looked_at)
-    assert torch.equal(model(visual, audio).seen_logits, model(visual, other_sound).seen_logits)
+    assert torch.equal(model(visual, audio).visual_logits, model(visual, other_sound).visual_logits)

@@ -58,7 +58,7 @@ def test_a_backbone_names_the_clip_by_the_joint_view_and_the_evidence_of_its_eve
     model = network(replace(SMALL, without=without)).eval()
     for backbone, said in zip(backbones_of(model), model(*clips()).backbones, strict=True):
         view, heard, seen = (
-            tensor.detach().double().numpy() for tensor in (said.enhanced, said.heard_logits, said.seen_logits)
+            tensor.detach().double().numpy() for tensor in (said.enhanced, said.audio_logits, said.visual_logits)
         )
         # Without FEE no second counts more than another.
         foreground = torch.zeros(view.shape[:2]) if said.foreground_logits is None else said.foreground_logits

@@ -86,13 +86,13 @@ def _summary(result: "TrainingResult", facts: RunFacts, name: str) -> Markup:
     less = f", without its part{'s' * (len(facts.without) > 1)} {', '.join(facts.without).upper()},"
     headlines = [column for column in test.columns if column.headline]
     reached = " and ".join(f"{column.heading} {column.shown(test)}" for column in headlines)
-    honest = {what: of for what, of in result.floors.items() if what != TOLD_THE_CLASS}
+    honest = {what: of for what, of in result.baselines.items() if what != TOLD_THE_CLASS}
     floor = max(honest, key=lambda what: _selection(honest[what]), default=None)
     beside = []
     if floor is not None:
         beside = [f" The best answer that looks at no clip (“{floor}”) gets {_headline(honest[floor])}."]
-    if TOLD_THE_CLASS in result.floors:
-        told = _headline(result.floors[TOLD_THE_CLASS])
+    if TOLD_THE_CLASS in result.baselines:
+        told = _headline(result.baselines[TOLD_THE_CLASS])
         beside.append(f" Who is told each clip's class and calls every second an event gets {told}.")
     for what, scores in result.on_test.ablated.items():
         beside.append(f" With the {what}, this network gets {_headline(scores)}.")
@@ -164,21 +164,21 @@ def _scores(result: "TrainingResult", glossary: Mapping[str, str]) -> Markup:
         *tables,
         element("div", *cards, class_="cards"),
         element("dl", *terms),
-        *_reading(result),
-        note=FLOOR_NOTE if TOLD_THE_CLASS in result.floors else FLOOR_NOTE.split(" What is told")[0],
+        *_decoding(result),
+        note=FLOOR_NOTE if TOLD_THE_CLASS in result.baselines else FLOOR_NOTE.split(" What is told")[0],
     )
 
 
-def _reading(result: "TrainingResult") -> list[Markup]:
+def _decoding(result: "TrainingResult") -> list[Markup]:
     """How ccln-localize reads events with this network; nothing where the task has none."""
     if not result.read:
         return []
-    reading = result.reading
+    decoding = result.decoding
     rows = [["", "event F1", "calibration error", "uncalibrated"]]
     for split, of in result.read.items():
         rows.append([split, *map(percent, (of.event_f1, of.calibration_error, of.uncalibrated_error))])
     words = (
-        f"What lasts {reading.shortest_event_seconds} s or more at a probability of {reading.event_threshold:g} or "
+        f"What lasts {decoding.minimum_duration_seconds} s or more at a probability of {decoding.event_threshold:g} or "
         "more is an event to ccln-localize, and temperatures make its probabilities honest; all chosen on validation. "
         "The calibration error is how far, on average, the probability of an answer is from how often such answers are "
         "right."
@@ -190,7 +190,7 @@ def _lines(assessment: Assessment) -> list[tuple[str, TaskScores]]:
     return [
         ("this network", assessment.scores),
         *((f"this network, {what}", of) for what, of in assessment.ablated.items()),
-        *((f"{'told' if n == TOLD_THE_CLASS else 'floor'}: {n}", of) for n, of in assessment.floors.items()),
+        *((f"{'told' if n == TOLD_THE_CLASS else 'floor'}: {n}", of) for n, of in assessment.baselines.items()),
     ]
 
 

@@ -60,7 +60,7 @@ def write_runs_page(
                 note="Each dot is a run, the upright bar their mean, written beside it."),
         section("In numbers", *tables, element("p", PLUS_MINUS, class_="small")),
         _single_runs(folder, runs, columns),
-        *([_floors(first, columns)] if first.floors else []),
+        *([_baselines(first, columns)] if first.baselines else []),
     )  # fmt: skip
 
 
@@ -96,7 +96,7 @@ def _link(folder: Path, run: Path) -> str:
     return element("a", name, href=quote(os.fsencode(f"{name}/{PAGE_NAME}")))
 
 
-def _floors(first: "TrainingResult", columns: Sequence[Column]) -> Markup:
-    rows = [[name, *(column.shown(scores) for column in columns)] for name, scores in first.floors.items()]
+def _baselines(first: "TrainingResult", columns: Sequence[Column]) -> Markup:
+    rows = [[name, *(column.shown(scores) for column in columns)] for name, scores in first.baselines.items()]
     note = "What answers score on the same test clips that look at no clip; one that is told the class uses the truth."
     return section("To be read against", table([["", *(column.heading for column in columns)], *rows]), note=note)

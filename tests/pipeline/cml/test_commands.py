@@ -24,7 +24,7 @@ from ccln.pipeline.evaluate import EvaluationError
 from ccln.pipeline.train.results import TrainingResult
 from ccln.pipeline.train.trained_rows import SeenRowsError, trained_rows
 
-FLOORS = ("random start", "always start 0", "most frequent start for the length")
+BASELINES = ("random start", "always start 0", "most frequent start for the length")
 
 
 pytestmark = pytest.mark.usefixtures("no_curves")
@@ -68,13 +68,13 @@ def of_set(made: tuple[Path, Path, Path]) -> list[object]:
     return ["--data", made[0], "--cache", made[1], "--config", made[2]]
 
 
-def test_a_run_is_scored_beside_its_floors_on_both_splits(result: TrainingResult) -> None:
+def test_a_run_is_scored_beside_its_baselines_on_both_splits(result: TrainingResult) -> None:
     assert isinstance(load_checkpoint(result.folder).model, MatchingNetwork)
     metrics = json.loads((result.folder / "metrics.json").read_text())
     for split, prefix in (("test", ""), ("validation", "validation_")):
         assert metrics[split].keys() == {"a2v", "v2a", "clips"}
         assert metrics[split]["clips"] == 3  # of six, three fill their clip
-        assert tuple(metrics[f"{prefix}floors"]) == FLOORS
+        assert tuple(metrics[f"{prefix}baselines"]) == BASELINES
         assert metrics[f"{prefix}ablated"].keys() == {"searched seconds shuffled"}
     assert metrics["history"][result.best_epoch - 1]["selection"] == result.validation.selection
     training = load_checkpoint(result.folder).training
@@ -94,7 +94,7 @@ def test_the_table_shows_all_that_the_result_has_to_be_read_against(
     assert head.split() == ["A2V", "V2A", "clips"]
     for place, split in ((0, "test"), (6, "validation")):
         names = [line.split("  ")[0] for line in lines[place : place + 5]]
-        assert names == [f"CCLN, {split}", "CCLN, searched seconds shuffled", *(f"floor: {name}" for name in FLOORS)]
+        assert names == [f"CCLN, {split}", "CCLN, searched seconds shuffled", *(f"floor: {name}" for name in BASELINES)]
     assert "mean of A2V and V2A of the epoch that is best on test, selected on test" in lines[11]
     assert not any(name.startswith("branch") for name in load_file(out / "model.safetensors"))
 
@@ -167,7 +167,7 @@ def test_evaluating_gives_what_the_run_says_of_itself(
         report = json.loads((tmp_path / "report.json").read_text())
         assert (report["format"], report["version"], report["split"]) == ("ccln-matching-evaluation", 1, split)
         assert report["scores"] == metrics[split]
-        assert report["floors"] == metrics[f"{prefix}floors"]
+        assert report["baselines"] == metrics[f"{prefix}baselines"]
         assert report["ablated"] == metrics[f"{prefix}ablated"]
         assert (report["missing"], report["trained_on"]) == (0, 0)
         assert sum(of_class["rows"] for of_class in report["classes"]) == 3

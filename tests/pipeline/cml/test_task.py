@@ -17,7 +17,7 @@ from ccln.pipeline.cml.metrics import (
     EmbeddedClips,
     MatchingScores,
     embed_clips,
-    matching_floors,
+    matching_baselines,
     predicted_starts,
     score_matching,
     score_shuffled,
@@ -112,36 +112,36 @@ def test_shuffled_seconds_leave_no_more_than_chance():
     assert score_shuffled(EmbeddedClips(same, same, event)) == shuffled
 
 
-def test_floors_by_hand():
+def test_baselines_by_hand():
     train = events([(0, 3), (7, 3), (7, 3), (2, 5), (1, 5), (0, 10)])
     scored = events([(7, 3), (0, 3), (1, 5), (4, 2), (0, 2), (0, 10), (0, 0)])
-    floors = {name: scores.a2v for name, scores in matching_floors(train, scored).items()}
-    assert floors == {
+    baselines = {name: scores.a2v for name, scores in matching_baselines(train, scored).items()}
+    assert baselines == {
         "random start": pytest.approx((1 / 8 + 1 / 8 + 1 / 6 + 1 / 9 + 1 / 9) / 5),
         "always start 0": pytest.approx(2 / 5),
         # Length 3: 7. Length 5: 1 and 2 once each, so 1. Length 2 is not in training: 0.
         "most frequent start for the length": pytest.approx(3 / 5),
     }
-    assert {scores.clips for scores in matching_floors(train, scored).values()} == {5}
+    assert {scores.clips for scores in matching_baselines(train, scored).values()} == {5}
 
 
 @pytest.mark.skipif(not (AVE / "test_order_match.h5").exists(), reason="AVE's published files are not here")
-def test_floors_of_the_published_split():
+def test_baselines_of_the_published_split():
     with h5py.File(AVE / "labels_closs.h5") as file:
         event = torch.from_numpy(np.asarray(file["avadataset"]))
     orders = {}
     for split in ("train", "val", "test"):
         with h5py.File(AVE / f"{split}_order_match.h5") as file:
             orders[split] = torch.from_numpy(np.asarray(file["order"]))
-    floors = matching_floors(event[orders["train"]], event[orders["test"]])
-    assert {name: round(100 * scores.v2a, 1) for name, scores in floors.items()} == {
+    baselines = matching_baselines(event[orders["train"]], event[orders["test"]])
+    assert {name: round(100 * scores.v2a, 1) for name, scores in baselines.items()} == {
         "random start": 20.8,
         "always start 0": 35.3,
         "most frequent start for the length": 47.0,
     }
-    assert floors["random start"].clips == 402
+    assert baselines["random start"].clips == 402
     assert (
-        matching_floors(event[orders["train"]], event[orders["val"]])["random start"].clips == 198
+        matching_baselines(event[orders["train"]], event[orders["val"]])["random start"].clips == 198
     )  # one row has no event
 
 
@@ -205,7 +205,7 @@ def test_what_can_be_found_is_learnt_by_the_training_loop(tmp_path: Path):
     scores = task.evaluate(fitted.model, "test")
     found = task.assess(fitted.model, features, "test")
     assert found.scores == scores
-    strongest = max(floor.selection for floor in found.floors.values())
+    strongest = max(floor.selection for floor in found.baselines.values())
     assert min(scores.a2v, scores.v2a) > strongest + 0.3
     (shuffled,) = found.ablated.values()
     assert shuffled == score_shuffled(embed_clips(fitted.model, features.splits["test"]))

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from ccln.cache import specification_digest
-from ccln.model import CheckpointError, Reading, load_checkpoint, save_checkpoint
+from ccln.model import CheckpointError, EventDecoding, load_checkpoint, save_checkpoint
 from ccln.pipeline.commands.evaluate import evaluate_command
 from ccln.pipeline.commands.formats import evaluation_json, evaluation_table, score_table
 from ccln.pipeline.data import read_dataset
 from ccln.pipeline.data.clips import DatasetError
 from ccln.pipeline.evaluate import EvaluationError, EvaluationReport, evaluate
 from ccln.pipeline.metrics.assessment import Assessment
-from ccln.pipeline.metrics.calibration import ReadingScores
+from ccln.pipeline.metrics.calibration import DecodingScores
 from ccln.pipeline.metrics.class_scores import score_in_detail
 from ccln.pipeline.metrics.segment_scores import SegmentDetails
-from ccln.pipeline.metrics.segments import TOLD_THE_CLASS, Scores, floors, score
+from ccln.pipeline.metrics.segments import TOLD_THE_CLASS, Scores, baselines, score
 from ccln.pipeline.train.results import TrainingResult
 
 
@@ -51,15 +51,15 @@ def details(report: EvaluationReport) -> SegmentDetails:
 def test_a_finished_run_scores_what_its_metrics_say(tiny_run: Path, report: EvaluationReport) -> None:
     metrics = json.loads((tiny_run / "metrics.json").read_text())
     assert report.scores.as_dict() == metrics["test"]
-    assert {name: scores.as_dict() for name, scores in report.floors.items()} == metrics["floors"]
+    assert {name: scores.as_dict() for name, scores in report.baselines.items()} == metrics["baselines"]
     assert report.specification == specification_digest(load_checkpoint(tiny_run).specification)
     assert report.missing == 0
 
 
-def test_another_split_has_its_own_scores_and_floors(tiny_run: Path, tiny_set: Path, tiny_cache: Path) -> None:
+def test_another_split_has_its_own_scores_and_baselines(tiny_run: Path, tiny_set: Path, tiny_cache: Path) -> None:
     found = evaluate(tiny_run, data=tiny_set, cache=tiny_cache, split="validation", device="cpu")
     assert found.scores.as_dict() == json.loads((tiny_run / "metrics.json").read_text())["validation"]
-    assert found.floors["always background"].clips == found.scores.clips == 5
+    assert found.baselines["always background"].clips == found.scores.clips == 5
 
 
 def test_rows_that_were_trained_on_are_counted(
@@ -166,7 +166,7 @@ def made_report() -> EvaluationReport:
     assessment = Assessment(
         scores=score(predicted, truth, 3),
         ablated={},
-        floors=floors(truth, truth, 3, clip_labels),
+        baselines=baselines(truth, truth, 3, clip_labels),
         details=SegmentDetails(("bark", "bell, large", "horn"), detailed),
     )
     return EvaluationReport(
@@ -176,8 +176,8 @@ def made_report() -> EvaluationReport:
         specification="ab" * 32,
         assessment=assessment,
         missing=2,
-        reading=Reading(event_threshold=0.4),
-        read=ReadingScores(event_f1=0.75, calibration_error=0.03, uncalibrated_error=0.08),
+        decoding=EventDecoding(event_threshold=0.4),
+        read=DecodingScores(event_f1=0.75, calibration_error=0.03, uncalibrated_error=0.08),
         trained_on=0,
     )
 
@@ -188,7 +188,7 @@ def test_the_report_for_programs() -> None:
     assert (report["run"], report["data"], report["split"]) == ("runs/first", "videos", "test")
     assert (report["specification"], report["missing"], report["trained_on"]) == ("ab" * 32, 2, 0)
     assert report["scores"]["segment_accuracy"] == 9 / 16
-    assert report["floors"][TOLD_THE_CLASS]["segment_accuracy"] == 13 / 16
+    assert report["baselines"][TOLD_THE_CLASS]["segment_accuracy"] == 13 / 16
     assert report["clip_accuracy"] == 2 / 3
     assert report["classes"][0] == {
         "name": "bark",
@@ -211,10 +211,10 @@ def test_the_report_for_programs() -> None:
 
 
 def test_the_report_for_people() -> None:
-    title, scores, reading, classes, confusions = evaluation_table(made_report()).split("\n\n")
+    title, scores, decoding, classes, confusions = evaluation_table(made_report()).split("\n\n")
     assert title == "runs/first on videos"
-    assert reading.splitlines()[1].split() == ["test", "75.0", "%", "3.0", "%", "8.0", "%"]
-    assert "at a probability of 0.4 or more" in reading
+    assert decoding.splitlines()[1].split() == ["test", "75.0", "%", "3.0", "%", "8.0", "%"]
+    assert "at a probability of 0.4 or more" in decoding
     head, ccln, *rest = scores.splitlines()
     assert "bg recall  bg precision  event F1  at tIoU 0.5" in head
     # All seven of the background, of ten said to be; of three true and two predicted events one is right.
@@ -253,13 +253,13 @@ def test_the_table_of_a_run_says_what_was_selected_on_test() -> None:
     assessment = made_report().assessment
     result = TrainingResult(
         folder=Path("runs/first"),
-        on_test=replace(assessment, floors={}),
+        on_test=replace(assessment, baselines={}),
         on_validation=assessment,
         best_epoch=1,
         history=(),
         missing={"train": 3, "validation": 0, "test": 0},
         dropped={},
-        reading=Reading(),
+        decoding=EventDecoding(),
         read={},
         best_test_selection=None,
     )

@@ -35,7 +35,7 @@ def write_folder(folder: Path, annotations=ROWS, train=ROWS[:1], validation=ROWS
     return folder
 
 
-# Reading
+# EventDecoding
 
 
 def test_reads_rows_splits_and_class_names(tmp_path):

@@ -23,7 +23,7 @@ def write(folder: Path, text: str | bytes) -> Path:
     return path
 
 
-# Reading
+# EventDecoding
 
 
 def test_reads_rows(tmp_path):

@@ -1,4 +1,4 @@
-"""From answers to events, and how a reading is chosen on validation."""
+"""From answers to events, and how a decoding is chosen on validation."""
 
 import itertools
 import math
@@ -9,21 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ccln.model import Reading
+from ccln.model import EventDecoding
 from ccln.pipeline.events import Event
 from ccln.pipeline.localize.answers import Answers
 from ccln.pipeline.localize.class_path import class_path
-from ccln.pipeline.localize.events import read_events, read_tracks
+from ccln.pipeline.localize.events import decode_events, decode_tracks
 from ccln.pipeline.metrics.calibration import (
-    choose_reading,
+    choose_decoding,
+    decode_labels,
     expected_calibration_error,
-    read_labels,
-    score_reading,
+    score_decoding,
 )
 from ccln.pipeline.metrics.prediction import Predictions
 
 NAMES = ("Bark", "Cat", "Bell")
-AS_IS = Reading()
+AS_IS = EventDecoding()
 PROBABILITIES = arrays(np.float32, st.integers(1, 12), elements=st.floats(0.015625, 0.984375, width=32))
 
 
@@ -42,9 +42,9 @@ def answers(both: list[float] | np.ndarray, classes: list[int] | None = None, su
     return Answers(event_logits, np.log(share), evidence, -evidence, np.ones((count, 1, 1), np.float32))
 
 
-def events(given: Answers, reading: Reading = AS_IS, duration_seconds: float | None = None) -> tuple[Event, ...]:
+def events(given: Answers, decoding: EventDecoding = AS_IS, duration_seconds: float | None = None) -> tuple[Event, ...]:
     seconds = float(len(given.event_logits)) if duration_seconds is None else duration_seconds
-    return read_events(given, read_tracks(given, reading), reading, NAMES, seconds)
+    return decode_events(given, decode_tracks(given, decoding), decoding, NAMES, seconds)
 
 
 def test_runs_at_or_above_the_threshold_are_events():
@@ -70,19 +70,19 @@ def test_a_second_alone_does_not_change_the_class():
 def test_an_event_ends_with_its_video_and_short_ones_are_none():
     found = events(answers([0.1, 0.9, 0.1, 0.9, 0.9]), duration_seconds=4.25)
     assert [(event.start_seconds, event.end_seconds) for event in found] == [(1, 2), (3, 4.25)]
-    longer = events(answers([0.1, 0.9, 0.1, 0.9, 0.9]), Reading(shortest_event_seconds=2), 4.25)
+    longer = events(answers([0.1, 0.9, 0.1, 0.9, 0.9]), EventDecoding(minimum_duration_seconds=2), 4.25)
     assert [(event.start_seconds, event.end_seconds) for event in longer] == [(3, 4.25)]
-    assert len(events(answers([0.9]), Reading(shortest_event_seconds=3), 0.8)) == 1  # the whole video
+    assert len(events(answers([0.9]), EventDecoding(minimum_duration_seconds=3), 0.8)) == 1  # the whole video
 
 
 @given(PROBABILITIES, st.floats(0.05, 0.95), st.floats(0.25, 4))
 def test_a_second_is_in_an_event_where_its_calibrated_probability_reaches_the_threshold(both, threshold, temperature):
-    reading = Reading(event_threshold=threshold, event_temperature=temperature)
+    decoding = EventDecoding(event_threshold=threshold, event_temperature=temperature)
     given_answers = answers(both)
-    tracks = read_tracks(given_answers, reading)
+    tracks = decode_tracks(given_answers, decoding)
     calibrated = 1 / (1 + np.exp(-given_answers.event_logits.astype(np.float64) / temperature))
     np.testing.assert_allclose(tracks.both, calibrated, rtol=1e-5)
-    found = events(given_answers, reading)
+    found = events(given_answers, decoding)
     inside = [any(event.start_seconds <= second < event.end_seconds for event in found) for second in range(len(both))]
     assert inside == (tracks.both >= threshold).tolist()
     for event in found:
@@ -91,10 +91,13 @@ def test_a_second_is_in_an_event_where_its_calibrated_probability_reaches_the_th
 
 def test_tracks_show_the_evidence_for_the_class_of_the_second():
     given_answers = answers([0.98] * 8, [0] * 4 + [2] * 4, sure=0.9999)
-    tracks = read_tracks(given_answers, Reading())
+    tracks = decode_tracks(given_answers, EventDecoding())
     assert tracks.classes.tolist() == [0] * 4 + [2] * 4
     for second, label in enumerate(tracks.classes):
-        for track, logits in ((tracks.seen, given_answers.seen_logits), (tracks.heard, given_answers.heard_logits)):
+        for track, logits in (
+            (tracks.seen, given_answers.visual_logits),
+            (tracks.heard, given_answers.audio_logits),
+        ):
             assert track[second] == pytest.approx(1 / (1 + math.exp(-logits[second, label])))
 
 
@@ -133,11 +136,11 @@ def drawn(clips: int, temperature: float, seed: int = 0) -> tuple[Predictions, n
 
 def test_temperatures_undo_overconfidence():
     predictions, truth = drawn(1000, temperature=2.5)
-    reading = choose_reading(predictions, truth)
-    assert reading.event_temperature == pytest.approx(2.5, rel=0.1)
-    assert reading.class_temperature == pytest.approx(2.5, rel=0.1)
+    decoding = choose_decoding(predictions, truth)
+    assert decoding.event_temperature == pytest.approx(2.5, rel=0.1)
+    assert decoding.class_temperature == pytest.approx(2.5, rel=0.1)
     fresh = drawn(3000, temperature=2.5, seed=1)
-    scores = score_reading(*fresh, reading)
+    scores = score_decoding(*fresh, decoding)
     assert scores.calibration_error < 0.02 < 0.05 < scores.uncalibrated_error
 
 
@@ -149,16 +152,16 @@ def test_the_threshold_and_least_length_that_find_the_events_are_chosen():
     truth[:, 2:5] = 1
     class_logits = np.tile(np.log([0.1, 0.8, 0.1]), (40, 1))
     predictions = Predictions(logit(both).astype(np.float32), class_logits.astype(np.float32))
-    reading = choose_reading(predictions, truth)
-    assert reading.shortest_event_seconds in (2, 3)
-    np.testing.assert_array_equal(read_labels(predictions, reading), truth)
-    assert score_reading(predictions, truth, reading).event_f1 == 1
+    decoding = choose_decoding(predictions, truth)
+    assert decoding.minimum_duration_seconds in (2, 3)
+    np.testing.assert_array_equal(decode_labels(predictions, decoding), truth)
+    assert score_decoding(predictions, truth, decoding).event_f1 == 1
 
 
 def test_a_split_without_any_event_still_gives_a_reading():
     predictions = Predictions(np.full((3, 10), -2, np.float32), np.zeros((3, len(NAMES)), np.float32))
-    reading = choose_reading(predictions, np.full((3, 10), len(NAMES)))
-    assert reading.class_temperature == 1
+    decoding = choose_decoding(predictions, np.full((3, 10), len(NAMES)))
+    assert decoding.class_temperature == 1
 
 
 @given(arrays(np.float64, st.integers(1, 60), elements=st.floats(0, 1)), st.integers(0, 99))

@@ -29,7 +29,7 @@ def found(tiny_set: Path, tiny_run: Path) -> Localization:
 
 
 def test_events_are_the_segments_where_both_reaches_the_threshold(found: Localization, tiny_run: Path) -> None:
-    reading = load_checkpoint(tiny_run).reading
+    decoding = load_checkpoint(tiny_run).decoding
     clips = localize([clip.path for clip in found.clips], checkpoint=tiny_run, shortest_seconds=1).clips
     for clip in clips:
         assert len(set(clip.labels)) == 1  # of ten seconds
@@ -37,7 +37,7 @@ def test_events_are_the_segments_where_both_reaches_the_threshold(found: Localiz
         for event in clip.events:
             assert event.label == clip.labels[0]
             inside[math.floor(event.start_seconds) : math.ceil(event.end_seconds)] = True
-        assert inside.tolist() == (clip.both >= reading.event_threshold).tolist()
+        assert inside.tolist() == (clip.both >= decoding.event_threshold).tolist()
 
 
 def test_tracks_are_probabilities_and_attention_adds_up(found: Localization) -> None:
@@ -62,7 +62,7 @@ def test_localizing_agrees_with_evaluating_cached_features(
     checkpoint = load_checkpoint(tiny_run)
     for clips in load_features(dataset, FeatureCache(tiny_cache)).splits.values():
         predictions = predict(checkpoint.model, clips)
-        calibrated = 1 / (1 + np.exp(-predictions.event_logits / checkpoint.reading.event_temperature))
+        calibrated = 1 / (1 + np.exp(-predictions.event_logits / checkpoint.decoding.event_temperature))
         for row, probability in zip(clips.clips, calibrated, strict=True):
             for clip in found.clips:
                 if clip.path.stem == row.video_id:

@@ -17,7 +17,7 @@ from support.paths import ROOT
 from ccln import localize
 from ccln.model import load_checkpoint
 from ccln.pipeline import defaults
-from ccln.pipeline.localize.localizer import LocatedClip
+from ccln.pipeline.localize.localizer import LocatedVideo
 
 CLIP = ROOT / "examples" / "cat.mp4"
 CARD = (defaults.PRETRAINED / "README.md").read_text("utf-8")
@@ -35,7 +35,7 @@ def truth() -> Any:
 
 
 @pytest.fixture(scope="module")
-def alone() -> LocatedClip:
+def alone() -> LocatedVideo:
     (clip,) = localize(CLIP, checkpoint=defaults.PRETRAINED).clips
     return clip
 
@@ -53,12 +53,12 @@ def test_the_event_of_the_example_is_found_without_a_checkpoint_and_it_says_with
 
 def test_the_card_says_what_the_checkpoint_says() -> None:
     checkpoint = load_checkpoint(defaults.PRETRAINED)
-    training, reading = checkpoint.training, checkpoint.reading
+    training, decoding = checkpoint.training, checkpoint.decoding
     assert all(name in CARD.replace("\n", " ") for name in checkpoint.class_names)
     assert f"{100 * training['test']['segment_accuracy']:.1f} % of segments" in CARD
     assert f"({100 * training['validation']['segment_accuracy']:.1f}, " in CARD
     assert f"--seed {training['seed']}" in CARD
-    stated = f"{reading.shortest_event_seconds} s or more at a probability of {reading.event_threshold:g} or more"
+    stated = f"{decoding.minimum_duration_seconds} s or more at a probability of {decoding.event_threshold:g} or more"
     assert stated in CARD
     assert sum(path.stat().st_size for path in defaults.PRETRAINED.iterdir()) < 7_000_000
     assert not re.search(r'"/|\\\\', (defaults.PRETRAINED / "config.json").read_text("utf-8"))  # no path of a machine
@@ -92,7 +92,7 @@ def within_silence(path: Path, lead_seconds: Fraction) -> Path:
 
 @pytest.mark.parametrize("lead_seconds", [Fraction(4), Fraction(9, 2), Fraction(5), Fraction(29, 5), Fraction(13)])
 def test_what_is_found_does_not_hang_on_where_the_windows_fall(
-    lead_seconds: Fraction, alone: LocatedClip, tmp_path: Path
+    lead_seconds: Fraction, alone: LocatedVideo, tmp_path: Path
 ) -> None:
     """By fractions of the hop of two seconds: the same event within a second, its confidence within 0.15."""
     (shifted,) = localize(within_silence(tmp_path / "longer.mp4", lead_seconds), checkpoint=defaults.PRETRAINED).clips
@@ -103,7 +103,7 @@ def test_what_is_found_does_not_hang_on_where_the_windows_fall(
     assert event.confidence == pytest.approx(expected.confidence, abs=0.15)
 
 
-def test_hops_agree(tmp_path: Path, alone: LocatedClip) -> None:
+def test_hops_agree(tmp_path: Path, alone: LocatedVideo) -> None:
     longer = within_silence(tmp_path / "longer.mp4", Fraction(7))
     for hop_seconds in (1, 3, 5):
         told: list[tuple[int, int, str]] = []

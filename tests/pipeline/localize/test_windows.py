@@ -12,7 +12,7 @@ from ccln.pipeline.localize.windows import WindowedNetwork
 
 TEN = 10
 CONFIG = ModelConfig(**{**vars(SMALL), "segment_count": TEN})
-FIELDS = ("event_logits", "class_logits", "seen_logits", "heard_logits", "attention")
+FIELDS = ("event_logits", "class_logits", "visual_logits", "audio_logits", "attention")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_ten_seconds_or_less_are_one_window_of_one_class(reader: CCLN, covered: 
     answers = windows.answers()
     with torch.inference_mode():
         output = reader(visual[None], audio[None])
-    for name in ("event_logits", "seen_logits", "heard_logits", "attention"):
+    for name in ("event_logits", "visual_logits", "audio_logits", "attention"):
         np.testing.assert_allclose(getattr(answers, name), getattr(output, name)[0, :covered], rtol=1e-6, atol=1e-6)
     expected = output.class_logits.log_softmax(-1)[0]
     np.testing.assert_allclose(answers.class_logits, expected.expand(covered, -1), rtol=1e-6)

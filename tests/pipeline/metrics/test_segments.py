@@ -11,7 +11,7 @@ from support.scoring import events_of, label_pairs, labels
 
 from ccln.pipeline.data.ave import read_ave_folder
 from ccln.pipeline.data.clips import class_labels, segment_labels
-from ccln.pipeline.metrics.segments import floors, score
+from ccln.pipeline.metrics.segments import baselines, score
 
 PUBLISHED = SHARED / "ave"
 
@@ -166,7 +166,7 @@ def test_the_order_of_the_clips_changes_nothing(pair, data):
 # Floors
 
 
-def test_floors_by_hand():
+def test_baselines_by_hand():
     train = labels("AA..", "A.B.", "BBB.", "B...")  # more background than any class
     truth = labels("A...", "BBBB")
     answers = {
@@ -175,7 +175,7 @@ def test_floors_by_hand():
         "best single class": labels("BBBB", "BBBB"),
         "right class, every segment an event": labels("AAAA", "BBBB"),
     }
-    found = floors(train, truth, 2, np.array([0, 1]))
+    found = baselines(train, truth, 2, np.array([0, 1]))
     assert list(found) == list(answers)
     assert found["always background"].segment_accuracy == 3 / 8
     assert found["most frequent label per segment"].segment_accuracy == 4 / 8
@@ -185,24 +185,24 @@ def test_floors_by_hand():
         assert found[name].as_dict() == score(answer, truth, 2).as_dict()
 
 
-def test_floors_refuse_what_does_not_fit():
+def test_baselines_refuse_what_does_not_fit():
     truth = labels("A...", "BBBB")
     with pytest.raises(ValueError, match="train_truth has 3 segments a clip but truth 4"):
-        floors(labels("A.."), truth, 2, np.array([0, 1]))
+        baselines(labels("A.."), truth, 2, np.array([0, 1]))
     with pytest.raises(ValueError, match=r"clip_labels has the shape \(1,\); expected \(2,\)"):
-        floors(truth, truth, 2, np.array([0]))
+        baselines(truth, truth, 2, np.array([0]))
     with pytest.raises(ValueError, match="clip_labels has labels from 0 to 3; expected 0 to 2"):
-        floors(truth, truth, 2, np.array([0, 3]))
+        baselines(truth, truth, 2, np.array([0, 3]))
 
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason=f"the published AVE files are not in {PUBLISHED}")
-def test_published_floors(tmp_path):
+def test_published_baselines(tmp_path):
     for name in ("Annotations.txt", "trainSet.txt", "valSet.txt", "testSet.txt"):
         shutil.copy(PUBLISHED / name, tmp_path)
     folder = read_ave_folder(tmp_path)
     train, test = (segment_labels(folder.clips_of(split), folder.class_names) for split in ("train", "test"))
     clip_labels = class_labels(folder.clips_of("test"), folder.class_names)
-    found = floors(train, test, len(folder.class_names), clip_labels)
+    found = baselines(train, test, len(folder.class_names), clip_labels)
     assert round(100 * found["always background"].segment_accuracy, 1) == 17.8
     assert round(100 * found["right class, every segment an event"].segment_accuracy, 1) == 82.2
     assert found["always background"].background_recall == 1

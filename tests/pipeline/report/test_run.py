@@ -105,12 +105,14 @@ def test_a_run_ends_with_a_page_of_its_own_figures(result: TrainingResult) -> No
     heads = [column.heading for column in result.test.columns]
     tables = [table for table in page.tables if table[0] == ["", *heads, "clips"]]
     assert len(tables) == 2
-    for table, split, floors in zip(tables, ("test", "validation"), ("floors", "validation_floors"), strict=True):
+    for table, split, baselines in zip(
+        tables, ("test", "validation"), ("baselines", "validation_baselines"), strict=True
+    ):
         expected = {"this network": metrics[split]}
         expected |= {f"this network, {name}": scores for name, scores in metrics.get("ablated", {}).items()}
         rows = {name: cells for name, *cells in table[1:]}
-        assert len(rows) == len(expected) + len(metrics[floors])
-        for name, scores in metrics[floors].items():
+        assert len(rows) == len(expected) + len(metrics[baselines])
+        for name, scores in metrics[baselines].items():
             (full,) = (row for row in rows if row.endswith(f": {name}"))
             expected[full] = scores
         if split == "validation" and "ablated" in metrics:

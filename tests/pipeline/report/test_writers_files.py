@@ -16,13 +16,13 @@ from support.timelines import BELL, CLIP, Plain
 from ccln.pipeline.report.writers import WRITERS, OutputError, distinct_names, write_beside, write_files
 
 if TYPE_CHECKING:
-    from ccln.pipeline.localize.localizer import LocatedClip
+    from ccln.pipeline.localize.localizer import LocatedVideo
     from ccln.pipeline.report.writers import LabelledTimeline, TrackedTimeline
 
-    def a_located_clip_has_tracks(clip: LocatedClip) -> TrackedTimeline:
+    def a_located_clip_has_tracks(clip: LocatedVideo) -> TrackedTimeline:
         return clip
 
-    def a_located_clip_has_a_label(clip: LocatedClip) -> LabelledTimeline:
+    def a_located_clip_has_a_label(clip: LocatedVideo) -> LabelledTimeline:
         return clip
 
 

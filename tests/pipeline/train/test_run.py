@@ -36,7 +36,9 @@ def test_a_run_folder_holds_all_that_was_promised(tiny_run: Path, tiny_cache: Pa
     assert checkpoint.specification in list(FeatureCache(tiny_cache).specifications().values())
     metrics = json.loads((tiny_run / "metrics.json").read_text())
     assert {"segment_accuracy", "background_recall", "event_f1", "boundary_error_seconds"} <= metrics["test"].keys()
-    assert {"always background", "best single class", "right class, every segment an event"} <= metrics["floors"].keys()
+    assert {"always background", "best single class", "right class, every segment an event"} <= metrics[
+        "baselines"
+    ].keys()
     assert len(metrics["history"]) == 2
     config = tomllib.loads((tiny_run / "config.toml").read_text())
     assert config["training"]["epochs"] == 2

@@ -133,7 +133,7 @@ def test_fees_distance_is_the_mean_over_the_scenes_in_which_a_backbone_finds_bot
     output, labels = model(torch.randn(8, 10, 2, 2, 4), torch.randn(8, 10, 5)), torch.tensor([0, 1, -1, 0, 2, 2, 1, 0])
     scenes, distances, entropies = [], [], []
     for one in output.backbones:
-        event = own_segment_labels(log_both_and_not(one.heard_logits, one.seen_logits)[0], labels)
+        event = own_segment_labels(log_both_and_not(one.audio_logits, one.visual_logits)[0], labels)
         assert one.foreground_logits is not None
         entropies.append(F.binary_cross_entropy(one.foreground_logits.sigmoid(), event))
         found = (one.foreground_logits > 0) & (labels >= 0)[:, None]
@@ -244,7 +244,7 @@ def test_boundaries_are_found_without_having_been_told(tmp_path: Path) -> None:
         "[training]\nbatch_size = 16\nlearning_rate = 0.003\n"
     )
     result = train(data, task="weak", cache=cache.root, config=config, epochs=30, out=tmp_path / "run")
-    told_the_class = result.floors["right class, every segment an event"].selection
+    told_the_class = result.baselines["right class, every segment an event"].selection
     assert isinstance(result.test, Scores)
     assert result.test.segment_accuracy > told_the_class + 0.03
     assert result.test.background_precision > 0.8
