@@ -79,7 +79,7 @@ def our_sources() -> dict[str, str]:
 
 def part_of(module: str) -> str:
     """The folder or module of the pipeline that a module lies in; "" for those of the other rooms."""
-    return (module.removeprefix("ccln.pipeline").split(".") + [""])[1] if module.startswith("ccln.pipeline") else ""
+    return ([*module.removeprefix("ccln.pipeline").split("."), ""])[1] if module.startswith("ccln.pipeline") else ""
 
 
 def public_definitions(body: list[ast.stmt]) -> Iterator[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
