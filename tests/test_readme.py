@@ -12,7 +12,7 @@ from support.paths import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
-TEST_COMMAND = "pip install uv && uv run pytest"
+TEST_COMMAND = "pip install uv && uv run pytest -n auto"
 TRY_COMMAND = "pip install uv && uv run ccln-localize examples/cat.mp4"
 DEMO_COMMAND = "pip install uv && uv run ccln-demo"
 
