@@ -51,6 +51,15 @@ def test_the_event_of_the_example_is_found_without_a_checkpoint_and_it_says_with
     assert "the small network that comes with ccln" in done.stderr
 
 
+def test_the_packaged_checkpoint_finds_the_same_events_as_before(alone: LocatedVideo) -> None:
+    """Numbers of the first release, computed in float32; the extractor's arithmetic moves them in the third digit."""
+    (event,) = alone.events
+    assert (event.label, event.start_seconds, event.end_seconds) == ("Cat", 3, 8)
+    assert event.confidence == pytest.approx(0.9925, abs=0.005)
+    expected = [0.0360, 0.0203, 0.0213, 0.9925, 0.9927, 0.9925, 0.9926, 0.9924, 0.0228, 0.0212]
+    np.testing.assert_allclose(alone.both, expected, atol=0.01)
+
+
 def test_the_card_says_what_the_checkpoint_says() -> None:
     checkpoint = load_checkpoint(defaults.PRETRAINED)
     training, decoding = checkpoint.training, checkpoint.decoding
