@@ -8,9 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ccln.pipeline.commands.cache import export_ave, import_ave
     from ccln.pipeline.demo.demo import demo
     from ccln.pipeline.evaluate import evaluate
-    from ccln.pipeline.exchange.ave import export_ave, import_ave
     from ccln.pipeline.extract import extract
     from ccln.pipeline.localize.localize import localize
     from ccln.pipeline.train.run import train
@@ -20,9 +20,9 @@ __all__ = ["demo", "evaluate", "export_ave", "extract", "import_ave", "localize"
 _HOMES = {
     "demo": "demo.demo",
     "evaluate": "evaluate",
-    "export_ave": "exchange.ave",
+    "export_ave": "commands.cache",
     "extract": "extract",
-    "import_ave": "exchange.ave",
+    "import_ave": "commands.cache",
     "localize": "localize.localize",
     "train": "train.run",
 }

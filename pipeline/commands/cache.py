@@ -1,37 +1,44 @@
 """The ccln-cache command: look after cached features, and exchange them with the files that AVE publishes."""
 
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from ccln.pipeline import defaults
-from ccln.pipeline.commands.console import ProgressBar, new_app, run
+from ccln.pipeline.commands.console import OnePath, ProgressBar, as_command, new_app, run
 
 if TYPE_CHECKING:
     from ccln.cache import Damage, FeatureCache, SpecificationSummary
+    from ccln.pipeline.exchange import ExportSummary, ImportSummary
 
 _SHOWN_DIGITS = 12
+
+Progress = Annotated[Callable[[int, int], None] | None, Parameter(parse=False)]
+"""Called with the number of clips done and of all clips."""
 
 
 def cache_command() -> None:
     """Entry point of ccln-cache."""
     about = "Look after cached features, and exchange them with the files that AVE publishes."
     app = new_app("ccln-cache", about)
-    for command in (_info, _verify, _repair, _prune, _pack, _import_ave, _export_ave):
-        app.command(command, name=command.__name__[1:].replace("_", "-"))
+    for command in (info, verify, repair, prune, pack):
+        app.command(command)
+    app.command(as_command(import_ave, _show_import, "import", "clip"), name="import-ave")
+    app.command(as_command(export_ave, _show_export, "export", "clip"), name="export-ave")
     run(app, "Nothing is half done: the same command can be given again.")
 
 
-def _info(*, cache: Path = defaults.CACHE) -> int:
-    """Say what a cache holds, and what made it.
+def info(*, cache: Path = defaults.CACHE) -> int:
+    """Show what a cache holds, and what made it.
 
-    Parameters
-    ----------
-    cache
-        Folder of the cache.
+    Args:
+        cache: Folder of the cache.
+
+    Returns:
+        The exit code.
     """
     from ccln.cache import FeatureCache, describe
 
@@ -44,63 +51,63 @@ def _info(*, cache: Path = defaults.CACHE) -> int:
     return 0
 
 
-def _verify(*, cache: Path = defaults.CACHE) -> int:
+def verify(*, cache: Path = defaults.CACHE) -> int:
     """Read every byte and compare its checksum; exit with 1 if something is damaged.
 
-    Parameters
-    ----------
-    cache
-        Folder of the cache.
+    Args:
+        cache: Folder of the cache.
+
+    Returns:
+        The exit code.
     """
-    from ccln.cache import FeatureCache, verify
+    from ccln.cache import FeatureCache, maintenance
 
     with ProgressBar("verify", "file") as bar:
-        found = verify(FeatureCache(cache), progress=bar)
+        found = maintenance.verify(FeatureCache(cache), progress=bar)
     print(f"{found.sound} clips are whole, {len(found.damaged)} files damaged")
     return _report(found.damaged)
 
 
-def _repair(*, cache: Path = defaults.CACHE) -> int:
+def repair(*, cache: Path = defaults.CACHE) -> int:
     """Make the index anew from the files, and delete what runs that were killed left half written.
 
-    Parameters
-    ----------
-    cache
-        Folder of the cache. No other run should be writing to it.
-    """
-    from ccln.cache import FeatureCache, repair
+    Args:
+        cache: Folder of the cache. No other run should be writing to it.
 
-    done = repair(FeatureCache(cache))
+    Returns:
+        The exit code.
+    """
+    from ccln.cache import FeatureCache, maintenance
+
+    done = maintenance.repair(FeatureCache(cache))
     print(f"{done.indexed} clips in the new index, {done.swept} half-written files deleted")
     return _report(done.unreadable)
 
 
-def _prune(
+def prune(
     *,
     cache: Path = defaults.CACHE,
     keep: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=True, show_default=False)] = (),
     runs: Path | None = None,
     delete: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Drop the features of all specifications but those named; without --delete, only say what would go.
+    """Drop the features of all specifications but those named; without --delete, only list what would go.
 
-    Parameters
-    ----------
-    cache
-        Folder of the cache.
-    keep
-        First digits of the specifications to keep, as ccln-cache info shows them.
-    runs
-        Folder of runs, or one run: keep what their checkpoints were trained on, too.
-    delete
-        Really delete.
+    Args:
+        cache: Folder of the cache.
+        keep: First digits of the specifications to keep, as ccln-cache info shows them.
+        runs: Folder of runs, or one run: keep what their checkpoints were trained on, too.
+        delete: Really delete.
+
+    Returns:
+        The exit code.
     """
-    from ccln.cache import FeatureCache, prune
+    from ccln.cache import FeatureCache, maintenance
 
     store = FeatureCache(cache)
     digests = _kept(store, keep, runs)
     with ProgressBar("prune", "file") as bar:
-        gone = prune(store, digests, delete=delete, progress=bar)
+        gone = maintenance.prune(store, digests, delete=delete, progress=bar)
     for digest, clips in sorted(gone.by_specification.items()):
         print(f"{digest[:_SHOWN_DIGITS]}  {clips} clips")
     if delete:
@@ -110,17 +117,16 @@ def _prune(
     return 0
 
 
-def _pack(*, cache: Path = defaults.CACHE, specification: str = "", clips_per_shard: int = 1000) -> int:
+def pack(*, cache: Path = defaults.CACHE, specification: str = "", clips_per_shard: int = 1000) -> int:
     """Move clips into shards, which are read the same way, so that millions are not as many files.
 
-    Parameters
-    ----------
-    cache
-        Folder of the cache.
-    specification
-        First digits of the specification whose clips to pack; all if not given.
-    clips_per_shard
-        The most clips in one file.
+    Args:
+        cache: Folder of the cache.
+        specification: First digits of the specification whose clips to pack; all if not given.
+        clips_per_shard: The most clips in one file.
+
+    Returns:
+        The exit code.
     """
     from ccln.cache import FeatureCache
 
@@ -132,63 +138,83 @@ def _pack(*, cache: Path = defaults.CACHE, specification: str = "", clips_per_sh
     return 1 if packed.left else 0
 
 
-def _import_ave(folder: Path, /, *, cache: Path = defaults.CACHE) -> int:
+def import_ave(folder: OnePath, /, *, cache: OnePath = defaults.CACHE, progress: Progress = None) -> "ImportSummary":
     """Take published AVE features into a cache; ccln-train then needs no video.
 
-    Parameters
-    ----------
-    folder
-        Annotations.txt, trainSet.txt, valSet.txt, testSet.txt, visual_feature.h5 and audio_feature.h5; with them, if
-        there, visual_feature_noisy.h5 and audio_feature_noisy.h5, and labels and orders to compare.
-    cache
-        Folder where the features go.
-    """
-    from ccln.pipeline.exchange.ave import import_ave
+    What is there already is not done again: an import that was stopped goes on. Label and order files in the folder
+    are compared with the annotations.
 
-    with ProgressBar("import", "clip") as bar:
-        summary = import_ave(folder, cache=cache, progress=bar)
+    Args:
+        folder: Annotations.txt, trainSet.txt, valSet.txt, testSet.txt, visual_feature.h5 and audio_feature.h5; with
+            them, if there, visual_feature_noisy.h5 and audio_feature_noisy.h5, and labels and orders to compare.
+        cache: Folder where the features go; made if it does not exist.
+        progress: Called before the first clip, and after each.
+
+    Raises:
+        DatasetError: If a file is missing, has not a row for each row of Annotations.txt, or contradicts it.
+        CacheError: If a file is malformed, holds a number that is none or too large for half precision; or if the
+            cache cannot be written, or holds other features of these rows.
+    """
+    from ccln.cache import FeatureCache
+    from ccln.pipeline.exchange import import_features
+
+    return import_features(Path(folder), FeatureCache(cache), progress)
+
+
+def export_ave(
+    folder: OnePath,
+    /,
+    *,
+    data: OnePath | None = None,
+    cache: OnePath = defaults.CACHE,
+    specification: str | None = None,
+    pad: Annotated[bool, Parameter(negative=())] = False,
+    progress: Progress = None,
+) -> "ExportSummary":
+    """Write features, labels and splits of a data set as AVE publishes its own, for the peers' code.
+
+    Row i of every file is row i of the annotations (of a CSV: the i-th clip). Feature files hold float64, label files
+    float32, order files int64. visual_feature_vec.h5 is the mean over height and width. The splits for cross-modality
+    localization (*_order_match.h5) are the data set's own where its folder has all three, else its other splits
+    without the validation and test rows whose event fills the clip. Annotations.txt and the split files are copied; a
+    CSV has none. The background-only clips that backgroundSet.txt names, or that were imported, become the *_noisy.h5
+    files. The layout has no place for the length of padded clips and for missing streams.
+
+    Args:
+        folder: Where they go; must be empty or not exist yet.
+        data: Data set: AVE folder or CSV file. If not given, the AVE folder here.
+        cache: Folder of the features.
+        specification: First digits of the specification to export, where the cache holds several for this data.
+        pad: Fill up with zeros to the shapes that are built into the peers' code: 512 visual channels, 128 audio
+            channels, 28 classes.
+        progress: Called before the first clip, and after each.
+
+    Raises:
+        DatasetError: If `folder` holds something, a row has no features or no place, or `pad` cannot make it fit.
+        CacheError: If the cache is damaged, or a file cannot be written.
+    """
+    from ccln.cache import FeatureCache
+    from ccln.pipeline.data import read_dataset
+    from ccln.pipeline.exchange import export_features
+
+    dataset = read_dataset(defaults.find_data() if data is None else data)
+    return export_features(Path(folder), dataset, FeatureCache(cache), specification, pad=pad, progress=progress)
+
+
+def _show_import(summary: "ImportSummary") -> None:
     background = f", {summary.background} of them background only" if summary.background else ""
     print(f"{summary.done} clips imported, {summary.cached} there already{background}")
     if summary.compared:
         print(f"agree with the text files: {', '.join(summary.compared)}")
     _print_notes(summary.notes)
-    print(f"features in {cache}, specification {summary.specification[:_SHOWN_DIGITS]}")
-    return 0
+    print(f"features in {summary.cache}, specification {summary.specification[:_SHOWN_DIGITS]}")
 
 
-def _export_ave(
-    folder: Path,
-    /,
-    *,
-    data: Path | None = None,
-    cache: Path = defaults.CACHE,
-    specification: str | None = None,
-    pad: Annotated[bool, Parameter(negative=())] = False,
-) -> int:
-    """Write features, labels and splits of a data set as AVE publishes its own, for the peers' code.
-
-    Parameters
-    ----------
-    folder
-        Where they go; must be empty or not exist yet.
-    data
-        Data set: AVE folder or CSV file. If not given, the AVE folder here.
-    cache
-        Folder of the features.
-    specification
-        First digits of the specification to export, where the cache holds several for this data.
-    pad
-        Fill up with zeros to the shapes that are built into the peers' code: 512 channels seen, 128 heard, 28 classes.
-    """
-    from ccln.pipeline.exchange.ave import export_ave
-
-    data = defaults.find_data() if data is None else data
-    with ProgressBar("export", "clip") as bar:
-        summary = export_ave(folder, data=data, cache=cache, specification=specification, pad=pad, progress=bar)
+def _show_export(summary: "ExportSummary") -> None:
     background = f" and {summary.background} background-only clips" if summary.background else ""
-    print(f"{summary.clips} clips{background} of specification {summary.specification[:_SHOWN_DIGITS]} in {folder}")
+    digest = summary.specification[:_SHOWN_DIGITS]
+    print(f"{summary.clips} clips{background} of specification {digest} in {summary.folder}")
     _print_notes(summary.notes)
-    return 0
 
 
 def _kept(cache: "FeatureCache", keep: Collection[str], runs: Path | None) -> set[str]:

@@ -8,9 +8,10 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from functools import wraps
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from cyclopts import App, CycloptsError, Parameter
 from tqdm import tqdm
@@ -20,6 +21,10 @@ from ccln.pipeline.commands.memory import keep_freed_memory
 if TYPE_CHECKING:
     from ccln.pipeline.extract import Failure
 
+_Result = TypeVar("_Result")
+
+OnePath = Annotated[Path | str, Parameter(metavar="PATH")]
+"""A path as a public function takes it, shown in the help of its command."""
 
 Videos = Annotated[list[Path], Parameter(negative=())]
 """What a command takes that reads videos."""
@@ -70,6 +75,29 @@ class ProgressBar:
         """Leave the bar as it is."""
         if self._bar is not None:
             self._bar.close()
+
+
+def as_command(
+    function: Callable[..., _Result], show: Callable[[_Result], int | None], title: str, unit: str
+) -> Callable[..., int]:
+    """Make a command of a public function: progress becomes a bar, and the result is printed.
+
+    Args:
+        function: Takes a callback `progress` that is no option: `Annotated[..., Parameter(parse=False)]`.
+        show: Prints the result; returns the exit code, or None for 0.
+        title: What the bar is called.
+        unit: What it counts.
+    """
+
+    @wraps(function)
+    def command(*arguments: object, **options: object) -> int:
+        with ProgressBar(title, unit) as bar:
+            result = function(*arguments, progress=bar, **options)
+        return show(result) or 0
+
+    # cyclopts evaluates every annotation; the result's type would need torch.
+    command.__annotations__ = {name: hint for name, hint in function.__annotations__.items() if name != "return"}
+    return command
 
 
 def run(app: App, kept: str = "") -> None:

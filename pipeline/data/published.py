@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ccln.cache.hdf5 import read_array
-from ccln.cache.published import ARRAY_KEY, ORDER_KEY
+from ccln.cache.hdf5 import ARRAY_KEY, ORDER_KEY, read_array
 from ccln.pipeline.data.clips import AnnotatedClip, DatasetError, Split, class_labels, segment_labels
 from ccln.pipeline.segments import SEGMENT_COUNT
 

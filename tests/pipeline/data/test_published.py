@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from support.publishing import one_hot, publish, read_h5, write_h5
 
+from ccln import export_ave, import_ave
 from ccln.pipeline.data.ave import read_ave_folder
 from ccln.pipeline.data.clips import Split
 from ccln.pipeline.data.published import compare_labels, compare_orders, label_arrays, match_order_arrays
-from ccln.pipeline.exchange.ave import export_ave, import_ave
 
 AVE = Path("../shared/ave")
 needs_ave = pytest.mark.skipif(not AVE.is_dir(), reason="the published label files are not here")

@@ -17,12 +17,12 @@ from support.publishing import (
     write_h5,
 )
 
+from ccln import import_ave
 from ccln.cache import CacheError, FeatureCache
 from ccln.extractors import ExtractorError, preset_from_specification
 from ccln.pipeline.data.ave import read_ave_folder
 from ccln.pipeline.data.clips import DatasetError, Split
 from ccln.pipeline.data.features import load_features
-from ccln.pipeline.exchange.ave import import_ave
 
 SHORT: dict[Split, str] = {"train": "train", "validation": "val", "test": "test"}
 
@@ -68,7 +68,7 @@ def test_import_again_and_import_after_a_stop_do_only_what_is_lacking(published:
 
 
 def test_import_compares_what_there_is_to_compare(published: Path, tmp_path: Path) -> None:
-    compared = import_ave(published, cache=tmp_path / "a").compared
+    compared = import_ave(str(published), cache=str(tmp_path / "a")).compared
     assert set(compared) == {
         *("labels.h5", "mil_labels.h5", "labels_closs.h5", "labels_noisy.h5"),
         *("train_order.h5", "val_order.h5", "test_order.h5"),

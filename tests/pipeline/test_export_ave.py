@@ -9,11 +9,12 @@ import pytest
 import torch
 from support.publishing import HEADER, NAMES, dataset_in, events, features, read_h5, split_rows, write_h5
 
+from ccln import export_ave, import_ave
 from ccln.cache import FeatureCache, Features, specification_digest
 from ccln.pipeline.data.ave import read_ave_folder
 from ccln.pipeline.data.clips import DatasetError
 from ccln.pipeline.data.features import load_features
-from ccln.pipeline.exchange.ave import ExportSummary, export_ave, import_ave
+from ccln.pipeline.exchange import ExportSummary
 
 SPECIFICATION = {"network": "none"}
 HDF5 = {
