@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ccln.model import PARTS, Part
 from ccln.pipeline.commands.memory import keep_freed_memory
 from ccln.pipeline.data.clips import Split
-from ccln.pipeline.metrics.prediction import evaluate
+from ccln.pipeline.metrics.localization import evaluate
 from ccln.pipeline.metrics.seeds import ablation_table
 from ccln.pipeline.metrics.segments import Scores
 from ccln.pipeline.train.loop import fit

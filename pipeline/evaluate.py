@@ -1,4 +1,4 @@
-"""Score a finished run again, on any split of its data set or of another one with the same classes."""
+"""Evaluate a finished run, on any split of its data set or of another one with the same classes."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -12,8 +12,8 @@ from ccln.pipeline import defaults
 from ccln.pipeline.data import read_dataset
 from ccln.pipeline.data.clips import Dataset, Split
 from ccln.pipeline.data.features import load_features
-from ccln.pipeline.metrics.assessment import Assessment, TaskScores
 from ccln.pipeline.metrics.calibration import DecodingScores
+from ccln.pipeline.metrics.evaluation import Evaluation, TaskScores
 from ccln.pipeline.train.trainable import TASKS, TaskName, TrainableTask
 from ccln.pipeline.train.trained_rows import trained_rows
 
@@ -33,25 +33,25 @@ class EvaluationReport:
     split: Split
     specification: str
     """Digest of the extractor specification of the features."""
-    assessment: Assessment
+    evaluation: Evaluation
     missing: int
-    """Rows of the split that have no features and are not scored."""
+    """Rows of the split that have no features and are not evaluated."""
     decoding: EventDecoding
     """Of the checkpoint."""
-    read: DecodingScores | None
-    """What it makes of the split; None where the task has no events to read."""
+    decoding_scores: DecodingScores | None
+    """How good that decoding is on the split; None where the task has no events to decode."""
     trained_on: int | None
-    """Rows scored that the network was trained on; None where the checkpoint does not say which those were."""
+    """Rows evaluated that the network was trained on; None where the checkpoint does not say which those were."""
 
     @property
     def scores(self) -> TaskScores:
         """Of the network."""
-        return self.assessment.scores
+        return self.evaluation.scores
 
     @property
     def baselines(self) -> Mapping[str, TaskScores]:
-        """What answers score that look at no clip, by name."""
-        return self.assessment.baselines
+        """Scores of the trivial baselines and the oracle class, by name."""
+        return self.evaluation.baselines
 
     def as_dict(self) -> dict[str, Any]:
         """The report fit for JSON; None stands for a score whose denominator is empty.
@@ -62,11 +62,11 @@ class EvaluationReport:
 
         - "ccln-evaluation", localization, scored per segment: `Scores`, `SegmentDetails.as_dict`, and `decoding`, the
           checkpoint's `EventDecoding` with its `DecodingScores`.
-        - "ccln-matching-evaluation", cross-modality localization: `MatchingScores`, `MatchingDetails.as_dict`, and
+        - "ccln-cml-evaluation", cross-modality localization: `CmlScores`, `CmlDetails.as_dict`, and
           `ablated`, by what was taken from the clips, with the fields of the scores.
         """
-        name, version = self.assessment.details.format
-        ablated = {"ablated": _by_name(self.assessment.ablated)} if self.assessment.ablated else {}
+        name, version = self.evaluation.details.format
+        ablated = {"ablated": _by_name(self.evaluation.ablated)} if self.evaluation.ablated else {}
         return {
             "format": name,
             "version": version,
@@ -79,8 +79,8 @@ class EvaluationReport:
             "scores": self.scores.as_dict(),
             **ablated,
             "baselines": _by_name(self.baselines),
-            **({"decoding": {**asdict(self.decoding), **asdict(self.read)}} if self.read else {}),
-            **self.assessment.details.as_dict(),
+            **({"decoding": {**asdict(self.decoding), **asdict(self.decoding_scores)}} if self.decoding_scores else {}),
+            **self.evaluation.details.as_dict(),
         }
 
 
@@ -93,7 +93,7 @@ def evaluate(
     task: TaskName | None = None,
     device: str = "auto",
 ) -> EvaluationReport:
-    """Score the checkpoint of a run on one split of a data set.
+    """Evaluate the checkpoint of a run on one split of a data set.
 
     Where the run was trained without the rows that leak into later splits, they are left out here, too. For
     cross-modality localization, rows that the run was trained on are refused, whatever it was trained for and whichever
@@ -106,13 +106,13 @@ def evaluate(
             the working folder.
         cache: feature cache that holds the clips' features by the checkpoint's extractors.
         split: "train", "validation" or "test".
-        task: what to score it for; if None, what its network is for. Full and weak supervision are scored alike.
+        task: what to evaluate it for; if None, what its network is for. Full and weak supervision are evaluated alike.
         device: "auto", "cpu", "cuda", ...
 
     Raises:
         CheckpointError: ``run`` holds no usable checkpoint.
         EvaluationError: the data set has other classes than the checkpoint, or its network is for another task.
-        SeenRowsError: rows to score were trained on, or there is no telling whether they were.
+        SeenRowsError: rows to evaluate were trained on, or there is no telling whether they were.
         NothingFoundError: ``data`` is None and there is no telling which data set is meant.
         DatasetError, CacheError: the data set is malformed, or the cache lacks its features.
         ExtractorError: there is no such device.
@@ -129,22 +129,22 @@ def evaluate(
     features = load_features(dataset, FeatureCache(cache), specification, drop_leaks=drop_leaks)
     trained_on = wanted.seen(trained_rows(checkpoint.training), features.splits[split])
     _require_network(run, checkpoint, wanted)
-    assessment = wanted.assess(checkpoint.model.to(pick_device(device)), features, split)
+    evaluation = wanted.evaluation(checkpoint.model.to(pick_device(device)), features, split)
     return EvaluationReport(
         run=run,
         data=dataset.source,
         split=split,
         specification=specification,
-        assessment=assessment,
+        evaluation=evaluation,
         decoding=checkpoint.decoding,
-        read=wanted.score_decoding(assessment, checkpoint.decoding),
+        decoding_scores=wanted.score_decoding(evaluation, checkpoint.decoding),
         missing=len(features.splits[split].missing),
         trained_on=trained_on,
     )
 
 
 def _task_of(checkpoint: Checkpoint) -> type[TrainableTask]:
-    """The first task that has such a network; those that share one are scored alike."""
+    """The first task that has such a network; those that share one are evaluated alike."""
     return next(task for task in TASKS.values() if isinstance(checkpoint.model, task.network_type))
 
 

@@ -1,4 +1,4 @@
-"""What an event is, and runs of segments that are alike."""
+"""What an event is, runs of equal segments, and probabilities from logits."""
 
 from dataclasses import dataclass
 
@@ -26,3 +26,8 @@ def equal_runs(values: np.ndarray) -> list[tuple[int, int]]:
     """The maximal runs of equal neighbours of `values` (segment,) as half-open positions (start, end), in order."""
     edges = (np.flatnonzero(values[1:] != values[:-1]) + 1).tolist()
     return list(zip([0, *edges], [*edges, len(values)], strict=True)) if len(values) else []
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-x)), without an overflow, in the type of x."""
+    return np.exp(-np.logaddexp(0, -logits))

@@ -1,32 +1,33 @@
-"""How well queries were found in the other modality, and the baselines below which a result says nothing.
+"""Scores of cross-modality localization, its baselines, and its evaluation on a split.
 
-A query is a clip's event in one modality, cut out: its sound is looked for in the picture (A2V), its picture in the
-sound (V2A). Its length is known, its place is not; found is what is found to the very second.
+A query is a clip's event in one modality, cut out: its audio is looked for in the visual stream (A2V), its visual
+stream in the audio (V2A). Its length is known, its place is not; a query is found if its start is right to the second.
 """
 
-from dataclasses import asdict, dataclass
-from typing import ClassVar
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ccln.model.matching import is_findable, window_distances
-from ccln.pipeline.data.features import LabelledClips
-from ccln.pipeline.metrics.assessment import Column
-from ccln.pipeline.metrics.segments import none_for_nan, ratio
+from ccln.pipeline.data.clips import AnnotatedClip, Split
+from ccln.pipeline.data.features import DatasetFeatures, LabelledClips
+from ccln.pipeline.metrics.evaluation import Column, Evaluation, aligned, none_for_nan, ratio
 
 _TIE_DECIMALS = 5  # sums of distances that only rounding tells apart are equal
 _SHUFFLES = 100
+SHUFFLED = "searched seconds shuffled"
 
 
 @dataclass(frozen=True)
-class MatchingScores:
-    """Shares of queries found to the very second; NaN where there is none to find.
+class CmlScores:
+    """Shares of queries found to the second; NaN where there is none to find.
 
     Attributes:
-        a2v: Of sounds, found in the picture.
-        v2a: Of pictures, found in the sound.
+        a2v: Of audio queries, found in the visual stream.
+        v2a: Of visual queries, found in the audio.
         clips: Number of clips that count: those with one unbroken event, shorter than the clip.
     """
 
@@ -54,9 +55,9 @@ class MatchingScores:
 class EmbeddedClips:
     """The clips of a split that have something to find, each second of either modality embedded on its own."""
 
-    heard: Tensor
+    audio: Tensor
     """Unit vectors (clip, segment, embedding)."""
-    seen: Tensor
+    visual: Tensor
     """Unit vectors (clip, segment, embedding)."""
     event: Tensor
     """float32 (clip, segment): 1 in event segments."""
@@ -67,7 +68,7 @@ class EmbeddedClips:
 
 @torch.inference_mode()
 def embed_clips(network: nn.Module, clips: LabelledClips, batch_size: int = 64) -> EmbeddedClips:
-    """Run a matching network over the clips that `is_findable` names, in evaluation mode, on the device it is on.
+    """Run a network of the task over the clips that `is_findable` names, in evaluation mode, on the device it is on.
 
     No query has to be cut out first: the network embeds each second without regard to any other.
     """
@@ -76,29 +77,30 @@ def embed_clips(network: nn.Module, clips: LabelledClips, batch_size: int = 64) 
     network.eval()
     event = clips.event
     rows = is_findable(event).nonzero().squeeze(1)
-    heard, seen = [], []
+    audios, visuals = [], []
     for some in rows.split(batch_size):  # of no rows: one batch of none
         if not len(some):
             break
         visual = torch.stack([clips.visual[row] for row in some.tolist()]).to(device).float()  # (B, T, H, W, C)
         audio = torch.stack([clips.audio[row] for row in some.tolist()]).to(device)  # (B, T, D)
         output = network(visual, audio)
-        heard.append(output.heard.float().cpu())
-        seen.append(output.seen.float().cpu())
+        audios.append(output.heard.float().cpu())
+        visuals.append(output.seen.float().cpu())
     network.train(was_training)
     nothing = torch.empty(0, event.shape[1], 1)
-    return EmbeddedClips(torch.cat(heard or [nothing]), torch.cat(seen or [nothing]), event[rows])
+    return EmbeddedClips(torch.cat(audios or [nothing]), torch.cat(visuals or [nothing]), event[rows])
 
 
-def score_matching(clips: EmbeddedClips) -> MatchingScores:
-    """Lay each query upon every window of its length and say that it starts where the sum of distances is smallest.
+def score_queries(clips: EmbeddedClips) -> CmlScores:
+    """Compare each query with every window of its length.
 
-    Of windows with sums equal to five decimals the earliest is taken.
+    The predicted start is that of the window with the smallest sum of distances. Of windows with sums equal to five
+    decimals the earliest is taken.
     """
-    return _score(clips, clips.heard, clips.seen)
+    return _score(clips, clips.audio, clips.visual)
 
 
-def score_shuffled(clips: EmbeddedClips, seed: int = 0) -> MatchingScores:
+def score_shuffled(clips: EmbeddedClips, seed: int = 0) -> CmlScores:
     """Score with the seconds of the searched modality in random order: what is still found is found by position alone.
 
     The mean over a hundred orders of every clip. As each second is embedded on its own, to shuffle the embeddings is to
@@ -112,9 +114,9 @@ def score_shuffled(clips: EmbeddedClips, seed: int = 0) -> MatchingScores:
     scores = []
     for _ in range(_SHUFFLES):
         order = torch.rand(clips.event.shape, generator=random).argsort(1)[..., None]  # (clip, segment, 1)
-        heard, seen = (torch.take_along_dim(x, order, 1) for x in (clips.heard, clips.seen))
-        scores.append(_score(clips, heard, seen))
-    return MatchingScores(
+        audio, visual = (torch.take_along_dim(x, order, 1) for x in (clips.audio, clips.visual))
+        scores.append(_score(clips, audio, visual))
+    return CmlScores(
         float(np.mean([score.a2v for score in scores])),
         float(np.mean([score.v2a for score in scores])),
         scores[0].clips,
@@ -127,7 +129,7 @@ def predicted_starts(distances: np.ndarray) -> np.ndarray:
 
 
 def found(queries: Tensor, searched: Tensor, event: Tensor) -> np.ndarray:
-    """Which queries are found to the very second, bool (clip,).
+    """Which queries are found to the second, bool (clip,).
 
     Args:
         queries: Unit vectors (clip, segment, embedding) of the query's modality.
@@ -138,22 +140,22 @@ def found(queries: Tensor, searched: Tensor, event: Tensor) -> np.ndarray:
 
 
 def found_starts(queries: Tensor, searched: Tensor, event: Tensor) -> np.ndarray:
-    """Where the queries are said to start, int64 (clip,); arguments as of `found`."""
+    """The predicted starts of the queries, int64 (clip,); arguments as of `found`."""
     return predicted_starts(window_distances(queries.double(), searched.double(), event).numpy())
 
 
-def _score(clips: EmbeddedClips, heard: Tensor, seen: Tensor) -> MatchingScores:
+def _score(clips: EmbeddedClips, audio: Tensor, visual: Tensor) -> CmlScores:
     """Of the clips' queries, looked for in these."""
-    a2v, v2a = found(clips.heard, seen, clips.event), found(clips.seen, heard, clips.event)
-    return MatchingScores(ratio(a2v.sum(), len(clips)), ratio(v2a.sum(), len(clips)), len(clips))
+    a2v, v2a = found(clips.audio, visual, clips.event), found(clips.visual, audio, clips.event)
+    return CmlScores(ratio(a2v.sum(), len(clips)), ratio(v2a.sum(), len(clips)), len(clips))
 
 
-def matching_baselines(train_event: Tensor, event: Tensor) -> dict[str, MatchingScores]:
-    """Scores of answers that look at no clip; the same in both directions.
+def cml_baselines(train_event: Tensor, event: Tensor) -> dict[str, CmlScores]:
+    """Scores of trivial baselines, which look at no clip; the same in both directions.
 
     Args:
         train_event: 1 in event segments of the training clips (clip, segment).
-        event: The same of the clips to score.
+        event: The same of the clips evaluated.
 
     Returns:
         By name: "random start", what is to be expected of it; "always start 0"; and "most frequent start for the
@@ -173,4 +175,94 @@ def matching_baselines(train_event: Tensor, event: Tensor) -> dict[str, Matching
         "most frequent start for the length": (counts.argmax(1)[lengths] == starts).double(),
     }
     shares = {name: float(hit.mean()) for name, hit in hits.items()}  # of none: NaN
-    return {name: MatchingScores(share, share, len(scored)) for name, share in shares.items()}
+    return {name: CmlScores(share, share, len(scored)) for name, share in shares.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class FoundStarts:
+    """Where the queries of a split were found, beside the truth. Segments last one second: positions are seconds."""
+
+    clips: tuple[AnnotatedClip, ...]
+    """Those with something to find."""
+    starts: np.ndarray
+    """int64 (clip,): where the event starts."""
+    lengths: np.ndarray
+    """int64 (clip,): of the event, in seconds."""
+    a2v: np.ndarray
+    """int64 (clip,): where the event's audio was found in the visual stream."""
+    v2a: np.ndarray
+    """int64 (clip,): where the event's visual stream was found in the audio."""
+
+
+@dataclass(frozen=True)
+class ClassHits:
+    """How many of one class's queries were found.
+
+    Attributes:
+        rows: Clips of this class that have something to find.
+        a2v: How many of their audio queries were found in the visual stream.
+        v2a: How many of their visual queries were found in the audio.
+    """
+
+    rows: int
+    a2v: int
+    v2a: int
+
+
+@dataclass(frozen=True)
+class CmlDetails:
+    """The classes one by one."""
+
+    class_names: tuple[str, ...]
+    """In label order."""
+    classes: tuple[ClassHits, ...]
+    """Of each."""
+    found: FoundStarts = field(compare=False)  # arrays are neither equal nor not
+    """Clip by clip."""
+
+    format: ClassVar[tuple[str, int]] = ("ccln-cml-evaluation", 2)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Entries of the report: `classes`, a list in label order with `name` and the fields of `ClassHits`."""
+        return {
+            "classes": [
+                {"name": name, **asdict(hits)} for name, hits in zip(self.class_names, self.classes, strict=True)
+            ]
+        }
+
+    def tables(self) -> list[str]:
+        """The classes from the worst found on, those that have nothing to find left out."""
+        named = [pair for pair in zip(self.class_names, self.classes, strict=True) if pair[1].rows]
+        named.sort(key=lambda pair: (pair[1].a2v + pair[1].v2a) / pair[1].rows)
+        totals = [sum(column) for column in zip(*(asdict(hits).values() for _, hits in named), strict=True)]
+        rows = [[name, *map(str, asdict(hits).values())] for name, hits in named]
+        return [aligned([["class", "rows", "A2V found", "V2A found"], *rows, ["all", *map(str, totals)]])]
+
+
+def evaluate_cml(network: nn.Module, features: DatasetFeatures, split: Split) -> Evaluation:
+    """Evaluate a network of the task on the clips of a split that have something to find.
+
+    Args:
+        network: a `MatchingNetwork`.
+        features: of a data set in the splits of `matching_dataset`.
+        split: to evaluate; the training split is what the baselines know.
+    """
+    clips = features.splits[split]
+    embedded = embed_clips(network, clips)
+    rows = is_findable(clips.event).numpy().nonzero()[0]
+    labels, event = clips.class_labels[rows], embedded.event
+    predicted = FoundStarts(
+        clips=tuple(clips.clips[row] for row in rows),
+        starts=event.argmax(1).numpy(),
+        lengths=event.sum(1).long().numpy(),
+        a2v=found_starts(embedded.audio, embedded.visual, event),
+        v2a=found_starts(embedded.visual, embedded.audio, event),
+    )
+    hits = (np.ones(len(labels)), predicted.a2v == predicted.starts, predicted.v2a == predicted.starts)
+    counts = [np.bincount(labels, hit, clips.class_count).astype(int).tolist() for hit in hits]  # each (class,)
+    return Evaluation(
+        scores=score_queries(embedded),
+        ablated={SHUFFLED: score_shuffled(embedded)},
+        baselines=cml_baselines(features.splits["train"].event, clips.event),
+        details=CmlDetails(features.class_names, tuple(map(ClassHits, *counts)), predicted),
+    )

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from ccln.pipeline.cml.details import MatchingDetails
-from ccln.pipeline.metrics.answers import MatchingAnswers
+from ccln.pipeline.cml.metrics import CmlDetails, FoundStarts
 from ccln.pipeline.report.run.charts import histogram
 from ccln.pipeline.report.run.document import section
 from ccln.pipeline.report.run.localization import SHOWN_CLIPS
@@ -20,19 +19,19 @@ GLOSSARY = {
 _DIRECTIONS = (("Sound looked for in the picture (A2V)", "a2v"), ("Picture looked for in the sound (V2A)", "v2a"))
 
 
-def matching_sections(details: MatchingDetails, segments: int) -> list[Markup]:
+def matching_sections(details: CmlDetails, segments: int) -> list[Markup]:
     """Starts, classes, and single clips, all of the test split, whose clips have that many seconds."""
-    return [_starts(details.answers), _classes(details), *_clips(details.answers, segments)]
+    return [_starts(details.found), _classes(details), *_clips(details.found, segments)]
 
 
-def ranked_queries(answers: MatchingAnswers) -> np.ndarray:
+def ranked_queries(answers: FoundStarts) -> np.ndarray:
     """Positions of the clips by falling number of queries found, of equals by rising seconds that they are off."""
     off = [np.abs(getattr(answers, name) - answers.starts) for _, name in _DIRECTIONS]
     found = sum((one == 0).astype(int) for one in off)
     return np.lexsort((sum(off), -found))
 
 
-def _starts(answers: MatchingAnswers) -> Markup:
+def _starts(answers: FoundStarts) -> Markup:
     cards = []
     for heading, name in _DIRECTIONS:
         errors = (getattr(answers, name) - answers.starts).tolist()
@@ -43,7 +42,7 @@ def _starts(answers: MatchingAnswers) -> Markup:
     return section("Where queries were found", element("div", *cards, class_="cards"), note=note)
 
 
-def _classes(details: MatchingDetails) -> Markup:
+def _classes(details: CmlDetails) -> Markup:
     named = [pair for pair in zip(details.class_names, details.classes, strict=True) if pair[1].rows]
     named.sort(key=lambda pair: (pair[1].a2v + pair[1].v2a) / pair[1].rows)
     rows = [[name, str(hits.rows), str(hits.a2v), str(hits.v2a)] for name, hits in named]
@@ -56,7 +55,7 @@ def _lateness(seconds: int) -> str:
     return f"{abs(seconds)} s too {'late' if seconds > 0 else 'early'}" if seconds else "found"
 
 
-def _clips(answers: MatchingAnswers, segments: int) -> list[Markup]:
+def _clips(answers: FoundStarts, segments: int) -> list[Markup]:
     order = ranked_queries(answers)
 
     def card(position: int) -> Markup:

@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from ccln.cache import FeatureCache
 from ccln.model import EventDecoding, LossConfig, MatchingNetwork, NetworkType, Part
 from ccln.model.matching import is_findable, matching_loss
-from ccln.pipeline.cml.details import assess_matching
-from ccln.pipeline.cml.metrics import MatchingScores, embed_clips, score_matching
+from ccln.pipeline.cml.metrics import CmlScores, embed_clips, evaluate_cml, score_queries
 from ccln.pipeline.cml.rows import matching_dataset
 from ccln.pipeline.data.clips import Dataset, Split
 from ccln.pipeline.data.features import DatasetFeatures, LabelledClips
-from ccln.pipeline.metrics.assessment import Assessment
+from ccln.pipeline.metrics.evaluation import Evaluation
 from ccln.pipeline.train.augmentation import surrounded
 from ccln.pipeline.train.batches import ClipBatches
 from ccln.pipeline.train.config import Settings
@@ -58,9 +57,9 @@ class CrossModalityLocalization:
         output = model(batch["visual"], batch["audio"], batch["event"])
         return matching_loss(output, batch["event"], batch["label"], self._loss, warmth)
 
-    def evaluate(self, network: nn.Module, split: Split) -> MatchingScores:
+    def evaluate(self, network: nn.Module, split: Split) -> CmlScores:
         """Score both directions on the clips of a split that have something to find."""
-        return score_matching(embed_clips(network, self._splits[split]))
+        return score_queries(embed_clips(network, self._splits[split]))
 
     @staticmethod
     def seen(trained: Collection[str] | None, clips: LabelledClips) -> int:
@@ -70,20 +69,20 @@ class CrossModalityLocalization:
         return 0
 
     @staticmethod
-    def assess(network: nn.Module, features: DatasetFeatures, split: Split) -> Assessment:
-        """`assess_matching`."""
-        return assess_matching(network, features, split)
+    def evaluation(network: nn.Module, features: DatasetFeatures, split: Split) -> Evaluation:
+        """`evaluate_cml`."""
+        return evaluate_cml(network, features, split)
 
     @staticmethod
-    def chosen_decoding(validation: Assessment) -> EventDecoding:
+    def chosen_decoding(validation: Evaluation) -> EventDecoding:
         """The default: there are no events to read."""
         del validation
         return EventDecoding()
 
     @staticmethod
-    def score_decoding(assessment: Assessment, decoding: EventDecoding) -> None:
+    def score_decoding(evaluation: Evaluation, decoding: EventDecoding) -> None:
         """Nothing."""
-        del assessment, decoding
+        del evaluation, decoding
 
 
 def _averaged(clips: LabelledClips) -> LabelledClips:

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 from ccln.model import EventDecoding
 from ccln.pipeline.data.clips import Split
-from ccln.pipeline.metrics.assessment import Assessment, TaskScores
 from ccln.pipeline.metrics.calibration import DecodingScores
+from ccln.pipeline.metrics.evaluation import Evaluation, TaskScores, aligned, percent
 from ccln.pipeline.metrics.seeds import ablation_table, seeds_table, selected_on_test_table
-from ccln.pipeline.metrics.segments import TOLD_THE_CLASS
-from ccln.pipeline.metrics.tables import aligned, percent
+from ccln.pipeline.metrics.segments import ORACLE_CLASS
 
 if TYPE_CHECKING:
     from ccln.pipeline.evaluate import EvaluationReport
@@ -25,8 +24,8 @@ def score_table(result: "TrainingResult") -> str:
         best = percent(result.best_test_selection)
         what = f"{result.test.selected_on} of the epoch that is best on test, selected on test as some papers do"
         text += f"\n{what}: {best}, optimistic"
-    if result.read:
-        text += "\n\n" + decoding_text(result.decoding, result.read)
+    if result.decoding_scores:
+        text += "\n\n" + decoding_text(result.decoding, result.decoding_scores)
     missing = {split: count for split, count in result.missing.items() if count}
     if missing:
         text += "\nrows without features: " + ", ".join(f"{split} {count}" for split, count in missing.items())
@@ -68,7 +67,7 @@ def runs_table(methods: Mapping[str, Sequence["TrainingResult"]], reference: str
 
 def evaluation_table(report: "EvaluationReport") -> str:
     """For people: scores beside what they have to be read against, then the details."""
-    scores = scores_table(_rows(report.split, report.assessment))
+    scores = scores_table(_rows(report.split, report.evaluation))
     if report.missing:
         scores += f"\nrows without features: {report.missing}"
     if report.trained_on is None:
@@ -76,8 +75,12 @@ def evaluation_table(report: "EvaluationReport") -> str:
     elif report.trained_on:
         seen = f"{report.trained_on} of the {report.scores.clips} rows scored were trained on"
         scores += f"\nwarning: {seen}; of clips that are new to the network this says little"
-    read = [] if report.read is None else [decoding_text(report.decoding, {report.split: report.read})]
-    return "\n\n".join([f"{report.run} on {report.data}", scores, *read, *report.assessment.details.tables()])
+    read = (
+        []
+        if report.decoding_scores is None
+        else [decoding_text(report.decoding, {report.split: report.decoding_scores})]
+    )
+    return "\n\n".join([f"{report.run} on {report.data}", scores, *read, *report.evaluation.details.tables()])
 
 
 def evaluation_json(report: "EvaluationReport") -> str:
@@ -98,13 +101,13 @@ def scores_table(*blocks: Mapping[str, TaskScores]) -> str:
     return aligned(rows)
 
 
-def _rows(split: str, assessment: Assessment) -> dict[str, TaskScores]:
+def _rows(split: str, evaluation: Evaluation) -> dict[str, TaskScores]:
     """The network's scores, what they are without something, and the baselines."""
     return {
-        f"CCLN, {split}": assessment.scores,
-        **{f"CCLN, {what}": scores for what, scores in assessment.ablated.items()},
+        f"CCLN, {split}": evaluation.scores,
+        **{f"CCLN, {what}": scores for what, scores in evaluation.ablated.items()},
         **{
-            f"{'told' if name == TOLD_THE_CLASS else 'floor'}: {name}": scores
-            for name, scores in assessment.baselines.items()
+            f"{'told' if name == ORACLE_CLASS else 'floor'}: {name}": scores
+            for name, scores in evaluation.baselines.items()
         },
     }

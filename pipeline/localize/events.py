@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ccln.model import EventDecoding
-from ccln.pipeline.events import Event, equal_runs
+from ccln.pipeline.events import Event, equal_runs, sigmoid
 from ccln.pipeline.localize.answers import Answers
 from ccln.pipeline.localize.class_path import class_path
 from ccln.pipeline.segments import SEGMENT_SECONDS
@@ -71,8 +71,3 @@ def decode_events(
             )
         )
     return tuple(events)
-
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """1 / (1 + exp(-x)), without an overflow, in the type of x."""
-    return np.exp(-np.logaddexp(0, -logits))

@@ -1,1 +1,1 @@
-"""How good predictions are: scores, what they have to be read against, and their tables."""
+"""Evaluation of predictions: scores, baselines, calibration, and spread over seeds."""

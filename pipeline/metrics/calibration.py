@@ -1,4 +1,4 @@
-"""How answers are read, chosen on validation: temperatures, the threshold of an event, and its least length."""
+"""Event decoding, chosen on validation: temperatures, event threshold and minimum duration."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -7,14 +7,14 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from ccln.model import EventDecoding
-from ccln.pipeline.events import equal_runs
-from ccln.pipeline.localize.events import sigmoid
-from ccln.pipeline.metrics.prediction import Predictions
-from ccln.pipeline.metrics.segments import ratio, score
+from ccln.pipeline.events import equal_runs, sigmoid
+from ccln.pipeline.metrics.evaluation import ratio
+from ccln.pipeline.metrics.localization import Predictions
+from ccln.pipeline.metrics.segments import score
 
 BINS = 15
 _THRESHOLDS = np.arange(1, 20) / 20  # the outermost are neighbours only
-_SHORTEST_SECONDS = (1, 2, 3)
+_DURATIONS_SECONDS = (1, 2, 3)
 _TEMPERATURES = (0.1, 10.0)  # a network that makes no mistake on validation would have none at all
 
 
@@ -23,8 +23,8 @@ class DecodingScores:
     """What the decoding of a checkpoint makes of a split.
 
     Attributes:
-        event_f1: F1 of the events as `ccln-localize` reads them (`Scores.event_f1`).
-        calibration_error: Expected calibration error of the segments' answers, see `expected_calibration_error`.
+        event_f1: F1 of the events as `ccln-localize` decodes them (`Scores.event_f1`).
+        calibration_error: Expected calibration error of the segments' labels, see `expected_calibration_error`.
         uncalibrated_error: The same with temperatures of one.
     """
 
@@ -34,11 +34,11 @@ class DecodingScores:
 
 
 def choose_decoding(predictions: Predictions, truth: np.ndarray) -> EventDecoding:
-    """Choose how a network's answers are read, on the validation split.
+    """Choose the event decoding of a network on the validation split.
 
     The temperatures minimise the negative log-likelihood (Guo et al. 2017): the events' of all segments, the classes'
-    of the clips with an event. Threshold and least length then maximise the F1 of events, averaged with the next lower
-    and the next higher threshold; of equals that which is nearest to one half, and the shorter.
+    of the clips with an event. Event threshold and minimum duration then maximise the F1 of events, averaged with the
+    next lower and the next higher threshold; of equals that which is nearest to one half, and the shorter.
 
     Args:
         predictions: of the split.
@@ -59,24 +59,24 @@ def choose_decoding(predictions: Predictions, truth: np.ndarray) -> EventDecodin
             decoding, class_temperature=_best_temperature(lambda t: -_log_share(of_clips / t)[right].mean())
         )
 
-    def event_f1(threshold: float, shortest: int) -> float:
-        one = replace(decoding, event_threshold=float(threshold), minimum_duration_seconds=shortest)
+    def event_f1(threshold: float, minimum: int) -> float:
+        one = replace(decoding, event_threshold=float(threshold), minimum_duration_seconds=minimum)
         return np.nan_to_num(score(decode_labels(predictions, one), truth, class_count).event_f1)
 
-    found = np.array([[event_f1(threshold, shortest) for threshold in _THRESHOLDS] for shortest in _SHORTEST_SECONDS])
+    found = np.array([[event_f1(threshold, minimum) for threshold in _THRESHOLDS] for minimum in _DURATIONS_SECONDS])
     # A threshold counts with its neighbours: some hundred events decide, and one alone may be lucky.
     smooth = np.stack([found[:, :-2], found[:, 1:-1], found[:, 2:]]).mean(axis=0)
     best = np.argwhere(smooth >= smooth.max() - 1e-9)
-    shortest, place = min(best.tolist(), key=lambda at: (abs(_THRESHOLDS[at[1] + 1] - 0.5), at[0]))
+    minimum, place = min(best.tolist(), key=lambda at: (abs(_THRESHOLDS[at[1] + 1] - 0.5), at[0]))
     return replace(
         decoding,
         event_threshold=float(_THRESHOLDS[place + 1]),
-        minimum_duration_seconds=_SHORTEST_SECONDS[shortest],
+        minimum_duration_seconds=_DURATIONS_SECONDS[minimum],
     )
 
 
 def decode_labels(predictions: Predictions, decoding: EventDecoding) -> np.ndarray:
-    """Labels (clip, segment) as `ccln-localize` reads clips of one window; the number of classes is background."""
+    """Labels (clip, segment) as `ccln-localize` decodes clips of one window; the number of classes is background."""
     class_count = predictions.class_logits.shape[1]
     is_event = sigmoid(predictions.event_logits / decoding.event_temperature) >= decoding.event_threshold
     for clip in is_event:
@@ -87,7 +87,7 @@ def decode_labels(predictions: Predictions, decoding: EventDecoding) -> np.ndarr
 
 
 def score_decoding(predictions: Predictions, truth: np.ndarray, decoding: EventDecoding) -> DecodingScores:
-    """Score a decoding on a split.
+    """Evaluate a decoding on a split.
 
     Args:
         predictions: of the split.
@@ -97,8 +97,8 @@ def score_decoding(predictions: Predictions, truth: np.ndarray, decoding: EventD
     plain = replace(decoding, event_temperature=1.0, class_temperature=1.0)
     return DecodingScores(
         event_f1=score(decode_labels(predictions, decoding), truth, predictions.class_logits.shape[1]).event_f1,
-        calibration_error=expected_calibration_error(*_answers(predictions, truth, decoding)),
-        uncalibrated_error=expected_calibration_error(*_answers(predictions, truth, plain)),
+        calibration_error=expected_calibration_error(*_confidence(predictions, truth, decoding)),
+        uncalibrated_error=expected_calibration_error(*_confidence(predictions, truth, plain)),
     )
 
 
@@ -106,20 +106,20 @@ def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: 
     """How far confidence is from accuracy: the mean over bins of their distance, weighted by size (Guo et al. 2017).
 
     Args:
-        confidence: (answer,), each 0 to 1.
-        right: (answer,), whether the answer is.
+        confidence: (prediction,), each 0 to 1.
+        right: (prediction,), whether it is.
         bins: of equal width, closed above.
 
     Returns:
-        0 to 1, NaN where there is no answer.
+        0 to 1, NaN where there is no prediction.
     """
     number = np.ceil(confidence * bins).clip(1, bins).astype(np.int64) - 1
     gaps = np.bincount(number, weights=right - confidence.astype(np.float64), minlength=bins)
     return ratio(float(np.abs(gaps).sum()), len(confidence))
 
 
-def _answers(predictions: Predictions, truth: np.ndarray, decoding: EventDecoding) -> tuple[np.ndarray, np.ndarray]:
-    """The probability of each segment's most probable answer, a class or background, and whether it is right."""
+def _confidence(predictions: Predictions, truth: np.ndarray, decoding: EventDecoding) -> tuple[np.ndarray, np.ndarray]:
+    """The probability of each segment's most probable label, a class or background, and whether it is right."""
     event = sigmoid(predictions.event_logits.astype(np.float64) / decoding.event_temperature)  # (N, T)
     classes = np.exp(_log_share(predictions.class_logits.astype(np.float64) / decoding.class_temperature))  # (N, n)
     joint = np.concatenate([event[:, :, None] * classes[:, None], 1 - event[:, :, None]], axis=2)  # (N, T, n + 1)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ccln.pipeline.metrics.assessment import Column, TaskScores
-from ccln.pipeline.metrics.tables import NOTHING, aligned
+from ccln.pipeline.metrics.evaluation import NO_VALUE, Column, TaskScores, aligned
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ def ablation_rows(runs: Mapping[str, Sequence[TaskScores]], reference: str) -> l
     for name, scores in runs.items():
         lost = [paired_difference(_values(whole, column), _values(scores, column)) for column in headlines]
         differences = [
-            NOTHING if name == reference else _plus_minus(of.mean, of.standard_error, column, signed="+")
+            NO_VALUE if name == reference else _plus_minus(of.mean, of.standard_error, column, signed="+")
             for of, column in zip(lost, headlines, strict=True)
         ]
         rows.append([name, *_cells(columns, scores), *differences])
@@ -173,7 +172,7 @@ def _spread_text(numbers: Spread, column: Column) -> str:
 
 def _plus_minus(mean: float, error: float, column: Column, signed: str = "") -> str:
     if math.isnan(mean):
-        return NOTHING
+        return NO_VALUE
     factor, precision = _FACTORS[column.unit]
     text = f"{factor * mean:{signed}{precision}}"
     return text if math.isnan(error) else f"{text} ± {factor * error:{precision}}"

@@ -1,16 +1,15 @@
-"""How well segments and events were found, and the baselines below which a result says nothing.
+"""Scores of segments and events, overall and class by class, and the baselines to compare them with.
 
 Everything is computed from integer labels (clip, segment) in which the background is the number of classes. Segments
 last one second, so positions are seconds.
 """
 
-import math
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from ccln.pipeline.metrics.assessment import Column
+from ccln.pipeline.metrics.evaluation import Column, none_for_nan, ratio
 from ccln.pipeline.metrics.events import (
     boundary_errors,
     count_overlapping,
@@ -18,7 +17,7 @@ from ccln.pipeline.metrics.events import (
     events_by_class,
 )
 
-TOLD_THE_CLASS = "right class, every segment an event"  # a reference that uses the truth, not a floor
+ORACLE_CLASS = "oracle class, every segment an event"  # knows each clip's true class, so it is no trivial baseline
 
 
 @dataclass(frozen=True)
@@ -27,8 +26,8 @@ class Scores:
 
     Attributes:
         segment_accuracy: Share of the segments whose label, of the classes and the background, is right. AVE's metric.
-        background_recall: Share of the background segments that were called background.
-        background_precision: Share of the segments called background that are.
+        background_recall: Share of the background segments that were predicted as background.
+        background_precision: Share of the segments predicted as background that are.
         event_f1: F1 over all events of the set. An event is a maximal run of one class; a predicted one is right where
             it is matched one to one with a true one of its class in its clip, both ends at most one second apart.
         event_f1_tiou: The same, a pair being right where its temporal intersection over union is at least one half.
@@ -92,12 +91,12 @@ def score(predicted: np.ndarray, truth: np.ndarray, class_count: int) -> Scores:
             overlapping += count_overlapping(*both)
             errors += boundary_errors(*both)
 
-    is_background, called_background = truth == class_count, predicted == class_count
-    right_background = (is_background & called_background).sum().item()
+    is_background, predicted_background = truth == class_count, predicted == class_count
+    right_background = (is_background & predicted_background).sum().item()
     return Scores(
         segment_accuracy=float(np.mean(predicted == truth)),
         background_recall=ratio(right_background, is_background.sum().item()),
-        background_precision=ratio(right_background, called_background.sum().item()),
+        background_precision=ratio(right_background, predicted_background.sum().item()),
         event_f1=ratio(2 * within_tolerance, predicted_count + true_count),
         event_f1_tiou=ratio(2 * overlapping, predicted_count + true_count),
         boundary_error_seconds=ratio(sum(errors), len(errors)),
@@ -106,21 +105,109 @@ def score(predicted: np.ndarray, truth: np.ndarray, class_count: int) -> Scores:
     )
 
 
+@dataclass(frozen=True)
+class ClassScores:
+    """How well one class was found. A score whose denominator is empty is NaN.
+
+    Attributes:
+        clips: Clips of this class.
+        named_right: Those among them whose predicted class is right, whatever was found in their segments.
+        segment_recall: Share of the segments of this class that were labelled so.
+        segment_precision: Share of the segments labelled so that are of this class.
+        event_f1: F1 over the events of this class, right where both ends are at most one second off.
+    """
+
+    clips: int
+    named_right: int
+    segment_recall: float
+    segment_precision: float
+    event_f1: float
+
+
+@dataclass(frozen=True, eq=False)
+class DetailedScores:
+    """The scores of one set of clips in detail.
+
+    Attributes:
+        classes: Scores of each class, in the order of the labels, without the background.
+        confusion: Number of segments by true and predicted label, int64 (true label, predicted label); the background
+            is the last of both.
+    """
+
+    classes: tuple[ClassScores, ...]
+    confusion: np.ndarray
+
+    @property
+    def clip_accuracy(self) -> float:
+        """Share of the clips with a class whose class was named right; NaN where there is none."""
+        return ratio(sum(scores.named_right for scores in self.classes), sum(scores.clips for scores in self.classes))
+
+
+def score_in_detail(
+    predicted: np.ndarray, truth: np.ndarray, class_count: int, named: np.ndarray, clip_labels: np.ndarray
+) -> DetailedScores:
+    """Compares predicted labels with true ones, class by class.
+
+    Args:
+        predicted: Integer labels (clip, segment), each 0 to `class_count`, which is the background.
+        truth: True labels of the same shape.
+        class_count: Number of classes without the background.
+        named: The predicted class of each clip (clip,).
+        clip_labels: True class of each clip (clip,); `class_count` where a clip has none.
+
+    Raises:
+        ValueError: Shapes do not fit together, there is no clip, or labels are not integers in range.
+    """
+    predicted, truth = checked_pair(predicted, truth, class_count)
+    named = checked_clips("named", named, len(truth), class_count)
+    clip_labels = checked_clips("clip_labels", clip_labels, len(truth), class_count)
+
+    label_count = class_count + 1
+    pairs = np.bincount((truth * label_count + predicted).ravel(), minlength=label_count**2)
+    confusion = pairs.reshape(label_count, label_count)
+    right_events, events = _count_events(predicted, truth, class_count)
+    classes = []
+    for label in range(class_count):
+        of_class = clip_labels == label
+        classes.append(
+            ClassScores(
+                clips=int(of_class.sum()),
+                named_right=int((of_class & (named == label)).sum()),
+                segment_recall=ratio(confusion[label, label], confusion[label].sum()),
+                segment_precision=ratio(confusion[label, label], confusion[:, label].sum()),
+                event_f1=ratio(2 * right_events[label], events[label]),
+            )
+        )
+    return DetailedScores(tuple(classes), confusion)
+
+
+def _count_events(predicted: np.ndarray, truth: np.ndarray, class_count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of each class how many events are right, and how many there are in all, true and predicted together; (class,)."""
+    right, events = np.zeros(class_count, np.int64), np.zeros(class_count, np.int64)
+    for predicted_clip, true_clip in zip(predicted, truth, strict=True):
+        found, wanted = events_by_class(predicted_clip, class_count), events_by_class(true_clip, class_count)
+        for label in found.keys() | wanted.keys():
+            both = found.get(label, []), wanted.get(label, [])
+            right[label] += count_within_tolerance(*both)
+            events[label] += sum(map(len, both))
+    return right, events
+
+
 def baselines(
     train_truth: np.ndarray, truth: np.ndarray, class_count: int, clip_labels: np.ndarray
 ) -> dict[str, Scores]:
-    """Scores of answers that look at no clip, and of one that is told the class but looks for no boundary.
+    """Scores of trivial baselines, which look at no clip, and of the oracle class.
 
     Args:
         train_truth: True labels of the training clips (clip, segment).
-        truth: True labels of the clips to score (clip, segment).
+        truth: True labels of the clips evaluated (clip, segment).
         class_count: Number of classes without the background.
-        clip_labels: True class of each clip to score (clip,); `class_count` where a clip is background throughout.
+        clip_labels: True class of each clip evaluated (clip,); `class_count` where a clip is background throughout.
 
     Returns:
         By name: "always background"; "most frequent label per segment", the commonest of all labels in training, for
-        each segment on its own; "best single class", the commonest class in training in every segment; and, as it uses
-        the truth a reference rather than a floor, "right class, every segment an event". Ties go to the lowest index.
+        each segment on its own; "best single class", the commonest class in training in every segment. Beside these
+        trivial baselines `ORACLE_CLASS`: every segment has the clip's true class. Ties go to the lowest index.
 
     Raises:
         ValueError: Shapes do not fit together, or labels are not integers in range.
@@ -132,13 +219,13 @@ def baselines(
     clip_labels = checked_clips("clip_labels", clip_labels, len(truth), class_count)
 
     counts = np.stack([np.bincount(labels, minlength=class_count + 1) for labels in train_truth.T])  # (segment, label)
-    answers = {
+    predicted = {
         "always background": class_count,
         "most frequent label per segment": counts.argmax(axis=1),
         "best single class": counts[:, :class_count].sum(axis=0).argmax(),
-        TOLD_THE_CLASS: clip_labels[:, np.newaxis],
+        ORACLE_CLASS: clip_labels[:, np.newaxis],
     }
-    return {name: score(np.broadcast_to(answer, truth.shape), truth, class_count) for name, answer in answers.items()}
+    return {name: score(np.broadcast_to(labels, truth.shape), truth, class_count) for name, labels in predicted.items()}
 
 
 def checked_pair(predicted: np.ndarray, truth: np.ndarray, class_count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -176,13 +263,3 @@ def _checked(name: str, labels: np.ndarray, highest: int) -> np.ndarray:
     if labels.min() < 0 or labels.max() > highest:
         raise ValueError(f"{name} has labels from {labels.min()} to {labels.max()}; expected 0 to {highest}")
     return labels.astype(np.int64)
-
-
-def ratio(part: float, whole: float) -> float:
-    """`part / whole`, NaN where there is nothing to divide by."""
-    return float(part / whole) if whole else math.nan
-
-
-def none_for_nan(value: float) -> float | None:
-    """The number, or None for NaN, which JSON does not have."""
-    return None if math.isnan(value) else value

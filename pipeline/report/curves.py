@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ccln.pipeline.metrics.assessment import Column
+from ccln.pipeline.metrics.evaluation import Column
 
 if TYPE_CHECKING:
     from ccln.pipeline.train.loop import Epoch

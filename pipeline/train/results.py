@@ -11,8 +11,8 @@ from typing import Any, cast
 from ccln.model import Checkpoint, EventDecoding, Network, load_checkpoint, save_checkpoint
 from ccln.pipeline.data.clips import Split
 from ccln.pipeline.data.features import DatasetFeatures
-from ccln.pipeline.metrics.assessment import Assessment, TaskScores
 from ccln.pipeline.metrics.calibration import DecodingScores
+from ccln.pipeline.metrics.evaluation import Evaluation, TaskScores
 from ccln.pipeline.train.loop import Epoch, Fitted
 from ccln.pipeline.train.run_folder import Identity, TrainingError, write_text
 from ccln.pipeline.train.trainable import TrainableTask
@@ -27,8 +27,8 @@ class TrainingResult:
     """A finished run."""
 
     folder: Path
-    on_test: Assessment
-    on_validation: Assessment
+    on_test: Evaluation
+    on_validation: Evaluation
     best_epoch: int
     """From 1; the one with the highest validation score, the earliest of equals."""
     history: tuple[Epoch, ...]
@@ -38,8 +38,8 @@ class TrainingResult:
     """Rows left out because a later split has their video, by split."""
     decoding: EventDecoding
     """How the network's answers become events, chosen on validation."""
-    read: Mapping[Split, DecodingScores]
-    """What that makes of validation and test; empty where the task has no events to read."""
+    decoding_scores: Mapping[Split, DecodingScores]
+    """How good that decoding is on validation and test; empty where the task has no events to decode."""
     best_test_selection: float | None
     """What validation is selected on, of the epoch that is best on test: selected on test, as some papers do, and so
     optimistic. None where it was not asked for."""
@@ -63,20 +63,20 @@ class TrainingResult:
 def result_of(folder: Path, fitted: Fitted, features: DatasetFeatures, task: TrainableTask) -> TrainingResult:
     """Score the selected network; the test split once."""
     watched = [epoch.test_selection for epoch in fitted.history if epoch.test_selection is not None]
-    on_validation: Assessment = task.assess(fitted.model, features, "validation")
-    on_test: Assessment = task.assess(fitted.model, features, "test")
+    on_validation: Evaluation = task.evaluation(fitted.model, features, "validation")
+    on_test: Evaluation = task.evaluation(fitted.model, features, "test")
     decoding = task.chosen_decoding(on_validation)
-    splits: dict[Split, Assessment] = {"validation": on_validation, "test": on_test}
-    read: dict[Split, DecodingScores] = {}
-    for split, assessment in splits.items():
-        if (scores := task.score_decoding(assessment, decoding)) is not None:
-            read[split] = scores
+    splits: dict[Split, Evaluation] = {"validation": on_validation, "test": on_test}
+    decoding_scores: dict[Split, DecodingScores] = {}
+    for split, evaluation in splits.items():
+        if (scores := task.score_decoding(evaluation, decoding)) is not None:
+            decoding_scores[split] = scores
     return TrainingResult(
         folder=folder,
         on_test=on_test,
         on_validation=on_validation,
         decoding=decoding,
-        read=read,
+        decoding_scores=decoding_scores,
         best_epoch=fitted.best_epoch,
         history=fitted.history,
         missing={split: len(clips.missing) for split, clips in features.splits.items()},
@@ -170,8 +170,8 @@ def _metrics(result: TrainingResult, identity: Identity) -> dict[str, Any]:
         "identity": dict(identity),
         "history": [asdict(epoch) for epoch in result.history],
     }
-    if result.read:
-        scores = {split: asdict(of_split) for split, of_split in result.read.items()}
+    if result.decoding_scores:
+        scores = {split: asdict(of_split) for split, of_split in result.decoding_scores.items()}
         metrics["decoding"] = {**asdict(result.decoding), "scores": scores}
     if result.on_test.ablated:
         metrics["ablated"] = _by_name(result.on_test.ablated)

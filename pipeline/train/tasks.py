@@ -12,11 +12,9 @@ from ccln.model import CCLN, PARTS, EventDecoding, LossConfig, NetworkType, Outp
 from ccln.pipeline.data.background import BACKGROUND_SET, background_features
 from ccln.pipeline.data.clips import Dataset, Split
 from ccln.pipeline.data.features import DatasetFeatures, LabelledClips
-from ccln.pipeline.metrics.answers import SegmentAnswers
-from ccln.pipeline.metrics.assessment import Assessment
 from ccln.pipeline.metrics.calibration import DecodingScores, choose_decoding, score_decoding
-from ccln.pipeline.metrics.prediction import evaluate
-from ccln.pipeline.metrics.segment_scores import SegmentDetails, assess_segments
+from ccln.pipeline.metrics.evaluation import Evaluation
+from ccln.pipeline.metrics.localization import PredictedClips, SegmentDetails, evaluate, evaluate_localization
 from ccln.pipeline.metrics.segments import Scores
 from ccln.pipeline.train.augmentation import exchange_sounds, surrounded
 from ccln.pipeline.train.batches import ClipBatches
@@ -48,21 +46,21 @@ class _Localization:
         return None if trained is None else len(seen_rows(trained, clips.clips, clips.keys))
 
     @staticmethod
-    def assess(network: nn.Module, features: DatasetFeatures, split: Split) -> Assessment:
-        """`assess_segments`."""
-        return assess_segments(network, features, split)
+    def evaluation(network: nn.Module, features: DatasetFeatures, split: Split) -> Evaluation:
+        """`evaluate_localization`."""
+        return evaluate_localization(network, features, split)
 
     @staticmethod
-    def chosen_decoding(validation: Assessment) -> EventDecoding:
+    def chosen_decoding(validation: Evaluation) -> EventDecoding:
         """`choose_decoding`."""
-        answers = _answers(validation)
-        return choose_decoding(answers.predictions, answers.truth)
+        predicted = _predicted(validation)
+        return choose_decoding(predicted.predictions, predicted.truth)
 
     @staticmethod
-    def score_decoding(assessment: Assessment, decoding: EventDecoding) -> DecodingScores:
+    def score_decoding(evaluation: Evaluation, decoding: EventDecoding) -> DecodingScores:
         """`score_decoding`."""
-        answers = _answers(assessment)
-        return score_decoding(answers.predictions, answers.truth, decoding)
+        predicted = _predicted(evaluation)
+        return score_decoding(predicted.predictions, predicted.truth, decoding)
 
 
 class SupervisedLocalization(_Localization):
@@ -136,10 +134,10 @@ class WeakLocalization(_Localization):
         return weak_loss(output, batch["label"], self._loss, warmth) | _gates(output)
 
 
-def _answers(assessment: Assessment) -> SegmentAnswers:
-    assert isinstance(assessment.details, SegmentDetails)
-    assert assessment.details.answers is not None
-    return assessment.details.answers
+def _predicted(evaluation: Evaluation) -> PredictedClips:
+    assert isinstance(evaluation.details, SegmentDetails)
+    assert evaluation.details.predicted is not None
+    return evaluation.details.predicted
 
 
 def _gates(output: Output) -> dict[str, Tensor]:

@@ -10,8 +10,8 @@ from ccln.model import EventDecoding, NetworkType, Part
 from ccln.pipeline.cml.task import CrossModalityLocalization
 from ccln.pipeline.data.clips import Dataset, Split
 from ccln.pipeline.data.features import DatasetFeatures, LabelledClips
-from ccln.pipeline.metrics.assessment import Assessment, TaskScores
 from ccln.pipeline.metrics.calibration import DecodingScores
+from ccln.pipeline.metrics.evaluation import Evaluation, TaskScores
 from ccln.pipeline.train.config import Settings
 from ccln.pipeline.train.loop import Task
 from ccln.pipeline.train.tasks import SupervisedLocalization, WeakLocalization
@@ -66,17 +66,17 @@ class TrainableTask(Task, Protocol):
         ...
 
     @staticmethod
-    def assess(network: nn.Module, features: DatasetFeatures, split: Split) -> Assessment:
+    def evaluation(network: nn.Module, features: DatasetFeatures, split: Split) -> Evaluation:
         """Score a network on a split of a data set in the splits of this task, and say what to read that against."""
         ...
 
     @staticmethod
-    def chosen_decoding(validation: Assessment) -> EventDecoding:
+    def chosen_decoding(validation: Evaluation) -> EventDecoding:
         """How the network's answers become events, chosen on validation."""
         ...
 
     @staticmethod
-    def score_decoding(assessment: Assessment, decoding: EventDecoding) -> DecodingScores | None:
+    def score_decoding(evaluation: Evaluation, decoding: EventDecoding) -> DecodingScores | None:
         """What that makes of a split; None where the task has no events to read."""
         ...
 

@@ -4,11 +4,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ccln.pipeline.metrics.answers import SegmentAnswers
-from ccln.pipeline.metrics.class_scores import ClassScores
+from ccln.pipeline.metrics.evaluation import percent
 from ccln.pipeline.metrics.events import events_by_class, with_partners
-from ccln.pipeline.metrics.segment_scores import SegmentDetails, largest_confusions
-from ccln.pipeline.metrics.tables import percent
+from ccln.pipeline.metrics.localization import PredictedClips, SegmentDetails, largest_confusions
+from ccln.pipeline.metrics.segments import ClassScores
 from ccln.pipeline.report.run.charts import histogram
 from ccln.pipeline.report.run.document import section
 from ccln.pipeline.report.run.markup import Markup, element, joined, table
@@ -31,13 +30,13 @@ GLOSSARY = {
 def localization_sections(details: SegmentDetails) -> list[Markup]:
     """Confusions, classes, ends of events, and single clips, all of the test split."""
     sections = [_confusions(details), _classes(details)]
-    if details.answers is not None:
+    if details.predicted is not None:
         names = (*details.class_names, "background")
-        sections += [_boundaries(details.answers, len(details.class_names)), *_clips(details.answers, names)]
+        sections += [_boundaries(details.predicted, len(details.class_names)), *_clips(details.predicted, names)]
     return sections
 
 
-def boundary_errors(answers: SegmentAnswers, class_count: int) -> tuple[list[int], list[int], int]:
+def boundary_errors(answers: PredictedClips, class_count: int) -> tuple[list[int], list[int], int]:
     """Of true events that an answered one of their class overlaps, how late it starts and ends; and all true events.
 
     Returns:
@@ -54,7 +53,7 @@ def boundary_errors(answers: SegmentAnswers, class_count: int) -> tuple[list[int
     return starts, ends, events
 
 
-def ranked_clips(answers: SegmentAnswers) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def ranked_clips(answers: PredictedClips) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Clips from the best answered to the worst.
 
     Returns:
@@ -114,7 +113,7 @@ def _recall(scores: ClassScores) -> float:
     return 2.0 if np.isnan(scores.segment_recall) else scores.segment_recall
 
 
-def _boundaries(answers: SegmentAnswers, class_count: int) -> Markup:
+def _boundaries(answers: PredictedClips, class_count: int) -> Markup:
     starts, ends, events = boundary_errors(answers, class_count)
     note = (
         f"{len(starts)} of the {events} true events are overlapped by an answered event of their class. These are "
@@ -130,7 +129,7 @@ def _boundaries(answers: SegmentAnswers, class_count: int) -> Markup:
     return section("Where events begin and end", element("div", *cards, class_="cards"), note=note)
 
 
-def _clips(answers: SegmentAnswers, names: Sequence[str]) -> list[Markup]:
+def _clips(answers: PredictedClips, names: Sequence[str]) -> list[Markup]:
     order, right, confidence = ranked_clips(answers)
     predicted, segments = answers.predictions.segment_labels(), answers.truth.shape[1]
 

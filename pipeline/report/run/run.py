@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ccln.pipeline.cml import report as matching
-from ccln.pipeline.cml.details import MatchingDetails
+from ccln.pipeline.cml.metrics import CmlDetails
 from ccln.pipeline.data.clips import SPLITS, Split
-from ccln.pipeline.metrics.assessment import Assessment, TaskScores
-from ccln.pipeline.metrics.segment_scores import SegmentDetails
-from ccln.pipeline.metrics.segments import TOLD_THE_CLASS
-from ccln.pipeline.metrics.tables import NOTHING, percent
+from ccln.pipeline.metrics.evaluation import NO_VALUE, Evaluation, TaskScores, percent
+from ccln.pipeline.metrics.localization import SegmentDetails
+from ccln.pipeline.metrics.segments import ORACLE_CLASS
 from ccln.pipeline.report.run import localization
 from ccln.pipeline.report.run.charts import dot_plot, line_chart
 from ccln.pipeline.report.run.document import folded, section, write_document
@@ -68,7 +67,7 @@ def write_run_page(result: "TrainingResult", facts: RunFacts) -> Path:
     glossary, sections = {}, []
     if isinstance(details, SegmentDetails):
         glossary, sections = localization.GLOSSARY, localization.localization_sections(details)
-    elif isinstance(details, MatchingDetails):
+    elif isinstance(details, CmlDetails):
         glossary, sections = matching.GLOSSARY, matching.matching_sections(details, facts.segments)
     return write_document(
         result.folder,
@@ -86,13 +85,13 @@ def _summary(result: "TrainingResult", facts: RunFacts, name: str) -> Markup:
     less = f", without its part{'s' * (len(facts.without) > 1)} {', '.join(facts.without).upper()},"
     headlines = [column for column in test.columns if column.headline]
     reached = " and ".join(f"{column.heading} {column.shown(test)}" for column in headlines)
-    honest = {what: of for what, of in result.baselines.items() if what != TOLD_THE_CLASS}
+    honest = {what: of for what, of in result.baselines.items() if what != ORACLE_CLASS}
     floor = max(honest, key=lambda what: _selection(honest[what]), default=None)
     beside = []
     if floor is not None:
         beside = [f" The best answer that looks at no clip (“{floor}”) gets {_headline(honest[floor])}."]
-    if TOLD_THE_CLASS in result.baselines:
-        told = _headline(result.baselines[TOLD_THE_CLASS])
+    if ORACLE_CLASS in result.baselines:
+        told = _headline(result.baselines[ORACLE_CLASS])
         beside.append(f" Who is told each clip's class and calls every second an event gets {told}.")
     for what, scores in result.on_test.ablated.items():
         beside.append(f" With the {what}, this network gets {_headline(scores)}.")
@@ -146,11 +145,11 @@ def _scores(result: "TrainingResult", glossary: Mapping[str, str]) -> Markup:
     head = ["", *(column.heading for column in columns), "clips"]
     tables = [
         table(
-            [head, *([n, *(column.shown(of) for column in columns), str(of.clips)] for n, of in _lines(assessed))],
+            [head, *([n, *(column.shown(of) for column in columns), str(of.clips)] for n, of in _lines(evaluated))],
             split.capitalize(),
             "scores",
         )
-        for split, assessed in groups
+        for split, evaluated in groups
     ]
     cards = []
     for column in (column for column in columns if column.headline):
@@ -165,17 +164,17 @@ def _scores(result: "TrainingResult", glossary: Mapping[str, str]) -> Markup:
         element("div", *cards, class_="cards"),
         element("dl", *terms),
         *_decoding(result),
-        note=FLOOR_NOTE if TOLD_THE_CLASS in result.baselines else FLOOR_NOTE.split(" What is told")[0],
+        note=FLOOR_NOTE if ORACLE_CLASS in result.baselines else FLOOR_NOTE.split(" What is told")[0],
     )
 
 
 def _decoding(result: "TrainingResult") -> list[Markup]:
     """How ccln-localize reads events with this network; nothing where the task has none."""
-    if not result.read:
+    if not result.decoding_scores:
         return []
     decoding = result.decoding
     rows = [["", "event F1", "calibration error", "uncalibrated"]]
-    for split, of in result.read.items():
+    for split, of in result.decoding_scores.items():
         rows.append([split, *map(percent, (of.event_f1, of.calibration_error, of.uncalibrated_error))])
     words = (
         f"What lasts {decoding.minimum_duration_seconds} s or more at a probability of {decoding.event_threshold:g} or "
@@ -186,11 +185,11 @@ def _decoding(result: "TrainingResult") -> list[Markup]:
     return [table(rows, "Events as ccln-localize reads them", "scores"), element("p", words)]
 
 
-def _lines(assessment: Assessment) -> list[tuple[str, TaskScores]]:
+def _lines(evaluation: Evaluation) -> list[tuple[str, TaskScores]]:
     return [
-        ("this network", assessment.scores),
-        *((f"this network, {what}", of) for what, of in assessment.ablated.items()),
-        *((f"{'told' if n == TOLD_THE_CLASS else 'floor'}: {n}", of) for n, of in assessment.baselines.items()),
+        ("this network", evaluation.scores),
+        *((f"this network, {what}", of) for what, of in evaluation.ablated.items()),
+        *((f"{'told' if n == ORACLE_CLASS else 'floor'}: {n}", of) for n, of in evaluation.baselines.items()),
     ]
 
 
@@ -216,7 +215,7 @@ def _curves(result: "TrainingResult") -> Markup:
         [
             f"{n} (chosen)" if n == best else str(n),
             *(f"{values[n - 1]:.4g}" for values in losses.values()),
-            *(NOTHING if math.isnan(values[n - 1]) else f"{values[n - 1]:.1f}" for values in shares.values()),
+            *(NO_VALUE if math.isnan(values[n - 1]) else f"{values[n - 1]:.1f}" for values in shares.values()),
             f"{history[n - 1].learning_rate:.3g}",
         ]
         for n in range(1, len(history) + 1)
@@ -240,10 +239,10 @@ def _settings(result: "TrainingResult", facts: RunFacts) -> Markup:
         ["task", facts.task],
         ["data", facts.data],
         ["rows", ", ".join(f"{split} {facts.rows[split]}" for split in SPLITS)],
-        ["digest of the rows", str(facts.identity.get("data", NOTHING))],
+        ["digest of the rows", str(facts.identity.get("data", NO_VALUE))],
         ["seed", str(facts.seed)],
         ["parts left out", ", ".join(facts.without) or "none"],
-        ["extractor specification", str(facts.identity.get("specification", NOTHING))],
+        ["extractor specification", str(facts.identity.get("specification", NO_VALUE))],
         ["classes", "; ".join(facts.class_names)],
         ["versions", ", ".join(f"{name} {version}" for name, version in facts.versions.items())],
         ["files beside this page", "config.json and model.safetensors (the network), metrics.json (all figures)"],

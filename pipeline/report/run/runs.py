@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from ccln.pipeline.metrics.assessment import Column
+from ccln.pipeline.metrics.evaluation import Column
 from ccln.pipeline.metrics.seeds import PLUS_MINUS, ablation_rows, seeds_rows
 from ccln.pipeline.report.run.charts import dot_plot
 from ccln.pipeline.report.run.document import PAGE_NAME, section, write_document

@@ -165,7 +165,7 @@ def test_evaluating_gives_what_the_run_says_of_itself(
         for text in (f"CCLN, {split}", "floor: always start 0", "A2V found", "searched seconds shuffled"):
             assert text in shown
         report = json.loads((tmp_path / "report.json").read_text())
-        assert (report["format"], report["version"], report["split"]) == ("ccln-matching-evaluation", 1, split)
+        assert (report["format"], report["version"], report["split"]) == ("ccln-cml-evaluation", 2, split)
         assert report["scores"] == metrics[split]
         assert report["baselines"] == metrics[f"{prefix}baselines"]
         assert report["ablated"] == metrics[f"{prefix}ablated"]

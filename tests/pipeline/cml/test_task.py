@@ -12,14 +12,15 @@ from torch import Tensor
 
 from ccln.model import LossConfig, ModelConfig
 from ccln.model.matching import MatchingNetwork
-from ccln.pipeline.cml.details import MatchingDetails, assess_matching
 from ccln.pipeline.cml.metrics import (
+    CmlDetails,
+    CmlScores,
     EmbeddedClips,
-    MatchingScores,
+    cml_baselines,
     embed_clips,
-    matching_baselines,
+    evaluate_cml,
     predicted_starts,
-    score_matching,
+    score_queries,
     score_shuffled,
 )
 from ccln.pipeline.cml.task import CrossModalityLocalization
@@ -54,7 +55,7 @@ def many_events(count: int, seed: int) -> Tensor:
 @given(st.lists(short_spans, min_size=1, max_size=6), st.integers(0, 99))
 def test_scores_are_those_of_a_plain_loop(spans: list[tuple[int, int]], seed: int):
     heard, seen = unit(len(spans), 10, 3, seed=seed), unit(len(spans), 10, 3, seed=seed + 100)
-    scores = score_matching(EmbeddedClips(heard, seen, events(spans)))
+    scores = score_queries(EmbeddedClips(heard, seen, events(spans)))
     for found, queries, searched in ((scores.a2v, heard, seen), (scores.v2a, seen, heard)):
         hits = 0
         for clip, (start, length) in enumerate(spans):
@@ -71,13 +72,13 @@ def test_scores_are_those_of_a_plain_loop(spans: list[tuple[int, int]], seed: in
 @given(st.lists(short_spans, min_size=1, max_size=6), st.integers(0, 99))
 def test_perfect_embeddings_always_hit(spans: list[tuple[int, int]], seed: int):
     same = unit(len(spans), 10, 8, seed=seed)
-    assert score_matching(EmbeddedClips(same, same, events(spans))) == MatchingScores(1.0, 1.0, len(spans))
+    assert score_queries(EmbeddedClips(same, same, events(spans))) == CmlScores(1.0, 1.0, len(spans))
 
 
 def test_embeddings_without_content_hit_about_as_often_as_chance():
     event = many_events(4000, seed=0)
     expected = float((1 / (11 - event.sum(1))).mean())
-    scores = score_matching(EmbeddedClips(unit(4000, 10, 8, seed=1), unit(4000, 10, 8, seed=2), event))
+    scores = score_queries(EmbeddedClips(unit(4000, 10, 8, seed=1), unit(4000, 10, 8, seed=2), event))
     assert scores.a2v == pytest.approx(expected, abs=0.03)
     assert scores.v2a == pytest.approx(expected, abs=0.03)
 
@@ -88,7 +89,7 @@ def test_what_lies_outside_the_query_in_its_own_modality_changes_no_prediction(s
     event = events(spans)
     heard, seen = unit(len(spans), 10, 3, seed=seed), unit(len(spans), 10, 3, seed=seed + 100)
     other = torch.where(event[..., None] > 0, heard, unit(len(spans), 10, 3, seed=seed + 200))
-    before, after = (score_matching(EmbeddedClips(sound, seen, event)) for sound in (heard, other))
+    before, after = (score_queries(EmbeddedClips(sound, seen, event)) for sound in (heard, other))
     assert before.a2v == after.a2v
 
 
@@ -96,7 +97,7 @@ def test_the_earliest_of_equal_windows_is_taken():
     """Where all seconds look alike every sum is the same but for its rounding: such a clip is found at 0."""
     alike = unit(1, 1, 64, seed=0).expand(9, 10, 64)
     event = events([(start, 2) for start in range(9)])
-    scores = score_matching(EmbeddedClips(unit(9, 10, 64, seed=1), alike, event))
+    scores = score_queries(EmbeddedClips(unit(9, 10, 64, seed=1), alike, event))
     assert scores.a2v == 1 / 9
     assert predicted_starts(np.array([[2.0, 1.0000001, 1.0, np.inf], [3.0, 2.0, 1.0, np.inf]])).tolist() == [1, 2]
 
@@ -115,14 +116,14 @@ def test_shuffled_seconds_leave_no_more_than_chance():
 def test_baselines_by_hand():
     train = events([(0, 3), (7, 3), (7, 3), (2, 5), (1, 5), (0, 10)])
     scored = events([(7, 3), (0, 3), (1, 5), (4, 2), (0, 2), (0, 10), (0, 0)])
-    baselines = {name: scores.a2v for name, scores in matching_baselines(train, scored).items()}
+    baselines = {name: scores.a2v for name, scores in cml_baselines(train, scored).items()}
     assert baselines == {
         "random start": pytest.approx((1 / 8 + 1 / 8 + 1 / 6 + 1 / 9 + 1 / 9) / 5),
         "always start 0": pytest.approx(2 / 5),
         # Length 3: 7. Length 5: 1 and 2 once each, so 1. Length 2 is not in training: 0.
         "most frequent start for the length": pytest.approx(3 / 5),
     }
-    assert {scores.clips for scores in matching_baselines(train, scored).values()} == {5}
+    assert {scores.clips for scores in cml_baselines(train, scored).values()} == {5}
 
 
 @pytest.mark.skipif(not (AVE / "test_order_match.h5").exists(), reason="AVE's published files are not here")
@@ -133,7 +134,7 @@ def test_baselines_of_the_published_split():
     for split in ("train", "val", "test"):
         with h5py.File(AVE / f"{split}_order_match.h5") as file:
             orders[split] = torch.from_numpy(np.asarray(file["order"]))
-    baselines = matching_baselines(event[orders["train"]], event[orders["test"]])
+    baselines = cml_baselines(event[orders["train"]], event[orders["test"]])
     assert {name: round(100 * scores.v2a, 1) for name, scores in baselines.items()} == {
         "random start": 20.8,
         "always start 0": 35.3,
@@ -141,7 +142,7 @@ def test_baselines_of_the_published_split():
     }
     assert baselines["random start"].clips == 402
     assert (
-        matching_baselines(event[orders["train"]], event[orders["val"]])["random start"].clips == 198
+        cml_baselines(event[orders["train"]], event[orders["val"]])["random start"].clips == 198
     )  # one row has no event
 
 
@@ -183,17 +184,17 @@ def test_clips_with_nothing_to_find_do_not_count():
     clips.segment_labels[0] = 0  # a full event
     clips.segment_labels[1] = 3  # none
     clips.segment_labels[2] = [3, 1, 3, 1, 3, 3, 3, 3, 3, 3]
-    assert score_matching(embed_clips(small_network(), clips)).clips == 3
+    assert score_queries(embed_clips(small_network(), clips)).clips == 3
     clips.segment_labels[:] = 3
-    nothing = score_matching(embed_clips(small_network(), clips))
+    nothing = score_queries(embed_clips(small_network(), clips))
     assert nothing.as_dict() == {"a2v": None, "v2a": None, "clips": 0}
 
 
 def test_embedding_does_not_depend_on_the_batch_and_keeps_the_mode():
     network, clips = small_network().train(), labelled(7, 1)
     whole, pieces = embed_clips(network, clips), embed_clips(network, clips, batch_size=2)
-    torch.testing.assert_close(pieces.heard, whole.heard)
-    torch.testing.assert_close(pieces.seen, whole.seen)
+    torch.testing.assert_close(pieces.audio, whole.audio)
+    torch.testing.assert_close(pieces.visual, whole.visual)
     assert network.training
 
 
@@ -203,7 +204,7 @@ def test_what_can_be_found_is_learnt_by_the_training_loop(tmp_path: Path):
     training = TrainingConfig(epochs=12, batch_size=16, learning_rate=5e-3)
     fitted = fit(small_network(), task, training, tmp_path)
     scores = task.evaluate(fitted.model, "test")
-    found = task.assess(fitted.model, features, "test")
+    found = task.evaluation(fitted.model, features, "test")
     assert found.scores == scores
     strongest = max(floor.selection for floor in found.baselines.values())
     assert min(scores.a2v, scores.v2a) > strongest + 0.3
@@ -289,11 +290,11 @@ def test_the_classes_add_up_to_the_whole_and_are_told_apart():
     features = DatasetFeatures(splits, {}, ("a", "b", "c"), {"train": 0, "validation": 0, "test": 0})
     network = small_network()
     network.visual_encoder.load_state_dict(network.audio_encoder.state_dict())  # one space for both modalities
-    found = assess_matching(network, features, "test")
-    assert found.details == assess_matching(network, features, "validation").details
+    found = evaluate_cml(network, features, "test")
+    assert found.details == evaluate_cml(network, features, "validation").details
     scores = found.scores
-    assert isinstance(found.details, MatchingDetails)
-    assert isinstance(scores, MatchingScores)
+    assert isinstance(found.details, CmlDetails)
+    assert isinstance(scores, CmlScores)
     assert [hits.rows for hits in found.details.classes] == [10, 10, 9]
     for name in ("a2v", "v2a"):
         hits = [getattr(of, name) for of in found.details.classes]
@@ -308,5 +309,5 @@ def test_the_classes_add_up_to_the_whole_and_are_told_apart():
 
 
 def test_selection_is_the_mean_of_both_directions():
-    assert MatchingScores(0.5, 0.7, 10).selection == pytest.approx(0.6)
-    assert MatchingScores(0.5, 0.7, 10).as_dict() == {"a2v": 0.5, "v2a": 0.7, "clips": 10}
+    assert CmlScores(0.5, 0.7, 10).selection == pytest.approx(0.6)
+    assert CmlScores(0.5, 0.7, 10).as_dict() == {"a2v": 0.5, "v2a": 0.7, "clips": 10}

@@ -14,11 +14,10 @@ from ccln.pipeline.commands.formats import evaluation_json, evaluation_table, sc
 from ccln.pipeline.data import read_dataset
 from ccln.pipeline.data.clips import DatasetError
 from ccln.pipeline.evaluate import EvaluationError, EvaluationReport, evaluate
-from ccln.pipeline.metrics.assessment import Assessment
 from ccln.pipeline.metrics.calibration import DecodingScores
-from ccln.pipeline.metrics.class_scores import score_in_detail
-from ccln.pipeline.metrics.segment_scores import SegmentDetails
-from ccln.pipeline.metrics.segments import TOLD_THE_CLASS, Scores, baselines, score
+from ccln.pipeline.metrics.evaluation import Evaluation
+from ccln.pipeline.metrics.localization import SegmentDetails
+from ccln.pipeline.metrics.segments import ORACLE_CLASS, Scores, baselines, score, score_in_detail
 from ccln.pipeline.train.results import TrainingResult
 
 
@@ -44,8 +43,8 @@ def described(run: Path, target: Path, training: dict) -> Path:
 
 
 def details(report: EvaluationReport) -> SegmentDetails:
-    assert isinstance(report.assessment.details, SegmentDetails)
-    return report.assessment.details
+    assert isinstance(report.evaluation.details, SegmentDetails)
+    return report.evaluation.details
 
 
 def test_a_finished_run_scores_what_its_metrics_say(tiny_run: Path, report: EvaluationReport) -> None:
@@ -163,7 +162,7 @@ def made_report() -> EvaluationReport:
     predicted = np.array([[3, 0, 0, 3], [0, 0, 0, 0], [3, 3, 3, 3], [3, 3, 3, 3]])
     clip_labels = np.array([0, 1, 3, 0])
     detailed = score_in_detail(predicted, truth, 3, named=np.array([0, 0, 1, 0]), clip_labels=clip_labels)
-    assessment = Assessment(
+    evaluation = Evaluation(
         scores=score(predicted, truth, 3),
         ablated={},
         baselines=baselines(truth, truth, 3, clip_labels),
@@ -174,21 +173,21 @@ def made_report() -> EvaluationReport:
         data=Path("videos"),
         split="test",
         specification="ab" * 32,
-        assessment=assessment,
+        evaluation=evaluation,
         missing=2,
         decoding=EventDecoding(event_threshold=0.4),
-        read=DecodingScores(event_f1=0.75, calibration_error=0.03, uncalibrated_error=0.08),
+        decoding_scores=DecodingScores(event_f1=0.75, calibration_error=0.03, uncalibrated_error=0.08),
         trained_on=0,
     )
 
 
 def test_the_report_for_programs() -> None:
     report = json.loads(evaluation_json(made_report()))
-    assert (report["format"], report["version"]) == ("ccln-evaluation", 1)
+    assert (report["format"], report["version"]) == ("ccln-evaluation", 2)
     assert (report["run"], report["data"], report["split"]) == ("runs/first", "videos", "test")
     assert (report["specification"], report["missing"], report["trained_on"]) == ("ab" * 32, 2, 0)
     assert report["scores"]["segment_accuracy"] == 9 / 16
-    assert report["baselines"][TOLD_THE_CLASS]["segment_accuracy"] == 13 / 16
+    assert report["baselines"][ORACLE_CLASS]["segment_accuracy"] == 13 / 16
     assert report["clip_accuracy"] == 2 / 3
     assert report["classes"][0] == {
         "name": "bark",
@@ -243,30 +242,30 @@ def test_without_a_mistake_nothing_is_said_of_mistakes() -> None:
     truth = np.array([[0, 1, 2, 3]])
     detailed = score_in_detail(truth, truth, 3, np.array([0]), np.array([0]))
     report = made_report()
-    assessment = replace(report.assessment, details=SegmentDetails(details(report).class_names, detailed))
-    perfect = replace(report, assessment=assessment, missing=0)
+    evaluation = replace(report.evaluation, details=SegmentDetails(details(report).class_names, detailed))
+    perfect = replace(report, evaluation=evaluation, missing=0)
     assert "taken for" not in evaluation_table(perfect)
     assert "rows without" not in evaluation_table(perfect)
 
 
 def test_the_table_of_a_run_says_what_was_selected_on_test() -> None:
-    assessment = made_report().assessment
+    evaluation = made_report().evaluation
     result = TrainingResult(
         folder=Path("runs/first"),
-        on_test=replace(assessment, baselines={}),
-        on_validation=assessment,
+        on_test=replace(evaluation, baselines={}),
+        on_validation=evaluation,
         best_epoch=1,
         history=(),
         missing={"train": 3, "validation": 0, "test": 0},
         dropped={},
         decoding=EventDecoding(),
-        read={},
+        decoding_scores={},
         best_test_selection=None,
     )
     *lines, missing = score_table(result).splitlines()
     assert [line.split("  ")[0] for line in lines[1:]] == [
         *("CCLN, test", "", "CCLN, validation", "floor: always background", "floor: most frequent label per segment"),
-        *("floor: best single class", "told: right class, every segment an event"),
+        *("floor: best single class", "told: oracle class, every segment an event"),
     ]
     assert missing == "rows without features: train 3"
     labelled = score_table(replace(result, best_test_selection=0.875)).splitlines()[-2]

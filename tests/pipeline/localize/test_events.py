@@ -14,13 +14,8 @@ from ccln.pipeline.events import Event
 from ccln.pipeline.localize.answers import Answers
 from ccln.pipeline.localize.class_path import class_path
 from ccln.pipeline.localize.events import decode_events, decode_tracks
-from ccln.pipeline.metrics.calibration import (
-    choose_decoding,
-    decode_labels,
-    expected_calibration_error,
-    score_decoding,
-)
-from ccln.pipeline.metrics.prediction import Predictions
+from ccln.pipeline.metrics.calibration import choose_decoding, decode_labels, expected_calibration_error, score_decoding
+from ccln.pipeline.metrics.localization import Predictions
 
 NAMES = ("Bark", "Cat", "Bell")
 AS_IS = EventDecoding()

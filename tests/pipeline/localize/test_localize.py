@@ -56,7 +56,7 @@ def test_localizing_agrees_with_evaluating_cached_features(
     from ccln.cache import FeatureCache
     from ccln.pipeline.data.ave import read_ave_folder
     from ccln.pipeline.data.features import load_features
-    from ccln.pipeline.metrics.prediction import predict
+    from ccln.pipeline.metrics.localization import predict
 
     dataset = read_ave_folder(tiny_set)
     checkpoint = load_checkpoint(tiny_run)

@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import confusion_matrix, precision_score, recall_score
 from support.scoring import label_pairs, labels
 
-from ccln.pipeline.metrics.class_scores import ClassScores, DetailedScores, score_in_detail
+from ccln.pipeline.metrics.segments import ClassScores, DetailedScores, score_in_detail
 
 
 def in_detail(predicted: np.ndarray, truth: np.ndarray, class_count: int) -> DetailedScores:

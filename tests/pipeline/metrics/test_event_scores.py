@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from support.scoring import events_of, label_pairs, labels, random_pair
 
-from ccln.pipeline.metrics.class_scores import score_in_detail
-from ccln.pipeline.metrics.segments import score
+from ccln.pipeline.metrics.segments import score, score_in_detail
 
 
 @pytest.mark.parametrize(

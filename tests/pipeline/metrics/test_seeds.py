@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccln.pipeline.cml.metrics import MatchingScores
+from ccln.pipeline.cml.metrics import CmlScores
 from ccln.pipeline.metrics.seeds import (
     PairedDifference,
     Spread,
@@ -113,8 +113,8 @@ def test_the_ablation_table_says_what_each_part_is_worth():
 
 
 def test_other_tasks_have_their_own_columns_in_the_same_tables():
-    full = [MatchingScores(0.70, 0.80, 38), MatchingScores(0.68, 0.84, 38)]
-    less = [MatchingScores(0.68, 0.80, 38), MatchingScores(0.68, 0.80, 38)]
+    full = [CmlScores(0.70, 0.80, 38), CmlScores(0.68, 0.84, 38)]
+    less = [CmlScores(0.68, 0.80, 38), CmlScores(0.68, 0.80, 38)]
     head, line = seeds_table({"CCLN": full}).splitlines()
     assert " ".join(head.split()) == "A2V % V2A % A2V of the runs % V2A of the runs %"
     assert " ".join(line.split()) == "CCLN 69.0 ± 1.4 82.0 ± 2.8 70.0 68.0 80.0 84.0"
@@ -124,7 +124,7 @@ def test_other_tasks_have_their_own_columns_in_the_same_tables():
 
 
 def test_what_was_selected_on_test_is_labelled_as_that():
-    matching = MatchingScores(0.70, 0.80, 38)
+    matching = CmlScores(0.70, 0.80, 38)
     head, line = selected_on_test_table({"CCLN": [(matching, 0.75), (matching, 0.77)]}).splitlines()
     for words in ("selected on test", "optimistic", "mean of A2V and V2A"):
         assert words in head

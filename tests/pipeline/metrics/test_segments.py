@@ -173,14 +173,14 @@ def test_baselines_by_hand():
         "always background": labels("....", "...."),
         "most frequent label per segment": labels("A.B.", "A.B."),  # A and B tie in the first, B and . in the third
         "best single class": labels("BBBB", "BBBB"),
-        "right class, every segment an event": labels("AAAA", "BBBB"),
+        "oracle class, every segment an event": labels("AAAA", "BBBB"),
     }
     found = baselines(train, truth, 2, np.array([0, 1]))
     assert list(found) == list(answers)
     assert found["always background"].segment_accuracy == 3 / 8
     assert found["most frequent label per segment"].segment_accuracy == 4 / 8
     assert found["best single class"].segment_accuracy == 4 / 8
-    assert found["right class, every segment an event"].segment_accuracy == 5 / 8
+    assert found["oracle class, every segment an event"].segment_accuracy == 5 / 8
     for name, answer in answers.items():
         assert found[name].as_dict() == score(answer, truth, 2).as_dict()
 
@@ -204,6 +204,6 @@ def test_published_baselines(tmp_path):
     clip_labels = class_labels(folder.clips_of("test"), folder.class_names)
     found = baselines(train, test, len(folder.class_names), clip_labels)
     assert round(100 * found["always background"].segment_accuracy, 1) == 17.8
-    assert round(100 * found["right class, every segment an event"].segment_accuracy, 1) == 82.2
+    assert round(100 * found["oracle class, every segment an event"].segment_accuracy, 1) == 82.2
     assert found["always background"].background_recall == 1
-    assert found["right class, every segment an event"].boundary_matched == 1
+    assert found["oracle class, every segment an event"].boundary_matched == 1

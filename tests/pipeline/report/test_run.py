@@ -12,9 +12,7 @@ import pytest
 from support.training_clips import made_up_set
 
 from ccln.pipeline.data.clips import AnnotatedClip
-from ccln.pipeline.metrics.answers import SegmentAnswers
-from ccln.pipeline.metrics.prediction import Predictions
-from ccln.pipeline.metrics.segment_scores import SegmentDetails
+from ccln.pipeline.metrics.localization import PredictedClips, Predictions, SegmentDetails
 from ccln.pipeline.metrics.segments import score
 from ccln.pipeline.report.run import PAGE_NAME, RunFacts, write_run_page
 from ccln.pipeline.report.run.localization import boundary_errors, ranked_clips
@@ -166,11 +164,11 @@ def test_no_name_becomes_markup(result: TrainingResult, tmp_path: Path) -> None:
     details = result.on_test.details
     if not isinstance(details, SegmentDetails):
         return
-    assert details.answers is not None
+    assert details.predicted is not None
     tags = []
     for name in ("plain", NASTY):
-        clips = tuple(replace(clip, video_id=name, label=name) for clip in details.answers.clips)
-        named = SegmentDetails((name, "b", "c"), details.scores, replace(details.answers, clips=clips))
+        clips = tuple(replace(clip, video_id=name, label=name) for clip in details.predicted.clips)
+        named = SegmentDetails((name, "b", "c"), details.scores, replace(details.predicted, clips=clips))
         changed = replace(result, on_test=replace(result.on_test, details=named), folder=tmp_path)
         path = write_run_page(changed, facts(data=f"/sets/{name}\udce9", class_names=(name, "b", "c"), config=name))
         page = Page(path)
@@ -185,11 +183,11 @@ def test_only_markup_is_not_escaped() -> None:
     assert element("p", "<b>", Markup("<i>x</i>"), class_='"') == '<p class="&quot;">&lt;b&gt;<i>x</i></p>'
 
 
-def answers(truth: list[list[int]], event: list[list[float]], classes: list[list[float]]) -> SegmentAnswers:
+def answers(truth: list[list[int]], event: list[list[float]], classes: list[list[float]]) -> PredictedClips:
     probability = np.array(event)
     logits = np.log(probability / (1 - probability))
     clips = tuple(AnnotatedClip(row, None, f"v{row}", (), "test") for row in range(len(truth)))
-    return SegmentAnswers(clips, np.array(truth), Predictions(logits, np.log(np.array(classes))))
+    return PredictedClips(clips, np.array(truth), Predictions(logits, np.log(np.array(classes))))
 
 
 def test_clips_are_ranked_by_right_seconds_then_confidence() -> None:

@@ -16,7 +16,7 @@ from ccln.model import load_checkpoint
 from ccln.pipeline.data.ave import read_ave_folder
 from ccln.pipeline.data.clips import DatasetError
 from ccln.pipeline.data.features import load_features
-from ccln.pipeline.metrics.prediction import predict
+from ccln.pipeline.metrics.localization import predict
 from ccln.pipeline.metrics.segments import score
 from ccln.pipeline.train.config import SettingsError, read_settings
 from ccln.pipeline.train.run_folder import TrainingError
@@ -36,7 +36,7 @@ def test_a_run_folder_holds_all_that_was_promised(tiny_run: Path, tiny_cache: Pa
     assert checkpoint.specification in list(FeatureCache(tiny_cache).specifications().values())
     metrics = json.loads((tiny_run / "metrics.json").read_text())
     assert {"segment_accuracy", "background_recall", "event_f1", "boundary_error_seconds"} <= metrics["test"].keys()
-    assert {"always background", "best single class", "right class, every segment an event"} <= metrics[
+    assert {"always background", "best single class", "oracle class, every segment an event"} <= metrics[
         "baselines"
     ].keys()
     assert len(metrics["history"]) == 2

@@ -244,7 +244,7 @@ def test_boundaries_are_found_without_having_been_told(tmp_path: Path) -> None:
         "[training]\nbatch_size = 16\nlearning_rate = 0.003\n"
     )
     result = train(data, task="weak", cache=cache.root, config=config, epochs=30, out=tmp_path / "run")
-    told_the_class = result.baselines["right class, every segment an event"].selection
+    told_the_class = result.baselines["oracle class, every segment an event"].selection
     assert isinstance(result.test, Scores)
     assert result.test.segment_accuracy > told_the_class + 0.03
     assert result.test.background_precision > 0.8

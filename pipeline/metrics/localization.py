@@ -1,4 +1,4 @@
-"""Localization, assessed: scores and baselines of a split, class by class, and what is taken for what."""
+"""Predictions of a localization network, and their evaluation on a split."""
 
 import math
 from collections.abc import Sequence
@@ -6,18 +6,77 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import nn
 
-from ccln.pipeline.data.clips import Split
-from ccln.pipeline.data.features import DatasetFeatures
-from ccln.pipeline.metrics.answers import SegmentAnswers
-from ccln.pipeline.metrics.assessment import Assessment
-from ccln.pipeline.metrics.class_scores import ClassScores, DetailedScores, score_in_detail
-from ccln.pipeline.metrics.prediction import predict
-from ccln.pipeline.metrics.segments import baselines, none_for_nan, score
-from ccln.pipeline.metrics.tables import aligned, percent
+from ccln.pipeline.data.clips import AnnotatedClip, Split
+from ccln.pipeline.data.features import DatasetFeatures, LabelledClips
+from ccln.pipeline.events import sigmoid
+from ccln.pipeline.metrics.evaluation import Evaluation, aligned, none_for_nan, percent
+from ccln.pipeline.metrics.segments import ClassScores, DetailedScores, Scores, baselines, score, score_in_detail
 
+EVENT_THRESHOLD = 0.5
 _SHOWN_CONFUSIONS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Outputs of a localization network for clips, as numpy arrays."""
+
+    event_logits: np.ndarray
+    """float32 (clip, segment): of an audio-visual event."""
+    class_logits: np.ndarray
+    """float32 (clip, class): log-probabilities."""
+
+    @property
+    def event_probability(self) -> np.ndarray:
+        """float32 (clip, segment), not calibrated."""
+        return sigmoid(self.event_logits)
+
+    def clip_labels(self) -> np.ndarray:
+        """int64 (clip,): the clip's most probable class, whether or not there is an event."""
+        return self.class_logits.argmax(1)
+
+    def segment_labels(self) -> np.ndarray:
+        """int64 (clip, segment): the clip's class where the event probability passes the threshold, else background."""
+        class_count = self.class_logits.shape[1]
+        is_event = self.event_probability >= EVENT_THRESHOLD
+        return np.where(is_event, self.clip_labels()[:, None], class_count)
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, clips: LabelledClips, batch_size: int = 128) -> Predictions:
+    """Run the network over clips in their order, in evaluation mode, on the device it is on."""
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    events, classes = [], []
+    for start in range(0, len(clips), batch_size):
+        chosen = slice(start, start + batch_size)
+        visual = torch.stack(clips.visual[chosen]).to(device).float()  # (B, T, H, W, C)
+        audio = torch.stack(clips.audio[chosen]).to(device)  # (B, T, D)
+        output = model(visual, audio)
+        events.append(output.event_logits.float().cpu())
+        classes.append(output.class_logits.log_softmax(-1).float().cpu())
+    model.train(was_training)
+    return Predictions(torch.cat(events).numpy(), torch.cat(classes).numpy())
+
+
+def evaluate(model: nn.Module, clips: LabelledClips) -> Scores:
+    """Scores of the network's predictions for labelled clips."""
+    return score(predict(model, clips).segment_labels(), clips.segment_labels, clips.class_count)
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedClips:
+    """The predictions for the clips of a split, beside the truth; kept so that nothing is predicted twice."""
+
+    clips: tuple[AnnotatedClip, ...]
+    """The clips evaluated."""
+    truth: np.ndarray
+    """int64 (clip, segment); background is the number of classes."""
+    predictions: Predictions
+    """Of the same clips."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,10 +86,10 @@ class SegmentDetails:
     class_names: tuple[str, ...]
     """In label order, background not among them."""
     scores: DetailedScores
-    answers: SegmentAnswers | None = None
+    predicted: PredictedClips | None = None
     """Clip by clip; None where only the figures are known."""
 
-    format: ClassVar[tuple[str, int]] = ("ccln-evaluation", 1)
+    format: ClassVar[tuple[str, int]] = ("ccln-evaluation", 2)
 
     def as_dict(self) -> dict[str, Any]:
         """Entries of the report; None stands for a score whose denominator is empty.
@@ -71,18 +130,18 @@ class SegmentDetails:
         return aligned([["class", "clips", "named right", "recall", "precision", "event F1"], *rows, total])
 
 
-def assess_segments(network: nn.Module, features: DatasetFeatures, split: Split) -> Assessment:
-    """Score a localization network on a split, segment by segment."""
+def evaluate_localization(network: nn.Module, features: DatasetFeatures, split: Split) -> Evaluation:
+    """Evaluate a localization network on a split, segment by segment."""
     clips = features.splits[split]
     truth, class_count = clips.segment_labels, clips.class_count
     predictions = predict(network, clips)
     predicted = predictions.segment_labels()
     detailed = score_in_detail(predicted, truth, class_count, predictions.clip_labels(), clips.class_labels)
-    return Assessment(
+    return Evaluation(
         scores=score(predicted, truth, class_count),
         ablated={},
         baselines=baselines(features.splits["train"].segment_labels, truth, class_count, clips.class_labels),
-        details=SegmentDetails(features.class_names, detailed, SegmentAnswers(clips.clips, truth, predictions)),
+        details=SegmentDetails(features.class_names, detailed, PredictedClips(clips.clips, truth, predictions)),
     )
 
 
@@ -104,4 +163,4 @@ def _confusions_table(labels: Sequence[str], confusion: np.ndarray) -> str:
         [f"{labels[i]} → {labels[j]}", str(confusion[i, j]), percent(confusion[i, j] / confusion[i].sum())]
         for i, j in largest_confusions(confusion)
     ]
-    return aligned([["what it is → taken for", "segments", "of all of it"], *rows]) if rows else ""
+    return aligned([["true class → predicted as", "segments", "of the true class"], *rows]) if rows else ""

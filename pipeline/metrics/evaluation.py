@@ -1,0 +1,109 @@
+"""What the evaluations of all tasks have in common: scores as tables show them, details, and numbers as text."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+NO_VALUE = "–"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A score as tables show it."""
+
+    name: str
+    """Of the attribute, and in JSON."""
+    heading: str
+    unit: Literal["%", "s"] = "%"
+    over_seeds: bool = False
+    """Shown as mean and spread over several runs, too; shares among these are drawn over the epochs."""
+    headline: bool = False
+    """Of several runs the single ones are shown, and paired differences between methods."""
+
+    def shown(self, scores: "TaskScores") -> str:
+        """This score among the others, with its unit."""
+        value = getattr(scores, self.name)
+        return percent(value) if self.unit == "%" else seconds(value)
+
+
+class TaskScores(Protocol):
+    """Scores of a split, of any task."""
+
+    columns: ClassVar[tuple[Column, ...]]
+    """In the order in which they are shown."""
+    selected_on: ClassVar[str]
+    """What `selection` is, in words."""
+
+    @property
+    def clips(self) -> int:
+        """Number of clips evaluated."""
+        ...
+
+    @property
+    def selection(self) -> float:
+        """The figure that an epoch is selected on, 0..1; the higher the better."""
+        ...
+
+    def as_dict(self) -> dict[str, Any]:
+        """The scores by name, fit for JSON."""
+        ...
+
+
+class Details(Protocol):
+    """More than the scores: where a network fails."""
+
+    format: ClassVar[tuple[str, int]]
+    """Name and version of the JSON report with these details."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Entries of the report, fit for JSON."""
+        ...
+
+    def tables(self) -> list[str]:
+        """The details as text."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A network's scores on a split, with the baselines to compare them with."""
+
+    scores: TaskScores
+    ablated: Mapping[str, TaskScores]
+    """Scores of the same network when something is taken from the clips, by what is; mostly empty."""
+    baselines: Mapping[str, TaskScores]
+    """Scores of trivial baselines, which look at no clip, and of the oracle class, by name."""
+    details: Details
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of equally many cells as lines, the first column flush left and the others flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(wide) for cell, wide in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def percent(share: float) -> str:
+    """A share of one as `85.2 %`, a dash for NaN."""
+    return NO_VALUE if math.isnan(share) else f"{100 * share:.1f} %"
+
+
+def seconds(value: float) -> str:
+    """A time as `0.52 s`, a dash for NaN."""
+    return NO_VALUE if math.isnan(value) else f"{value:.2f} s"
+
+
+def ratio(part: float, whole: float) -> float:
+    """`part / whole`, NaN where there is nothing to divide by."""
+    return float(part / whole) if whole else math.nan
+
+
+def none_for_nan(value: float) -> float | None:
+    """The number, or None for NaN, which JSON does not have."""
+    return None if math.isnan(value) else value
