@@ -1,1 +1,1 @@
-"""From a video file to frames at known times and a waveform, and what is to be said of the file itself."""
+"""From a video file to frames at known times and a waveform, and a report on the file itself."""

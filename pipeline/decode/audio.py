@@ -1,4 +1,4 @@
-"""From decoded pieces of sound at any rate, in any layout, to waveforms of ten seconds."""
+"""From decoded audio frames of any rate and layout to waveforms of ten seconds."""
 
 from math import inf
 
@@ -11,48 +11,48 @@ from ccln.pipeline.segments import CLIP_SECONDS
 
 SAMPLE_RATE_HZ = 16_000
 
-# Matroska and WebM round timestamps to a millisecond; less than two of them apart is the same continuous sound.
+# Matroska and WebM round timestamps to a millisecond; audio less than two of them apart is continuous.
 _CONTINUITY_SECONDS = 0.002
 _MAX_SAMPLE_RATE_HZ = 768_000
-# PyAV 18 reads beyond the end of planar sound with eight channels or more; those are interleaved first.
-_PLANES_AT_HAND = 7
-# Sound comes up to a clip before the pictures it is heard with.
+# PyAV 18 reads beyond the end of planar audio with eight channels or more; those are interleaved first.
+_MAX_PLANES = 7
+# Audio comes up to a clip before the frames it belongs to.
 _MAX_OPEN_CLIPS = 3
 
 
 class WaveformBuilder:
-    """Lays decoded sound onto the clock at its own rate, then resamples each ten seconds in one piece."""
+    """Places decoded audio on the clock at its own rate, then resamples each ten seconds in one piece."""
 
     def __init__(self) -> None:
         self.first_seconds = inf
-        """When the first sound starts that has its place in a clip."""
-        self._source = ("", "")  # sample format and channel layout of the sound that is being converted
+        """When the first audio starts that belongs to a clip."""
+        self._source = ("", "")  # sample format and channel layout that is being converted
         self._floats = AudioResampler(format="flt")
         self._clip = 0  # the next to be taken
-        self._open: dict[int, np.ndarray] = {}  # of each clip that has sound: its samples
+        self._open: dict[int, np.ndarray] = {}  # samples of each clip that has audio
         self._rate_hz = 0
-        self._position = 0  # where the next sample goes if the sound is continuous; may be negative
+        self._position = 0  # where the next sample goes if the audio is continuous; may be negative
 
     @property
     def end_seconds(self) -> float:
-        """End of the last sound seen."""
+        """End of the last audio so far."""
         return self._position / self._rate_hz if self._rate_hz else 0.0
 
     @property
     def overfull(self) -> bool:
-        """Whether a clip must be taken now, for memory to stay bounded."""
+        """Whether a clip must be taken now to keep memory bounded."""
         return len(self._open) > _MAX_OPEN_CLIPS
 
     def has_passed(self, seconds: float) -> bool:
-        """Whether the last sound seen ends then or later."""
+        """Whether the last audio so far ends then or later."""
         return self._rate_hz > 0 and self._position >= seconds * self._rate_hz
 
     def accepts(self, rate_hz: int) -> bool:
-        """Whether sound at this rate can be added: any sane rate, but one a file."""
+        """Whether audio of this rate can be added: any sane rate, but only one in a file."""
         return rate_hz == self._rate_hz if self._rate_hz else 0 < rate_hz <= _MAX_SAMPLE_RATE_HZ
 
     def add(self, frame: AudioFrame, start: float) -> None:
-        """Take the next piece of sound, heard from ``start`` seconds."""
+        """Take the next frame, which starts at ``start`` seconds."""
         if not self._rate_hz:
             self._rate_hz = frame.sample_rate
             self._position = round(start * self._rate_hz)
@@ -62,8 +62,8 @@ class WaveformBuilder:
         self._place(self._mono(frame))
 
     def _mono(self, frame: AudioFrame) -> np.ndarray:
-        """Float32 (sample,): the mean of all channels."""
-        if frame.format.name == "fltp" and len(frame.planes) <= _PLANES_AT_HAND:  # AAC and others: nothing to convert
+        """float32 (sample,): the mean of all channels."""
+        if frame.format.name == "fltp" and len(frame.planes) <= _MAX_PLANES:  # AAC and others: nothing to convert
             channels = [np.frombuffer(memoryview(plane), np.float32, frame.samples) for plane in frame.planes]
             return sum(channels[1:], start=channels[0]) / np.float32(len(channels))
         source = (frame.format.name, frame.layout.name)
@@ -76,7 +76,7 @@ class WaveformBuilder:
         return np.concatenate(pieces)
 
     def _place(self, mono: np.ndarray) -> None:
-        """Put samples into the clips they belong to; for one that has been taken they come too late."""
+        """Put samples into the clips they belong to, without those for a clip that has been taken."""
         size = CLIP_SECONDS * self._rate_hz
         position, self._position = self._position, self._position + len(mono)
         for clip in range(max(position // size, self._clip), -(-self._position // size)):
@@ -87,7 +87,7 @@ class WaveformBuilder:
             self._open[clip][begin - clip * size : end - clip * size] = mono[begin - position : end - position]
 
     def take(self) -> np.ndarray:
-        """The next clip as it is: float32 (sample,) at 16 kHz, exactly ten seconds, silence where no sound has come."""
+        """The next clip: float32 (sample,) at 16 kHz, exactly ten seconds, silence where no audio has come."""
         waveform = np.zeros(CLIP_SECONDS * SAMPLE_RATE_HZ, np.float32)
         samples = self._open.pop(self._clip, None)
         self._clip += 1

@@ -1,30 +1,37 @@
 """From a video file to clips of ten seconds: frames at known times and one waveform, on one clock.
 
-The file's clock starts where the earlier of its two streams starts; every time below is counted from there, in seconds.
+The file's clock starts where the earlier of its two streams starts; all times below are seconds on that clock.
 Clips and segments are half-open: clip k covers [10 k, 10 k + 10), its segment s covers [10 k + s, 10 k + s + 1).
 """
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from math import inf
+from math import inf, isinf
 from pathlib import Path
 from typing import Literal
 
+import av.error
 import numpy as np
+from av.audio.frame import AudioFrame
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
 
-from ccln.pipeline.decode.audio import SAMPLE_RATE_HZ
+from ccln.pipeline.decode.audio import SAMPLE_RATE_HZ, WaveformBuilder
 from ccln.pipeline.decode.container import Clock, DecodeError, MissingStreamError, chosen_streams, open_video
-from ccln.pipeline.decode.frames import FrameRequest
-from ccln.pipeline.decode.streams import Streams
+from ccln.pipeline.decode.decord import DecordFrames
+from ccln.pipeline.decode.frames import FramePicker, FrameRequest, shown_aspect
+from ccln.pipeline.decode.skipping import FrameSkipper
 from ccln.pipeline.segments import CLIP_SECONDS, SEGMENT_COUNT
 
-# Containers interleave their streams far closer than this; behind it nothing of a clip can follow.
+# Containers interleave their streams far closer than this; nothing that comes later belongs to the clip.
 _MAX_INTERLEAVE_SECONDS = 10
-# Less than this behind a full clip is the padding of an encoder, or a picture that is on display a little longer.
+# Less than this after a full clip is an encoder's padding, or a last frame that is displayed a little longer.
 _MIN_CLIP_SECONDS = 0.1
-# An hour. A file of a few bytes may say that its last picture is shown in a million years.
+# An hour. A file of a few bytes may claim that its last frame is displayed for a million years.
 _MAX_STILL_CLIPS = 360
+_BLACK_ASPECT = 4 / 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,18 +39,18 @@ class DecodedClip:
     """Ten consecutive segments of a video file."""
 
     frames: np.ndarray
-    """uint8 RGB (segment, frame, height, width, 3)."""
+    """uint8 RGB (segment, frame, height, width, channel)."""
     frame_seconds: np.ndarray
-    """float64 (segment, frame): the presentation time of the frame that was taken, on the file's clock."""
+    """float64 (segment, frame): presentation time of the frame that was taken, on the file's clock."""
     aspect: float
-    """Width over height of the picture as a player shows it, upright; the frames are stretched to the size asked for.
-    That of the file's first picture; 4/3 where none has come up to the end of these ten seconds."""
+    """Width over height as a player displays the video, upright; the frames are stretched to the requested size.
+    It is that of the file's first frame; 4/3 while there has been none by the end of these ten seconds."""
     waveform: np.ndarray
     """float32 mono (sample,), 16 kHz, exactly ten seconds."""
     duration_seconds: float
-    """How much of the ten seconds the file covers; behind it the last frame and silence are repeated."""
+    """How much of the ten seconds the file covers; after that the last frame and silence are repeated."""
     missing: tuple[str, ...] = ()
-    """("audio",) or ("video",) where there is none up to the end of these ten seconds: silence or black frames."""
+    """("audio",) or ("video",) where there is none by the end of these ten seconds: silence or black frames."""
     start_seconds: float = 0.0
     """Where the ten seconds start on the file's clock."""
 
@@ -64,32 +71,32 @@ def decode_clip(
 ) -> DecodedClip:
     """Decode the first ten seconds of a video file, both streams in one pass.
 
-    A frame is on display from its presentation timestamp until the next one's: the frame taken for a wanted time is
-    the one on display then. Before the first frame it is the first, behind the last it is the last. Sound is laid onto
-    the clock by its timestamps (gaps are silence), mixed to mono by the mean of its channels, and resampled to 16 kHz.
+    A frame is displayed from its presentation time until the next frame's; the frame for a wanted time is the one
+    displayed then. Before the first frame that is the first, after the last it is the last. Frames are turned upright
+    as the metadata say; mirroring is not undone. Interlaced frames are used as they are, both fields in one.
 
-    A picture is turned upright as its metadata asks; mirroring is not undone. Interlaced pictures are taken as they
-    are, both fields in one.
+    Audio is placed on the clock by its timestamps (gaps are silence), mixed to mono as the mean of its channels, and
+    resampled to 16 kHz.
 
-    Where a stream ends in a packet that the decoder refuses, as the last one of a cut-off file, the clip ends before
-    it: what is left of the file is a shorter clip. A refused packet that others follow is an error. Damage that the
-    decoder conceals, or in a picture that is neither wanted nor needed for another, is taken as it comes.
+    If a stream ends in a packet that the decoder refuses, as a cut-off file does, the clip ends before that packet. A
+    refused packet that others follow is an error. Damage that the decoder conceals, or in a frame that is neither
+    wanted nor needed for another, is not noticed.
 
-    Memory is bounded by the decoder's own picture buffers plus the result (and, for decord, the compressed pictures of
-    the ten seconds), and time by about twenty seconds of the file, whatever its length. No other file is opened,
-    whatever a playlist may ask for.
+    Memory is bounded by the decoder's own frame buffers plus the result (and, for decord, the compressed frames of the
+    ten seconds), and time by about twenty seconds of the file, however long it is. No other file is opened, even if a
+    playlist asks for it.
 
     Args:
-        path: the video file.
-        request: which frames, how large.
-        on_missing: where the file has no video, or no audio, in these ten seconds: "error", or "zeros" for black frames
+        path: The video file.
+        request: Which frames, and their size.
+        on_missing: If the file has no video, or no audio, in these ten seconds: "error", or "zeros" for black frames
             and silence. A silent audio stream is not missing.
-        decoder: what decodes the frames, "pyav" or "decord" (see `ccln.pipeline.decode.decord`). Sound is always
-            PyAV's.
+        decoder: What decodes the frames, "pyav" or "decord" (see `ccln.pipeline.decode.decord`). Audio is always
+            decoded by PyAV.
 
     Raises:
-        MissingStreamError: there is no video, or no audio, and `on_missing` is "error".
-        DecodeError: the file is missing, is not a video, or is damaged, or decord would not decode it rightly.
+        MissingStreamError: There is no video, or no audio, and `on_missing` is "error".
+        DecodeError: The file is missing, is no video or is damaged, or decord would not decode it correctly.
         DecordMissingError: decord is asked for and not installed.
     """
     with closing(_clips(path, request, on_missing, decoder, CLIP_SECONDS)) as clips:
@@ -105,37 +112,37 @@ def decode_clips(
 ) -> Generator[DecodedClip]:
     """Decode a video file of any length as consecutive clips of ten seconds, in one pass.
 
-    Each clip is given as soon as it is complete, so that an error comes behind the clips before it. All of
-    `decode_clip` holds for each of them, and the first is the same as there; this is what a longer file adds:
+    Each clip is yielded as soon as it is complete, so that an error comes after the clips before it. All of
+    `decode_clip` holds for each clip, and the first is the same as there. For longer files:
 
-    A frame stays on display, and is in every clip, until the next one comes, and the last until the end. Sound that
-    lies on the border of two clips is split at the sample; each clip is resampled for itself.
+    A frame is displayed, in every clip, until the next one comes, and the last until the end. Audio across the border
+    of two clips is split at the sample; each clip is resampled by itself.
 
     Every clip but the last is ten seconds long. The file ends where the later of its two streams does; less than 0.1 s
-    behind a full clip are left out.
+    after a full clip is left out.
 
-    A stream may start or end anywhere. Before its first sound there is silence; the clips before that with its first
-    frame are black, and that clip shows it from its start. Such clips say so in `missing`; only a stream that never
-    comes at all is an error, or not, as `on_missing` says. What comes more than ten seconds later in the file than what
-    it is shown with, or steps back in time behind a clip that has been given, is left out. The last few pictures of a
-    stream that ends long before the other are known only at the end of the file where its decoder reorders pictures
-    (H.264 and HEVC with B-pictures): the clip in which it ends then shows the one before them until its end.
+    A stream may start or end anywhere. Before its first audio there is silence; the clips before that with its first
+    frame are black, and that clip shows the first frame from its start. `missing` names the stream in such clips; only
+    a stream that never comes is treated as `on_missing` says. What comes more than ten seconds later in the file than
+    what it is presented with, or steps back in time to before a clip that has been yielded, is left out. If the video
+    ends long before the audio and its decoder reorders frames (H.264 and HEVC with B-frames), its last few frames are
+    known only at the end of the file: the clip in which it ends then shows the frame before them until its end.
 
-    Memory is bounded by the decoder's own picture buffers, as many pictures again, and four clips.
+    Memory is bounded by the decoder's own frame buffers, as many frames again, and four clips.
 
     Args:
-        path: the video file.
-        request: which frames, how large.
-        on_missing: where the file has no video, or no audio: "error", or "zeros" for black frames and silence.
-        decoder: what decodes the frames; "decord" only in files that end with the first clip.
+        path: The video file.
+        request: Which frames, and their size.
+        on_missing: If the file has no video, or no audio: "error", or "zeros" for black frames and silence.
+        decoder: What decodes the frames; "decord" only in files that end with the first clip.
 
     Yields:
         Clip after clip, at least one.
 
     Raises:
-        MissingStreamError: there is no video, or no audio, and `on_missing` is "error".
-        DecodeError: the file is missing, is not a video, or is damaged, has nothing to see or hear for an hour, or goes
-            on behind what decord decodes, or decord would not decode it rightly.
+        MissingStreamError: There is no video, or no audio, and `on_missing` is "error".
+        DecodeError: The file is missing, is no video or is damaged, holds nothing for an hour, is longer than what
+            decord decodes, or decord would not decode it correctly.
         DecordMissingError: decord is asked for and not installed.
     """
     if decoder == "decord":
@@ -163,13 +170,10 @@ def _check_ends_with_first_clip(path: Path) -> None:
 def _clips(
     path: Path, request: FrameRequest, on_missing: str, decoder: str, until_seconds: float
 ) -> Generator[DecodedClip]:
-    """All clips before ``until_seconds``, a multiple of ten or infinite, as far as the file goes; at least one."""
+    """All clips before ``until_seconds``, a multiple of ten or infinite, to the end of the file; at least one."""
     with open_video(path) as container:
-        video, audio = chosen_streams(path, container)
-        _check_missing(path, [kind for kind, stream in (("video", video), ("audio", audio)) if not stream], on_missing)
-        streams = Streams(path, container, video, audio, request, decoder, until_seconds)
         still_count = 0
-        for clip in _cut(path, streams, on_missing, until_seconds):
+        for clip in ClipReader(path, container, request, on_missing, decoder, until_seconds).clips():
             yield clip
             still_count = still_count + 1 if _is_still(clip) else 0
             if still_count == _MAX_STILL_CLIPS:
@@ -179,61 +183,177 @@ def _clips(
                 )
 
 
-def _cut(path: Path, streams: Streams, on_missing: str, until_seconds: float) -> Iterator[DecodedClip]:
-    index = 0
-    for packet, packet_seconds in streams.packets():
-        while due := _is_due(streams, (index + 1) * CLIP_SECONDS, packet_seconds):
-            if (index + 1) * CLIP_SECONDS >= until_seconds:
-                break
-            yield _clip(path, streams, index, float(CLIP_SECONDS))
-            index += 1
-        if due:
-            break
-        streams.decode(packet, packet_seconds)
-    streams.finish()
-    absent = streams.absent(until_seconds)
-    for kind in absent:
-        if kind in streams.refused:
-            raise streams.refused[kind]
-    if len(absent) == 2:
-        raise DecodeError(f"{path}: neither its video nor its audio holds anything. Check that it plays.")
-    _check_missing(path, absent, on_missing)
-    end_seconds = min(streams.end_seconds(until_seconds), until_seconds)
-    while index == 0 or end_seconds - index * CLIP_SECONDS >= _MIN_CLIP_SECONDS:
-        yield _clip(path, streams, index, min(float(CLIP_SECONDS), end_seconds - index * CLIP_SECONDS))
-        index += 1
-
-
-def _is_due(streams: Streams, end_seconds: float, packet_seconds: float) -> bool:
-    """Whether the clip that ends then is complete, or nothing that follows may wait for what it lacks."""
-    return (
-        streams.have_passed(end_seconds)
-        or packet_seconds > end_seconds + _MAX_INTERLEAVE_SECONDS
-        or streams.picker.overfull
-        or streams.sound.overfull
-    )
-
-
-def _clip(path: Path, streams: Streams, index: int, duration_seconds: float) -> DecodedClip:
-    missing = streams.absent((index + 1) * CLIP_SECONDS)
-    frames, frame_seconds = streams.picker.take()
-    waveform = streams.sound.take()
-    if not np.isfinite(waveform).all():
-        raise DecodeError(f"{path}: its sound holds values that are not numbers. Fetch the file or convert it again.")
-    start_seconds = float(index * CLIP_SECONDS)
-    aspect = streams.aspect((index + 1) * CLIP_SECONDS)
-    return DecodedClip(frames, frame_seconds, aspect, waveform, duration_seconds, missing, start_seconds)
-
-
 def _is_still(clip: DecodedClip) -> bool:
-    """Whether nothing begins in a clip: no frame, and there is no sound."""
+    """Whether no frame begins in a clip and it is silent."""
     no_frame = "video" in clip.missing or clip.frame_seconds[-1, -1] < clip.start_seconds
     return bool(no_frame and not clip.waveform.any())
 
 
-def _check_missing(path: Path, missing: Sequence[str], on_missing: str) -> None:
-    if missing and on_missing == "error":
-        raise MissingStreamError(
-            f"{path}: has no {missing[0]} stream, or nothing in its first ten seconds. An audio-visual event needs "
-            "both: leave the file out, or add the stream."
+class ClipReader:
+    """One pass through an open file: decodes packet after packet, and gives each clip as soon as it is complete."""
+
+    def __init__(
+        self,
+        path: Path,
+        container: InputContainer,
+        request: FrameRequest,
+        on_missing: str,
+        decoder: str,
+        until_seconds: float,
+    ) -> None:
+        """Choose the streams and prepare their decoders.
+
+        Args:
+            path: For messages.
+            container: The open file.
+            request: Which frames, and their size.
+            on_missing: "error" or "zeros".
+            decoder: "pyav" or "decord", which gives frames of the first clip only.
+            until_seconds: Where to stop: no more is decoded than is needed to know what is before.
+
+        Raises:
+            MissingStreamError: There is no video, or no audio, and `on_missing` is "error".
+            DecodeError: There is neither, or one that cannot be decoded.
+            DecordMissingError: decord is asked for and not installed.
+        """
+        video, audio = chosen_streams(path, container)
+        self._path, self._container, self._request = path, container, request
+        self._on_missing, self._until_seconds = on_missing, until_seconds
+        self._check_missing([kind for kind, stream in (("video", video), ("audio", audio)) if not stream])
+        self._video, self._streams = video, [stream for stream in (video, audio) if stream]
+        self._clock = Clock(video, audio)
+        self._aspect = _BLACK_ASPECT
+        self._refused: dict[str, DecodeError] = {}  # of each kind of stream whose last packet so far was refused
+        self._frames, self._audio = FramePicker(request, until_seconds), WaveformBuilder()
+        self._collectors = {"video": self._frames, "audio": self._audio}
+        self._receivers: dict[str, FramePicker | WaveformBuilder | DecordFrames] = {
+            stream.type: self._collectors[stream.type] for stream in self._streams
+        }
+        self._skipper: FrameSkipper | None = None
+        if video is None:
+            return
+        if isinf(until_seconds) and video.codec_context.codec.name == "libdav1d":
+            # It holds frames back to decode several at a time; those of a slideshow would come too late.
+            video.codec_context.options = {**video.codec_context.options, "max_frame_delay": "1"}
+        if decoder == "decord":
+            self._receivers["video"] = DecordFrames(path, video, self._clock)
+        elif (zero := self._clock.zero) is not None:
+            first, second = (request.target_time(number) + zero for number in (0, 1))
+            self._skipper = FrameSkipper(video, first, second - first, until_seconds + zero)
+
+    def clips(self) -> Iterator[DecodedClip]:
+        """The clips in order; to be called once.
+
+        Raises:
+            MissingStreamError: Nothing of a stream has come by the end, and `on_missing` is "error".
+            DecodeError: The file is damaged, or empty.
+        """
+        index = 0
+        for packet, packet_seconds in self.packets():
+            while complete := self._is_complete(index, packet_seconds):
+                if (index + 1) * CLIP_SECONDS >= self._until_seconds:
+                    break
+                yield self._clip(index, float(CLIP_SECONDS))
+                index += 1
+            if complete:
+                break
+            self._decode(packet, packet_seconds)
+        self._take_from_decord()
+        absent = self._absent(self._until_seconds)
+        for kind in absent:
+            if kind in self._refused:
+                raise self._refused[kind]
+        if len(absent) == 2:
+            raise DecodeError(f"{self._path}: neither its video nor its audio holds anything. Check that it plays.")
+        self._check_missing(absent)
+        present = (part.end_seconds for kind, part in self._collectors.items() if kind not in absent)
+        end_seconds = min(max(present), self._until_seconds)
+        while index == 0 or end_seconds - index * CLIP_SECONDS >= _MIN_CLIP_SECONDS:
+            yield self._clip(index, min(float(CLIP_SECONDS), end_seconds - index * CLIP_SECONDS))
+            index += 1
+
+    def packets(self) -> Iterator[tuple[Packet, float]]:
+        """All packets of both streams, each with the time in seconds when it is due."""
+        packets = self._container.demux(*self._streams)
+        for packet in packets if self._skipper is None else self._skipper.packets(packets):
+            yield packet, self._clock.packet_seconds(packet)
+
+    def _is_complete(self, index: int, packet_seconds: float) -> bool:
+        """Whether a clip has all it needs, or nothing that follows in the file may belong to it any more."""
+        end_seconds = (index + 1) * CLIP_SECONDS
+        return (
+            all(part.has_passed(end_seconds) for part in self._receivers.values())
+            or packet_seconds > end_seconds + _MAX_INTERLEAVE_SECONDS
+            or self._frames.overfull
+            or self._audio.overfull
         )
+
+    def _decode(self, packet: Packet, packet_seconds: float) -> None:
+        stream = packet.stream
+        receiver = self._receivers[stream.type]
+        if receiver.has_passed(self._until_seconds):
+            return
+        if isinstance(receiver, DecordFrames):
+            receiver.add(packet)
+            return
+        if stream.type in self._refused and packet.size:  # the empty one at the end only asks for what is still held
+            raise self._refused[stream.type]
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError as error:
+            self._refused[stream.type] = DecodeError(
+                f"{self._path}: its {stream.type} is damaged at {packet_seconds:.2f} s. Fetch the file or convert it "
+                "again."
+            )
+            self._refused[stream.type].__cause__ = error
+            return
+        for frame in frames:
+            if isinstance(frame, VideoFrame | AudioFrame) and frame.pts is not None:
+                self._clock.start(stream, frame.pts)
+                self._add(frame, self._clock.seconds(stream, frame.pts))
+
+    def _add(self, frame: VideoFrame | AudioFrame, seconds: float) -> None:
+        if isinstance(frame, VideoFrame):
+            if self._video is not None and isinf(self._frames.first_seconds):
+                self._aspect = shown_aspect(self._video, frame)
+            self._frames.add(frame, seconds)
+            if self._skipper is not None:
+                self._skipper.observe(frame)
+        elif self._audio.accepts(frame.sample_rate):
+            self._audio.add(frame, seconds)
+        else:
+            raise DecodeError(
+                f"{self._path}: its audio at {seconds:.2f} s has {frame.sample_rate} Hz, which is not the rate before "
+                "it, or is not supported. Convert the file to one sample rate."
+            )
+
+    def _take_from_decord(self) -> None:
+        """Decord decodes its frames when all packets are there."""
+        if isinstance(decord := self._receivers.get("video"), DecordFrames):
+            self._aspect = decord.aspect
+            for frame, seconds in decord.frames(self._request.target_times()):
+                self._frames.add(frame, seconds)
+
+    def _clip(self, index: int, duration_seconds: float) -> DecodedClip:
+        missing = self._absent((index + 1) * CLIP_SECONDS)
+        frames, frame_seconds = self._frames.take()
+        waveform = self._audio.take()
+        if not np.isfinite(waveform).all():
+            raise DecodeError(
+                f"{self._path}: its audio holds values that are not numbers. Fetch the file or convert it again."
+            )
+        # The first frame's: that of a later one would hardly ever differ, and decord gives all in the first's shape.
+        aspect = _BLACK_ASPECT if "video" in missing else self._aspect
+        start_seconds = float(index * CLIP_SECONDS)
+        return DecodedClip(frames, frame_seconds, aspect, waveform, duration_seconds, missing, start_seconds)
+
+    def _absent(self, before_seconds: float) -> tuple[str, ...]:
+        """The kinds of stream of which nothing has come that starts before then: "video", "audio"."""
+        return tuple(kind for kind, part in self._collectors.items() if part.first_seconds >= before_seconds)
+
+    def _check_missing(self, missing: Sequence[str]) -> None:
+        if missing and self._on_missing == "error":
+            raise MissingStreamError(
+                f"{self._path}: has no {missing[0]} stream, or nothing in its first ten seconds. An audio-visual event "
+                "needs both: leave the file out, or add the stream."
+            )

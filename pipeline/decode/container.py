@@ -1,4 +1,4 @@
-"""Opening a video file that may be anything: what can go wrong, which streams count, and when its clock starts."""
+"""Opening a video file of any kind: its errors, the streams that are used, and the clock they share."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +13,12 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
-# Larger than any camera's picture (8K is 33 million), small enough that a forged header cannot exhaust the memory.
+# Larger than any camera's frame (8K is 33 million), small enough that a forged header cannot exhaust the memory.
 MAX_PIXELS = 120_000_000
 
 
 class DecodeError(Exception):
-    """A video file that cannot be turned into a clip; the message says which file, why, and what to do."""
+    """A video file that cannot be turned into a clip; the message names the file, the cause and the remedy."""
 
 
 class MissingStreamError(DecodeError):
@@ -27,12 +27,10 @@ class MissingStreamError(DecodeError):
 
 @contextmanager
 def open_video(path: Path) -> Iterator[InputContainer]:
-    """Open a file for reading, as a context.
-
-    No other file is opened, whatever a playlist may ask for.
+    """Open a file for reading, as a context. No other file is opened, even if a playlist asks for it.
 
     Raises:
-        DecodeError: the file is missing, or is not a video, or FFmpeg or the disk refuses something in the context.
+        DecodeError: The file is missing, or is no video, or FFmpeg or the disk fails within the context.
     """
     try:
         if not path.is_file():
@@ -63,14 +61,14 @@ def _decoder_options() -> dict[str, str]:
 
 
 def chosen_streams(path: Path, container: InputContainer) -> tuple[VideoStream | None, AudioStream | None]:
-    """The streams a player would choose, ready to be decoded, None for one that is not there.
+    """The streams that a player would choose, ready to be decoded; None for one that is not there.
 
     Raises:
-        DecodeError: there is neither, or one that cannot be decoded.
+        DecodeError: There is neither, or one that cannot be decoded.
     """
     video, audio = container.streams.best("video"), container.streams.best("audio")
     if not isinstance(video, VideoStream) or video.disposition & Disposition.attached_pic:
-        video = None  # the latter is the cover picture of a sound file
+        video = None  # the latter is the cover of an audio file
     if not isinstance(audio, AudioStream):
         audio = None
     if video is None and audio is None:
@@ -81,36 +79,36 @@ def chosen_streams(path: Path, container: InputContainer) -> tuple[VideoStream |
     if video is not None:
         if not 0 < video.width * video.height <= MAX_PIXELS:
             raise DecodeError(
-                f"{path}: its pictures are larger than the {MAX_PIXELS} pixels allowed, or of no known size "
+                f"{path}: its frames are larger than the {MAX_PIXELS} pixels allowed, or of no known size "
                 f"({video.width} × {video.height}). Scale the video down, or convert it again."
             )
-        video.codec_context.options = _decoder_options()  # a stream may hold larger pictures than its header says
+        video.codec_context.options = _decoder_options()  # a stream may hold larger frames than its header says
     return video, audio
 
 
 def stream_start(stream: Stream) -> Fraction | None:
-    """When a stream starts in seconds, on the file's own clock; None where the container does not say."""
+    """When a stream starts, in seconds on the container's own clock; None if the container does not say."""
     if stream.start_time is None or stream.time_base is None:
         return None
     return stream.start_time * stream.time_base
 
 
 class Clock:
-    """Turns the timestamps of all streams of a file into seconds since the earliest of them started."""
+    """Turns the timestamps of a file's streams into seconds since the earliest of them starts."""
 
     def __init__(self, *streams: Stream | None) -> None:
         starts = (stream_start(stream) for stream in streams if stream is not None)
         self.zero = min((start for start in starts if start is not None), default=None)
-        """When it starts, in seconds on the file's own clock; None where the container does not say."""
+        """When it starts, in seconds on the container's own clock; None until that is known."""
         self._bases = {stream.index: _time_base(stream) for stream in streams if stream is not None}
 
     def start(self, stream: Stream, stamp: int) -> None:
-        """Start the clock with a timestamp of a stream, unless the container has said when."""
+        """Start the clock at a timestamp of a stream, unless it has started."""
         if self.zero is None:
             self.zero = stamp * self._bases[stream.index]
 
     def seconds(self, stream: Stream, stamp: int) -> float:
-        """The double that is nearest to the exact time: equal times are equal numbers."""
+        """Timestamp in seconds, as the double nearest to the exact time: equal times are equal numbers."""
         base, zero = self._bases[stream.index], self.zero or Fraction(0)
         scaled = stamp * base.numerator * zero.denominator - zero.numerator * base.denominator
         return scaled / (base.denominator * zero.denominator)

@@ -1,9 +1,9 @@
 """Frames by decord, for those whose other tools use it: the optional second decoder.
 
-decord finds frames by their number and has an FFmpeg of 2021 (no AV1), which seeks to wrong frames in transport streams
-and in HEVC, without saying so. Therefore PyAV reads the file, and decord is given the compressed pictures of the ten
-seconds alone, in a small Matroska file in memory, which it decodes from the first on, without a seek. Which frame is on
-display when, PyAV's timestamps say.
+decord finds frames by their number and has an FFmpeg of 2021 (no AV1), which silently seeks to wrong frames in
+transport streams and in HEVC. Therefore PyAV reads the file, and decord gets the compressed frames of the ten seconds
+alone, in a small Matroska file in memory, which it decodes from the first on, without a seek. When a frame is displayed
+is known from PyAV's timestamps.
 """
 
 import io
@@ -28,22 +28,22 @@ from ccln.pipeline.segments import CLIP_SECONDS
 
 # Matroska rounds both of two times to a millisecond.
 _TOLERANCE_SECONDS = 0.002
-# H.264 and HEVC allow sixteen pictures to come before one that is displayed before them; no other codec more.
+# In H.264 and HEVC at most sixteen frames may come before one that is displayed before them; no codec allows more.
 _MAX_REORDERED = 16
-_MAX_PICTURES = 100_000
-# What decord's messages start with: time, file and line of its source.
+_MAX_FRAMES = 100_000
+# Decord's messages start with time, file and line of its source.
 _LOG_PREFIX = re.compile(r"\[[\d:]+\] \S+:\d+: ")
 
 
 class DecordMissingError(Exception):
-    """decord was asked for and is not installed."""
+    """decord is asked for and not installed."""
 
 
 def load_decord() -> Any:
     """Import decord.
 
     Raises:
-        DecordMissingError: it is not installed.
+        DecordMissingError: It is not installed.
     """
     try:
         import decord
@@ -56,42 +56,42 @@ def load_decord() -> Any:
     return decord
 
 
-class _Picture(NamedTuple):
-    """A compressed picture, in order of display."""
+class _CompressedFrame(NamedTuple):
+    """When a compressed frame is displayed, in ticks of its stream."""
 
     pts: int
     duration: int
     shown: bool
-    """Not where an edit list hides it; it is decoded all the same."""
+    """False if an edit list hides it; it is decoded all the same."""
 
 
 class DecordFrames:
-    """Collects the compressed pictures of the ten seconds, then gives the wanted frames."""
+    """Collects the compressed frames of the ten seconds, then decodes the wanted ones."""
 
     def __init__(self, path: Path, video: VideoStream, clock: Clock) -> None:
         """Prepare for one file.
 
         Args:
-            path: for messages.
-            video: the stream.
-            clock: the clip's.
+            path: For messages.
+            video: The stream.
+            clock: The file's.
 
         Raises:
             DecordMissingError: decord is not installed.
         """
         self.aspect = nan
-        """Width over height of the first picture as a player shows it, once it has come."""
+        """Width over height of the first frame as a player displays it, once it has come."""
         self._decord = load_decord()
         self._path, self._video, self._clock = path, video, clock
-        self._pictures: list[_Picture] = []
+        self._compressed: list[_CompressedFrame] = []
         self._quarter_turns = 0
         self._file = io.BytesIO()
         self._output = av.open(self._file, "w", format="matroska")
-        self._behind = 0
+        self._later = 0
 
     def has_passed(self, seconds: float) -> bool:
-        """Whether all pictures before then, at most the end of the ten seconds, have come."""
-        return seconds <= CLIP_SECONDS and self._behind > _MAX_REORDERED
+        """Whether all frames before then, at most the end of the ten seconds, have come."""
+        return seconds <= CLIP_SECONDS and self._later > _MAX_REORDERED
 
     def add(self, packet: Packet) -> None:
         """Take the next packet of the stream.
@@ -101,31 +101,31 @@ class DecordFrames:
         """
         if not packet.size:
             return
-        if packet.pts is None or len(self._pictures) == _MAX_PICTURES:
-            raise self._refusal("not all its pictures have a time, or they are too many")
+        if packet.pts is None or len(self._compressed) == _MAX_FRAMES:
+            raise self._refusal("not all its frames have a time, or they are too many")
         try:
-            if not self._pictures:
+            if not self._compressed:
                 self._clock.start(self._video, packet.pts)
                 self._begin(packet)
-            elif packet.pts < self._pictures[0].pts:
-                raise self._refusal("it starts with pictures that refer to earlier ones")
+            elif packet.pts < self._compressed[0].pts:
+                raise self._refusal("it starts with frames that refer to earlier ones")
             if self._video.codec_context.name == "vp8" and not bytes(packet)[0] & 0x10:
-                raise self._refusal("it holds hidden pictures, which decord counts")
-            self._pictures.append(_Picture(packet.pts, packet.duration or 0, not packet.is_discard))
-            self._behind += self._clock.seconds(self._video, packet.pts) >= CLIP_SECONDS
-            # Matroska need not say when pictures are to be decoded: any ascending times before those of display do.
-            packet.dts = self._pictures[0].pts + len(self._pictures) - _MAX_PICTURES
+                raise self._refusal("it holds hidden frames, which decord counts")
+            self._compressed.append(_CompressedFrame(packet.pts, packet.duration or 0, not packet.is_discard))
+            self._later += self._clock.seconds(self._video, packet.pts) >= CLIP_SECONDS
+            # Matroska need not say when frames are to be decoded: any ascending times before those of display do.
+            packet.dts = self._compressed[0].pts + len(self._compressed) - _MAX_FRAMES
             packet.stream = self._stream
             self._output.mux(packet)
         except (av.error.FFmpegError, ValueError) as error:
-            raise self._refusal(f"its {self._video.codec_context.name} video cannot be handed on") from error
+            raise self._refusal(f"its {self._video.codec_context.name} video cannot be passed to it") from error
 
     def _begin(self, packet: Packet) -> None:
         if not packet.is_keyframe:
-            raise self._refusal("it does not start with a picture of its own")
+            raise self._refusal("it does not start with a key frame")
         frames = [*packet.decode(), *self._video.codec_context.decode(None)]
         if not frames or not isinstance(frames[0], VideoFrame):
-            raise self._refusal("its first picture cannot be decoded")
+            raise self._refusal("its first frame cannot be decoded")
         self._quarter_turns = round(frames[0].rotation / 90) % 4
         self.aspect = shown_aspect(self._video, frames[0])
         self._stream = self._output.add_stream_from_template(
@@ -133,36 +133,36 @@ class DecordFrames:
         )
 
     def frames(self, wanted_seconds: Sequence[Fraction]) -> Iterator[tuple[VideoFrame, float]]:
-        """The frames on display at the wanted times and at the end of the ten seconds, upright, and when each starts.
+        """The frames displayed at the wanted times and at the end of the ten seconds, upright, and when each starts.
 
         Args:
-            wanted_seconds: on the clip's clock, ascending.
+            wanted_seconds: On the file's clock, ascending.
 
         Raises:
             DecodeError: decord cannot decode them.
         """
         self._output.close()
-        pictures = sorted(self._pictures)
-        numbers = [number for number, picture in enumerate(pictures) if picture.shown]
+        compressed = sorted(self._compressed)
+        numbers = [number for number, frame in enumerate(compressed) if frame.shown]
         if not numbers:
             return
-        times = [self._clock.seconds(self._video, picture.pts) for picture in pictures]
+        times = [self._clock.seconds(self._video, frame.pts) for frame in compressed]
         starts = [times[number] for number in numbers]
-        on_display = (max(bisect_right(starts, time) - 1, 0) for time in (*map(float, wanted_seconds), CLIP_SECONDS))
-        wanted = dict.fromkeys(on_display)
+        displayed = (max(bisect_right(starts, time) - 1, 0) for time in (*map(float, wanted_seconds), CLIP_SECONDS))
+        wanted = dict.fromkeys(displayed)
         decoded = self._decoded([numbers[i] for i in wanted], times)
         for i, rgb in zip(wanted, decoded, strict=True):
             frame = VideoFrame.from_ndarray(np.ascontiguousarray(np.rot90(rgb, self._quarter_turns)), format="rgb24")
-            frame.pts, frame.time_base = pictures[numbers[i]].pts, self._video.time_base
-            frame.duration = pictures[numbers[i]].duration
+            frame.pts, frame.time_base = compressed[numbers[i]].pts, self._video.time_base
+            frame.duration = compressed[numbers[i]].duration
             yield frame, starts[i]
 
     def _decoded(self, numbers: Sequence[int], seconds: Sequence[float]) -> Iterator[np.ndarray]:
-        """Pictures by number, ascending, as RGB (height, width, 3); only one of them is held at a time.
+        """Frames by number, ascending, as uint8 RGB (height, width, channel); only one of them is held at a time.
 
         Args:
-            numbers: in order of display.
-            seconds: when all pictures are displayed; decord must know the same.
+            numbers: In display order.
+            seconds: When all frames are displayed; decord must find the same times.
         """
         known = (self._decord.DECORDError, RuntimeError, AssertionError, StopIteration)
         try:
@@ -171,9 +171,9 @@ class DecordFrames:
             theirs = reader.get_frame_timestamp(range(len(reader)))[:, 0]
             ours = np.subtract(seconds, seconds[0])
             if len(theirs) != len(ours) or np.abs(theirs - theirs[0] - ours).max() > _TOLERANCE_SECONDS:
-                raise self._refusal("it counts other pictures than PyAV")
-            # decord seeks whenever it is sent past a key picture. Sent to the one before and asked for that, it stands
-            # behind it without a seek.
+                raise self._refusal("it counts other frames than PyAV")
+            # decord seeks whenever it is sent past a key frame. Sent to the frame before and asked for that, it stands
+            # at the key frame without a seek.
             before_keys = [key - 1 for key in reader.get_key_indices()]
             position = 0
             for number in numbers:

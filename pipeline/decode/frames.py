@@ -1,4 +1,4 @@
-"""Which frames of a video are wanted, and how a frame becomes a picture of the wanted size."""
+"""Which frames of a video are wanted, and how they are scaled."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from av.video.stream import VideoStream
 
 from ccln.pipeline.segments import CLIP_SECONDS, SEGMENT_COUNT, SEGMENT_SECONDS
 
-# Pictures come up to a clip before the sound they are shown with, and what a decoder holds back is shown soon after.
+# Frames come up to a clip before their audio, and those that a decoder holds back are displayed soon after.
 _MAX_OPEN_CLIPS = 3
-# As many pictures H.264 and HEVC hold back at most; of slow slideshows they may all be shown much later than the rest.
+# H.264 and HEVC hold back so many frames at most; in a slow slideshow all may be displayed much later than the rest.
 _MAX_AHEAD = 16
 
 OPENCV_LINEAR = "opencv-linear"
@@ -22,24 +22,24 @@ INTERPOLATIONS = (
     OPENCV_LINEAR,
     *("area", "bicubic", "bicublin", "bilinear", "fast_bilinear", "gauss", "lanczos", "point", "sinc", "spline"),
 )
-"""What a picture may be scaled with."""
+"""What a frame may be scaled with."""
 
 
 @dataclass(frozen=True)
 class FrameRequest:
-    """Which frames are wanted of every segment, and how large."""
+    """Which frames are wanted of every segment, and their size."""
 
     height: int
     """Pixels."""
     width: int
-    """Pixels; the picture is stretched to height × width, its aspect is not kept (the AVE field's recipe)."""
+    """Pixels; frames are stretched to height × width, their aspect is not kept (the AVE field's recipe)."""
     frames_per_segment: int = 16
     interpolation: str = "bicubic"
-    """Name of one of FFmpeg's scaling filters, which widen when they shrink a picture; or "opencv-linear", OpenCV's
-    INTER_LINEAR, which mixes the nearest 2 × 2 pixels whatever the size."""
+    """Name of one of FFmpeg's scaling filters, which widen when they shrink a frame; or "opencv-linear", OpenCV's
+    INTER_LINEAR, which always mixes the nearest 2 × 2 pixels."""
     frame_at: float = 0.5
-    """Where in its 1/n of a second a frame is wanted: frame i of n is the one on display (i + frame_at) / n seconds
-    into its segment. The published AVE features used 0."""
+    """Where in its 1/n of a second a frame is wanted: frame i of n is the one displayed (i + frame_at) / n seconds into
+    its segment. The published AVE features used 0."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.frame_at < 1:
@@ -48,24 +48,24 @@ class FrameRequest:
             raise ValueError(f"interpolation {self.interpolation!r}: must be one of {', '.join(INTERPOLATIONS)}")
 
     def target_time(self, number: int) -> Fraction:
-        """When the frame with this number is wanted, in seconds; they are counted through the file from 0."""
+        """When frame ``number`` is wanted, in seconds; wanted frames are counted from 0 through the whole file."""
         numerator, denominator = self.frame_at.as_integer_ratio()
         return Fraction(number * denominator + numerator, self.frames_per_segment * denominator) * SEGMENT_SECONDS
 
     def target_times(self) -> list[Fraction]:
-        """The wanted times of the first clip in seconds, ascending, all segments in one list."""
+        """When the frames of the first clip are wanted, in seconds, ascending, all segments in one list."""
         return [self.target_time(number) for number in range(SEGMENT_COUNT * self.frames_per_segment)]
 
 
 class FramePicker:
-    """Takes frames in presentation order; scales and keeps those on display at the wanted times, clip after clip."""
+    """Takes frames in display order; scales and keeps those displayed at the wanted times, clip after clip."""
 
     def __init__(self, request: FrameRequest, until_seconds: float = inf) -> None:
         """Prepare for one file.
 
         Args:
-            request: which frames, how large.
-            until_seconds: behind it no picture is wanted.
+            request: Which frames, and their size.
+            until_seconds: No frame is wanted after that.
         """
         self.first_seconds = inf
         """When the first frame starts."""
@@ -73,17 +73,17 @@ class FramePicker:
         self._until_seconds = until_seconds
         self._clip_targets = SEGMENT_COUNT * request.frames_per_segment
         self._clip = 0  # the next to be taken
-        self._open: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # of each clip begun: its pictures, when they start
+        self._open: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # of each clip begun: its frames, when they start
         self._next_target(0)
         self._latest = -inf
-        self._on_display: tuple[VideoFrame, float] | None = None
-        self._ahead: deque[tuple[VideoFrame, float]] = deque()  # start behind all clips that may be begun
+        self._displayed: tuple[VideoFrame, float] | None = None
+        self._ahead: deque[tuple[VideoFrame, float]] = deque()  # start after all clips that may be begun
         self._reformatter = VideoReformatter()
 
     @property
     def end_seconds(self) -> float:
-        """End of the last frame seen; a frame that does not say how long it lasts is taken to last no time."""
-        last = self._ahead[-1] if self._ahead else self._on_display
+        """End of the last frame so far; a frame without a duration is taken to last no time."""
+        last = self._ahead[-1] if self._ahead else self._displayed
         if last is None:
             return 0.0
         frame, start = last
@@ -91,7 +91,7 @@ class FramePicker:
 
     @property
     def overfull(self) -> bool:
-        """Whether a clip must be taken now, for memory to stay bounded."""
+        """Whether a clip must be taken now to keep memory bounded."""
         return len(self._ahead) > _MAX_AHEAD
 
     def has_passed(self, seconds: float) -> bool:
@@ -99,54 +99,54 @@ class FramePicker:
         return self._latest >= seconds
 
     def add(self, frame: VideoFrame, start: float) -> None:
-        """Take the next frame, on display from ``start`` seconds."""
+        """Take the next frame, displayed from ``start`` seconds."""
         if start <= self._latest:
-            return  # a damaged stream may step back in time; what is on display stays
+            return  # a damaged stream may step back in time; the displayed frame stays
         self._latest = start
         self.first_seconds = min(self.first_seconds, start)
         self._ahead.append((frame, start))
-        self._show()
+        self._display()
 
     def take(self) -> tuple[np.ndarray, np.ndarray]:
-        """The next clip as it is: frames (segment, frame, height, width, 3) and their times (segment, frame).
+        """The next clip: uint8 frames (segment, frame, height, width, channel), float64 times (segment, frame).
 
-        Behind the last frame that has come it is repeated. Where none has, the frames are black, and their times the
-        wanted ones.
+        After the last frame that has come it is repeated. If none has, the frames are black, their times the wanted
+        ones.
         """
         self._fill((self._clip + 1) * CLIP_SECONDS)
         shape = (SEGMENT_COUNT, self._request.frames_per_segment)
         frames, seconds = self._open.pop(self._clip, None) or self._black()
         self._clip += 1
         self._next_target(max(self._target, self._clip * self._clip_targets))
-        self._show()
+        self._display()
         return frames.reshape(*shape, *frames.shape[1:]), seconds.reshape(shape)
 
-    def _show(self) -> None:
-        """Put frames on display, one after the other, as far as clips may be begun."""
+    def _display(self) -> None:
+        """Display frames, one after the other, as far as clips may be begun."""
         horizon = min((self._clip + _MAX_OPEN_CLIPS) * CLIP_SECONDS, self._until_seconds)
         while self._ahead:
             start = self._ahead[0][1]
             self._fill(min(start, horizon))
             if start >= horizon:
                 return
-            if self._on_display is None:  # the clip of the first frame shows it from its start, those before are black
+            if self._displayed is None:  # the clip of the first frame shows it from its start, those before are black
                 self._next_target(max(self._target, int(start // CLIP_SECONDS) * self._clip_targets))
-            self._on_display = self._ahead.popleft()
+            self._displayed = self._ahead.popleft()
 
     def _fill(self, end: float) -> None:
-        """Give the frame on display to every target before ``end`` seconds that has none."""
-        if self._on_display is None:
+        """Give the displayed frame to every target before ``end`` seconds that has none."""
+        if self._displayed is None:
             return
-        frame, start = self._on_display
-        picture = None
+        frame, start = self._displayed
+        scaled = None
         while self._target_seconds < end:
-            if picture is None:
-                picture = self._scaled(frame)
+            if scaled is None:
+                scaled = self._scaled(frame)
             clip, place = divmod(self._target, self._clip_targets)
             if clip not in self._open:
                 self._open[clip] = self._arrays()
             frames, seconds = self._open[clip]
-            frames[place], seconds[place] = picture, start
+            frames[place], seconds[place] = scaled, start
             self._next_target(self._target + 1)
 
     def _next_target(self, number: int) -> None:
@@ -164,63 +164,63 @@ class FramePicker:
         return frames, seconds
 
     def _scaled(self, frame: VideoFrame) -> np.ndarray:
-        """The picture upright, as RGB (height, width, 3)."""
+        """The frame upright, as RGB (height, width, channel)."""
         quarter_turns = round(frame.rotation / 90) % 4
         height, width = self._request.height, self._request.width
         if quarter_turns % 2:
             height, width = width, height
         if self._request.interpolation == OPENCV_LINEAR:
-            picture = opencv_linear(self._rgb(frame, frame.height, frame.width, Interpolation.BICUBIC), height, width)
+            scaled = opencv_linear(self._rgb(frame, frame.height, frame.width, Interpolation.BICUBIC), height, width)
         else:
-            picture = self._rgb(frame, height, width, Interpolation[self._request.interpolation.upper()])
-        return np.rot90(picture, quarter_turns)
+            scaled = self._rgb(frame, height, width, Interpolation[self._request.interpolation.upper()])
+        return np.rot90(scaled, quarter_turns)
 
     def _rgb(self, frame: VideoFrame, height: int, width: int, interpolation: Interpolation) -> np.ndarray:
         # To planes, not to packed rgb24: that takes FFmpeg twice as long and comes out 1.5 of 255 too dark, its colours
-        # at half the resolution. Accurate and bit-exact costs nothing where a picture is scaled; where it is not,
-        # FFmpeg would take the same short cut.
+        # at half the resolution. Accurate and bit-exact costs nothing when a frame is scaled; when it is not, FFmpeg
+        # would take the same short cut.
         interpolation |= Interpolation.ACCURATE_RND | Interpolation.BITEXACT
         reformat = self._reformatter.reformat
         return reformat(frame, width, height, "gbrp", interpolation=interpolation, threads=1).to_ndarray()
 
 
 def shown_aspect(video: VideoStream, frame: VideoFrame) -> float:
-    """Width over height of a picture as a player shows it, upright.
+    """Width over height of a frame as a player displays it, upright.
 
     Args:
-        video: the stream that it is of.
-        frame: as it is stored, with how a player must turn it; just decoded.
+        video: The frame's stream.
+        frame: Just decoded, as it is stored, with its rotation.
     """
-    # What the container says of the pixels goes before what the pictures say; where neither does, they are square.
+    # The container's pixel aspect goes before that of the frames; without either, pixels are square.
     pixel_aspect = video.sample_aspect_ratio or video.codec_context.sample_aspect_ratio or 1
     aspect = Fraction(frame.width, frame.height) * pixel_aspect
     return float(1 / aspect if round(frame.rotation / 90) % 2 else aspect)
 
 
-def opencv_linear(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+def opencv_linear(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resize as OpenCV's INTER_LINEAR: every pixel is mixed from the 2 × 2 nearest, with no filter against aliasing.
 
-    The middles of the corner pixels lie at half a pixel from the edges in both pictures, as in
+    The centres of the corner pixels lie half a pixel from the edges in both images, as in
     ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False)``. OpenCV weighs in steps of 1/2048, so that
     its values may differ by 1.
 
     Args:
-        picture: uint8 (height, width, channel).
-        height: of the result, in pixels.
-        width: of the result, in pixels.
+        image: uint8 (height, width, channel).
+        height: Of the result, in pixels.
+        width: Of the result, in pixels.
 
     Returns:
         uint8 (height, width, channel).
     """
-    top, bottom, down = _neighbours(picture.shape[0], height)
-    left, right, across = _neighbours(picture.shape[1], width)
+    top, bottom, down = _neighbours(image.shape[0], height)
+    left, right, across = _neighbours(image.shape[1], width)
     down, across = down[:, None, None], across[:, None]
-    rows = [picture[row[:, None], left] * (1 - across) + picture[row[:, None], right] * across for row in (top, bottom)]
+    rows = [image[row[:, None], left] * (1 - across) + image[row[:, None], right] * across for row in (top, bottom)]
     return np.rint(rows[0] * (1 - down) + rows[1] * down).astype(np.uint8)
 
 
 def _neighbours(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For every one of ``target`` places along a side of ``source`` pixels: the two next to it, the second's share."""
+    """For each of ``target`` places along a side of ``source`` pixels: the two next to it, and the second's share."""
     place = ((np.arange(target) + 0.5) * (source / target) - 0.5).clip(0, source - 1)
     before = np.floor(place).astype(np.intp)
     return before, np.minimum(before + 1, source - 1), (place - before).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What a video file holds and what would fail, told before any network runs."""
+"""Report on what a video file holds, and on what would fail, before any network runs."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -19,15 +19,15 @@ from ccln.pipeline.segments import CLIP_SECONDS
 
 # -60 dBFS: below the noise of any microphone's room.
 _SILENCE = 1e-3
-# Every picture up to 60 a second is decoded, and of each only single pixels are converted.
+# Every frame up to 60 a second is decoded, and only single pixels of each are converted.
 _EVERY_FRAME = FrameRequest(2, 2, frames_per_segment=60, interpolation="point")
-# Pictures of a constant rate are this close to an even grid; containers round to milliseconds or worse.
+# Frames at a constant rate are this close to an even grid; containers round to milliseconds or worse.
 _EVEN_SECONDS = 0.002
 
 
 @dataclass(frozen=True)
 class VideoReport:
-    """The video stream of a file, from its header and its first ten seconds."""
+    """A file's video stream, from its header and its first ten seconds."""
 
     codec: str
     """FFmpeg's name."""
@@ -36,23 +36,23 @@ class VideoReport:
     height: int
     """Pixels as stored, before the rotation."""
     rate_hz: float
-    """Frames a second; 0 where a single frame tells nothing."""
+    """Frames a second; 0 if there is a single frame and the header gives no rate."""
     constant_rate: bool
-    """Whether the frames follow each other at even distances."""
+    """Whether the frames are evenly spaced in time."""
     rotation_degrees: int
-    """How far clockwise a player turns the stored pictures: 0, 90, 180 or 270."""
+    """How far clockwise a player turns the stored frames: 0, 90, 180 or 270."""
     pixel_format: str
     """FFmpeg's name."""
     bit_depth: int
     """Bits a colour."""
     interlaced: bool
     start_seconds: float | None
-    """On the file's own clock; None where the container does not say."""
+    """On the container's own clock; None if the container does not say."""
 
 
 @dataclass(frozen=True)
 class AudioReport:
-    """The audio stream of a file, from its header."""
+    """A file's audio stream, from its header."""
 
     codec: str
     """FFmpeg's name."""
@@ -61,7 +61,7 @@ class AudioReport:
     layout: str
     """FFmpeg's name, as "stereo"."""
     start_seconds: float | None
-    """On the file's own clock; None where the container does not say."""
+    """On the container's own clock; None if the container does not say."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class ClipReport:
 
     path: Path
     duration_seconds: float | None = None
-    """Of the whole file, as its header says; None where it does not."""
+    """Of the whole file, from its header; None if that does not say."""
     video: VideoReport | None = None
     audio: AudioReport | None = None
     silent: bool = False
@@ -78,17 +78,17 @@ class ClipReport:
     covered_seconds: float = 0.0
     """How much of the ten seconds the file covers; the rest would be padding."""
     problems: tuple[str, ...] = ()
-    """Why `decode_clip` fails, in its own words."""
+    """Messages of `decode_clip`'s errors."""
     remarks: tuple[str, ...] = ()
-    """What a user may want to know of a file that can be decoded."""
+    """What a user may want to know about a file that can be decoded."""
 
 
 def inspect_clip(path: Path, *, missing_fails: bool = True) -> ClipReport:
     """Read the header of a video file and decode its first ten seconds; a bad file is a report with problems.
 
     Args:
-        path: the video file.
-        missing_fails: whether a file without audio or without video is a problem, or only worth a remark.
+        path: The video file.
+        missing_fails: Whether a file without audio or without video is a problem, or only worth a remark.
     """
     report = ClipReport(path)
     try:
@@ -137,7 +137,7 @@ def _video_report(video: VideoStream, container: InputContainer, clock: Clock) -
             first = _first_frame(packet)
         if clock.packet_seconds(packet) >= CLIP_SECONDS:
             break
-    times = sorted(time for time in times if time < CLIP_SECONDS)  # behind that, pictures may be missing in between
+    times = sorted(time for time in times if time < CLIP_SECONDS)  # after that, frames may be missing in between
     stated = float(video.average_rate or 0)
     pixels = first.format if first else video.codec_context.format
     return VideoReport(
@@ -158,7 +158,7 @@ def _first_frame(packet: Packet) -> VideoFrame | None:
     try:
         return next((frame for frame in packet.decode() if isinstance(frame, VideoFrame)), None)
     except av.error.FFmpegError:
-        return None  # decode_clip says what is damaged
+        return None  # decode_clip reports the damage
 
 
 def _even(times: list[float]) -> bool:
@@ -183,7 +183,7 @@ def _remarks(report: ClipReport, clip: DecodedClip) -> Iterable[str]:
         if not report.video.constant_rate:
             yield f"variable frame rate, {report.video.rate_hz:.2f} a second on average"
         if report.video.interlaced:
-            yield "interlaced: both fields are taken as one picture"
+            yield "interlaced: both fields are taken as one frame"
     starts = [stream.start_seconds for stream in (report.video, report.audio) if stream is not None]
     if len(starts) == 2 and None not in starts:
         late = float(starts[0] or 0) - float(starts[1] or 0)
@@ -193,7 +193,7 @@ def _remarks(report: ClipReport, clip: DecodedClip) -> Iterable[str]:
 
 
 def report_table(reports: Iterable[ClipReport]) -> str:
-    """Reports as text for a terminal: a line a file, its problems and remarks indented below."""
+    """Reports as text for a terminal: a line for each file, its problems and remarks indented below it."""
     rows: list[tuple[str, ...]] = [("file", "seconds", "video", "audio", "covered")]
     notes: list[list[str]] = [[]]
     for report in reports:
@@ -222,5 +222,5 @@ def _row(report: ClipReport) -> tuple[str, ...]:
 
 
 def _printable(text: str) -> str:
-    """Without line breaks and what else a file name might do to a terminal."""
+    """With line breaks and control characters, which a file name may hold, escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ccln.pipeline.decode.clip import DecodedClip
 from ccln.pipeline.decode.frames import FrameRequest
-from support.making import HEIGHT, WIDTH, Picture, Sound, make_video, numbers_in, on_display, sound_with_sweep, steady
+from support.making import HEIGHT, WIDTH, Audio, Video, audio_with_sweep, make_video, numbers_in, on_display, steady
 
 REQUEST = FrameRequest(HEIGHT, WIDTH)
 MILLISECOND = 1e-3
@@ -30,8 +30,8 @@ FAST = {
 }
 
 
-def sweep_sound(seconds: float = 3, rate_hz: int = 48_000, codec: str = "flac", **more: Any) -> Sound:
-    return Sound(sound_with_sweep(AT, seconds, rate_hz), rate_hz, codec=codec, **more)
+def sweep_audio(seconds: float = 3, rate_hz: int = 48_000, codec: str = "flac", **more: Any) -> Audio:
+    return Audio(audio_with_sweep(AT, seconds, rate_hz), rate_hz, codec=codec, **more)
 
 
 def assert_shows(
@@ -71,7 +71,7 @@ def overwrite_packets(path: Path, kind: str, when: Callable[[float], bool]) -> l
     return times
 
 
-def joined(tmp_path: Path, one: tuple[Picture, Sound], other: tuple[Picture, Sound]) -> Path:
+def joined(tmp_path: Path, one: tuple[Video, Audio], other: tuple[Video, Audio]) -> Path:
     """Two transport streams one behind the other, as broadcasts are; neither may start at 0, or it would be moved."""
     parts = [
         make_video(tmp_path / f"{number}.ts", picture, sound, container="mpegts").read_bytes()
@@ -82,13 +82,13 @@ def joined(tmp_path: Path, one: tuple[Picture, Sound], other: tuple[Picture, Sou
     return path
 
 
-def video(seconds: list[Fraction] | None = None, codec: str = "libx264", **more: Any) -> Picture:
+def video(seconds: list[Fraction] | None = None, codec: str = "libx264", **more: Any) -> Video:
     """Three seconds at 25 a second unless told otherwise."""
     options = FAST.get(codec, {}) | more.pop("options", {})
-    return Picture(seconds or steady(75), codec, options=options, **more)
+    return Video(seconds or steady(75), codec, options=options, **more)
 
 
 def audio(
     seconds: float = 3, rate_hz: int = 48_000, codec: str = "flac", layout: str = "mono", start: Any = 0
-) -> Sound:
-    return Sound(sound_with_sweep(AT, seconds, rate_hz), rate_hz, layout, codec, Fraction(start))
+) -> Audio:
+    return Audio(audio_with_sweep(AT, seconds, rate_hz), rate_hz, layout, codec, Fraction(start))

@@ -27,7 +27,7 @@ ROWS, COLUMNS = 3, 4
 SWEEP_SECONDS = 0.25
 
 
-def numbered_picture(number: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+def numbered_frame(number: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
     """Grey uint8 (height, width): ``number`` in binary, most significant bit at the top left, a bit a block."""
     bits = (number >> np.arange(ROWS * COLUMNS)[::-1]) & 1
     blocks = np.where(bits.reshape(ROWS, COLUMNS), 235, 16).astype(np.uint8)
@@ -62,7 +62,7 @@ def sweep(rate_hz: int) -> np.ndarray:
     return (0.5 * np.sin(phase)).astype(np.float32)
 
 
-def sound_with_sweep(at_seconds: float, seconds: float, rate_hz: int) -> np.ndarray:
+def audio_with_sweep(at_seconds: float, seconds: float, rate_hz: int) -> np.ndarray:
     """Float32 (sample,): silence but for the sweep that starts ``at_seconds``."""
     sound = np.zeros(round(seconds * rate_hz), np.float32)
     burst = sweep(rate_hz)
@@ -81,7 +81,7 @@ def sweep_heard_at(waveform: np.ndarray, rate_hz: int) -> float:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Video:
     """The video stream to be made; picture i carries the number i."""
 
     seconds: Sequence[Fraction]
@@ -99,7 +99,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Sound:
+class Audio:
     """The audio stream to be made."""
 
     samples: np.ndarray
@@ -135,8 +135,8 @@ def _own_priority() -> Iterator[None]:
 
 def make_video(
     path: Path,
-    picture: Picture | None = None,
-    sound: Sound | None = None,
+    picture: Video | None = None,
+    sound: Audio | None = None,
     *,
     metadata: Mapping[str, str] | None = None,
     container: str | None = None,
@@ -158,9 +158,9 @@ def make_video(
         audio = _add_audio(output, sound) if sound else None
         pieces: list[tuple[Fraction, VideoFrame | AudioFrame]] = []
         if picture:
-            pieces += _pictures(picture)
+            pieces += _video_frames(picture)
         if sound and audio:
-            pieces += _pieces_of_sound(sound, audio)
+            pieces += _audio_frames(sound, audio)
         for _, piece in sorted(pieces, key=lambda timed: timed[0]):
             if isinstance(piece, VideoFrame) and video:
                 output.mux(video.encode(piece))
@@ -172,14 +172,14 @@ def make_video(
     return path
 
 
-def cover_picture() -> bytes:
+def cover_image() -> bytes:
     """A small JPEG picture, as music files carry one."""
     image = BytesIO()
     VideoFrame.from_ndarray(np.zeros((8, 8, 3), np.uint8), format="rgb24").to_image().save(image, "jpeg")
     return image.getvalue()
 
 
-def _add_video(output: OutputContainer, picture: Picture) -> VideoStream:
+def _add_video(output: OutputContainer, picture: Video) -> VideoStream:
     # The stated rate only fills headers; what counts are the time stamps.
     rate = Fraction(25) if len(picture.seconds) < 2 else 1 / (picture.seconds[1] - picture.seconds[0])
     stream = output.add_stream(picture.codec, rate=rate, options=dict(picture.options))
@@ -195,10 +195,10 @@ def _add_video(output: OutputContainer, picture: Picture) -> VideoStream:
     return stream
 
 
-def _pictures(picture: Picture) -> list[tuple[Fraction, VideoFrame | AudioFrame]]:
+def _video_frames(picture: Video) -> list[tuple[Fraction, VideoFrame | AudioFrame]]:
     frames: list[tuple[Fraction, VideoFrame | AudioFrame]] = []
     for number, seconds in enumerate(picture.seconds):
-        stored = np.rot90(numbered_picture(number, picture.height, picture.width), -picture.quarter_turns)
+        stored = np.rot90(numbered_frame(number, picture.height, picture.width), -picture.quarter_turns)
         colourless = np.full((stored.shape[0] // 2, stored.shape[1]), 128, np.uint8)
         frame = VideoFrame.from_ndarray(np.concatenate([stored, colourless]), format="yuv420p")
         frame = frame.reformat(format=picture.pixel_format)
@@ -207,13 +207,13 @@ def _pictures(picture: Picture) -> list[tuple[Fraction, VideoFrame | AudioFrame]
     return frames
 
 
-def _add_audio(output: OutputContainer, sound: Sound) -> AudioStream:
+def _add_audio(output: OutputContainer, sound: Audio) -> AudioStream:
     stream = output.add_stream(sound.codec, rate=sound.rate_hz, layout=sound.layout)
     assert isinstance(stream, AudioStream)
     return stream
 
 
-def _pieces_of_sound(sound: Sound, stream: AudioStream) -> list[tuple[Fraction, VideoFrame | AudioFrame]]:
+def _audio_frames(sound: Audio, stream: AudioStream) -> list[tuple[Fraction, VideoFrame | AudioFrame]]:
     samples = np.atleast_2d(sound.samples)
     if len(samples) == 1:
         samples = samples.repeat(AudioLayout(sound.layout).nb_channels, axis=0)

@@ -12,7 +12,7 @@ import av.error
 import numpy as np
 import pytest
 from support.decoded import AT, MILLISECOND, NTSC, RATE_HZ, REQUEST, TICK_25, audio, video
-from support.making import Picture, Sound, make_video, numbers_in, on_display, steady, sweep_heard_at
+from support.making import Audio, Video, make_video, numbers_in, on_display, steady, sweep_heard_at
 
 from ccln.pipeline.decode.clip import DecodedClip, decode_clip
 from ccln.pipeline.decode.container import DecodeError, MissingStreamError
@@ -31,8 +31,8 @@ class Case:
 
     id: str
     name: str = "clip.mp4"
-    picture: Picture | None = field(default_factory=video)
-    sound: Sound | None = field(default_factory=audio)
+    picture: Video | None = field(default_factory=video)
+    sound: Audio | None = field(default_factory=audio)
     more: dict[str, Any] = field(default_factory=dict)
     """For the muxer."""
     sound_leads: bool = False
@@ -179,7 +179,7 @@ CASES = [
     Case("no audio in TS", "clip.ts", video(steady(75, start_seconds=9)), sound=None, grid_seconds=2e-5),
     Case("no video", picture=None),
     Case("no video in WebM", "clip.webm", None, audio(codec="libopus")),
-    Case("muted", sound=Sound(np.zeros(3 * 48_000, np.float32), 48_000, "stereo")),
+    Case("muted", sound=Audio(np.zeros(3 * 48_000, np.float32), 48_000, "stereo")),
     Case("13 s", picture=video(steady(325), options={"preset": "ultrafast"}), sound=audio(13)),
     Case("13 s of video, 2 s of audio", picture=video(steady(325), options={"preset": "ultrafast"}), sound=audio(2)),
     Case("13 s of audio, 1 s of video", picture=video(steady(25)), sound=audio(13)),

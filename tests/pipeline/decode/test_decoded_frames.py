@@ -1,4 +1,4 @@
-"""Which pictures are taken, how they come out, and which need not be decoded."""
+"""Which frames are taken, how they are scaled, and which need not be decoded."""
 
 from fractions import Fraction
 from math import inf
@@ -12,13 +12,13 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.decoded import NTSC, TICK_25, assert_shows, sweep_sound
-from support.making import HEIGHT, WIDTH, Picture, make_video, numbers_in, on_display, steady
+from support.decoded import NTSC, TICK_25, assert_shows, sweep_audio
+from support.making import HEIGHT, WIDTH, Video, make_video, numbers_in, on_display, steady
 
-from ccln.pipeline.decode import frames as pictures
+from ccln.pipeline.decode import frames
 from ccln.pipeline.decode.clip import decode_clip
-from ccln.pipeline.decode.frames import FrameRequest
-from ccln.pipeline.decode.skipping import PictureSkipper
+from ccln.pipeline.decode.frames import FrameRequest, opencv_linear
+from ccln.pipeline.decode.skipping import FrameSkipper
 
 # Frames
 
@@ -27,7 +27,7 @@ from ccln.pipeline.decode.skipping import PictureSkipper
 @pytest.mark.parametrize("frames_per_segment", [1, 3, 16, 31])
 def test_constant_rate_gives_the_frame_on_display(tmp_path: Path, rate: int | Fraction, frames_per_segment: int):
     seconds = steady(int(10 * rate), rate)
-    path = make_video(tmp_path / "clip.mp4", Picture(seconds), sweep_sound(10))
+    path = make_video(tmp_path / "clip.mp4", Video(seconds), sweep_audio(10))
     clip = decode_clip(path, FrameRequest(HEIGHT, WIDTH, frames_per_segment))
     assert clip.frames.shape == (10, frames_per_segment, HEIGHT, WIDTH, 3)
     assert clip.frames.dtype == np.uint8
@@ -43,13 +43,13 @@ def test_any_times_give_the_frame_on_display(
     tmp_path_factory: pytest.TempPathFactory, steps: list[int], frames_per_segment: int
 ):
     seconds = [Fraction(sum(steps[:i]), 30_000) for i in range(len(steps) + 1)]
-    path = make_video(tmp_path_factory.mktemp("any") / "clip.mp4", Picture(seconds), sweep_sound(2))
+    path = make_video(tmp_path_factory.mktemp("any") / "clip.mp4", Video(seconds), sweep_audio(2))
     assert_shows(decode_clip(path, FrameRequest(HEIGHT, WIDTH, frames_per_segment)), seconds)
 
 
 def test_a_frame_that_starts_at_a_wanted_time_is_on_display_then(tmp_path: Path):
     seconds = [Fraction(0), Fraction(1, 2), Fraction(3, 2) + Fraction(1, 30_000)]
-    path = make_video(tmp_path / "clip.mp4", Picture(seconds), sweep_sound())
+    path = make_video(tmp_path / "clip.mp4", Video(seconds), sweep_audio())
     clip = decode_clip(path, FrameRequest(HEIGHT, WIDTH, 1))
     assert numbers_in(clip.frames).ravel().tolist() == [1, 1] + [2] * 8
 
@@ -58,7 +58,7 @@ def test_a_frame_that_starts_at_a_wanted_time_is_on_display_then(tmp_path: Path)
 @pytest.mark.parametrize("frames_per_segment", [1, 4, 16])
 def test_a_frame_may_be_wanted_anywhere_in_its_interval(tmp_path: Path, frames_per_segment: int, frame_at: float):
     seconds = steady(90, NTSC)
-    path = make_video(tmp_path / "clip.mp4", Picture(seconds), sweep_sound())
+    path = make_video(tmp_path / "clip.mp4", Video(seconds), sweep_audio())
     clip = decode_clip(path, FrameRequest(HEIGHT, WIDTH, frames_per_segment, frame_at=frame_at))
     assert_shows(clip, seconds, frame_at=frame_at)
     if frame_at == 0:
@@ -79,11 +79,11 @@ def test_filters_have_names():
 
 @pytest.mark.parametrize("quarter_turns", [0, 1, 2, 3])
 @pytest.mark.parametrize("interpolation", ["bicubic", "opencv-linear"])
-def test_rotated_pictures_of_another_shape_come_out_upright(tmp_path: Path, quarter_turns: int, interpolation: str):
+def test_rotated_frames_of_another_shape_come_out_upright(tmp_path: Path, quarter_turns: int, interpolation: str):
     seconds = steady(50)
-    picture = Picture(seconds, height=96, width=64, quarter_turns=quarter_turns)
+    picture = Video(seconds, height=96, width=64, quarter_turns=quarter_turns)
     request = FrameRequest(30, 100, interpolation=interpolation)
-    clip = decode_clip(make_video(tmp_path / "clip.mp4", picture, sweep_sound()), request)
+    clip = decode_clip(make_video(tmp_path / "clip.mp4", picture, sweep_audio()), request)
     assert clip.frames.shape[2:4] == (30, 100)
     assert_shows(clip, seconds)
 
@@ -149,13 +149,13 @@ def linear_reference(picture: np.ndarray, height: int, width: int) -> np.ndarray
 @pytest.mark.parametrize("size", [(17, 23), (48, 64), (60, 200), (1, 1), (5, 300)])
 def test_opencv_linear_mixes_the_four_nearest_pixels(size: tuple[int, int]):
     picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
-    resized = pictures.opencv_linear(picture, *size)
+    resized = opencv_linear(picture, *size)
     assert resized.dtype == np.uint8
     assert np.abs(resized - linear_reference(picture, *size)).max() <= 0.5001
 
 
-def test_opencv_linear_is_taken_from_the_picture_at_its_own_size(tmp_path: Path):
-    path = make_video(tmp_path / "clip.mp4", Picture(steady(75), height=192, width=256), sweep_sound())
+def test_opencv_linear_is_taken_from_the_frame_at_its_own_size(tmp_path: Path):
+    path = make_video(tmp_path / "clip.mp4", Video(steady(75), height=192, width=256), sweep_audio())
     whole = decode_clip(path, FrameRequest(192, 256, 1)).frames[1, 0]
     small = decode_clip(path, FrameRequest(31, 45, 1, interpolation="opencv-linear")).frames[1, 0]
     assert np.abs(small - linear_reference(whole, 31, 45)).max() <= 1.5
@@ -175,8 +175,8 @@ def test_unwanted_frames_are_never_scaled(tmp_path: Path, monkeypatch: pytest.Mo
             return self.reformatter.reformat(frame, *arguments, **more)
 
     seconds = steady(125)
-    path = make_video(tmp_path / "clip.mp4", Picture(seconds), sweep_sound(5))
-    monkeypatch.setattr(pictures, "VideoReformatter", CountingReformatter)
+    path = make_video(tmp_path / "clip.mp4", Video(seconds), sweep_audio(5))
+    monkeypatch.setattr(frames, "VideoReformatter", CountingReformatter)
     decode_clip(path, FrameRequest(HEIGHT, WIDTH, 4))
     wanted = {round(seconds[i] * 30_000) for i in on_display(seconds, 4).ravel()}
     assert len(wanted) == 21  # four in each of five seconds, and the last, which stays
@@ -184,7 +184,7 @@ def test_unwanted_frames_are_never_scaled(tmp_path: Path, monkeypatch: pytest.Mo
     assert set(scaled) == wanted
 
 
-# Pictures left out
+# Skipped frames
 
 
 @pytest.mark.parametrize(
@@ -200,11 +200,11 @@ def test_unwanted_frames_are_never_scaled(tmp_path: Path, monkeypatch: pytest.Mo
     ids=str,
 )
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.ts", "clip.avi"])
-def test_pictures_left_out_change_no_other(tmp_path: Path, name: str, options: dict[str, str]):
+def test_skipped_frames_change_no_other(tmp_path: Path, name: str, options: dict[str, str]):
     seconds = steady(120, start_seconds=9 if name == "clip.ts" else 0)
     time_base = TICK_25 if name == "clip.avi" else Fraction(1, 30_000)  # AVI has no times of display, only an order
-    picture = Picture(seconds, height=96, width=128, options=options, time_base=time_base)
-    path = make_video(tmp_path / name, picture, sweep_sound(codec="mp2"))
+    picture = Video(seconds, height=96, width=128, options=options, time_base=time_base)
+    path = make_video(tmp_path / name, picture, sweep_audio(codec="mp2"))
     every = decode_clip(path, FrameRequest(96, 128, 50))
     few = decode_clip(path, FrameRequest(96, 128, 2))
     np.testing.assert_array_equal(few.frames, every.frames[:, 12::25])  # both want 1/4 and 3/4 of every second
@@ -213,21 +213,21 @@ def test_pictures_left_out_change_no_other(tmp_path: Path, name: str, options: d
 
 
 def decoded_times(path: Path, first: Fraction, step: Fraction, until: Fraction | float) -> list[float]:
-    """When the pictures that a decoder with a skipper gives are shown."""
+    """When the frames that a decoder with a skipper gives are displayed."""
     with av.open(str(path)) as container:
         video = container.streams.video[0]
-        skipper = PictureSkipper(video, first, step, until)
+        skipper = FrameSkipper(video, first, step, until)
         times = []
         for packet in skipper.packets(container.demux(video)):
             for frame in packet.decode():
-                skipper.saw(frame)
+                skipper.observe(frame)
                 times.append(float(frame.time or 0))
     return times
 
 
-def test_pictures_that_nobody_wants_are_left_out_where_that_is_safe(tmp_path: Path):
+def test_unwanted_frames_are_skipped_where_that_is_safe(tmp_path: Path):
     options = {"bf": "3", "x264-params": "b-adapt=0:b-pyramid=none"}
-    plain = make_video(tmp_path / "plain.mp4", Picture(steady(150), options=options))
+    plain = make_video(tmp_path / "plain.mp4", Video(steady(150), options=options))
     wanted = Fraction(2), Fraction(13, 10), Fraction(33, 10)
     times = decoded_times(plain, *wanted)
     assert len(times) < 110
@@ -236,7 +236,7 @@ def test_pictures_that_nobody_wants_are_left_out_where_that_is_safe(tmp_path: Pa
     endless = decoded_times(plain, Fraction(2), Fraction(13, 10), inf)
     assert len(endless) < len(times) - 20
     assert {2.0, 3.28, 4.6, 5.88, 5.96} <= set(endless)  # and the last, for none may follow
-    fields = make_video(tmp_path / "fields.mp4", Picture(steady(150), options=options | {"flags": "+ilme+ildct"}))
+    fields = make_video(tmp_path / "fields.mp4", Video(steady(150), options=options | {"flags": "+ilme+ildct"}))
     hevc = {"x265-params": "log-level=none:bframes=4"}
-    other = make_video(tmp_path / "other.mp4", Picture(steady(150), "libx265", options=hevc))
+    other = make_video(tmp_path / "other.mp4", Video(steady(150), "libx265", options=hevc))
     assert len(decoded_times(fields, *wanted)) == len(decoded_times(other, *wanted)) == 150

@@ -19,17 +19,17 @@ from support.decoded import (
     joined,
     overwrite_packets,
     same,
-    sweep_sound,
+    sweep_audio,
 )
 from support.making import (
     HEIGHT,
     WIDTH,
-    Picture,
-    Sound,
+    Audio,
+    Video,
+    audio_with_sweep,
     make_video,
     numbers_in,
     on_display,
-    sound_with_sweep,
     steady,
     sweep_heard_at,
 )
@@ -51,8 +51,8 @@ def heard_at(clip: DecodedClip) -> float:
 @pytest.mark.parametrize("start", [0, 1000, 95_442], ids=str)  # the last one: the 33 bits overflow after 1.7 s
 @pytest.mark.parametrize(("codec", "rate_hz"), [("aac", 44_100), ("mp2", 48_000), ("ac3", 48_000)])
 def test_transport_streams_that_start_anywhere(tmp_path: Path, start: int, codec: str, rate_hz: int):
-    sound = sweep_sound(rate_hz=rate_hz, codec=codec, start_seconds=Fraction(start))
-    picture = Picture(steady(75, start_seconds=start))
+    sound = sweep_audio(rate_hz=rate_hz, codec=codec, start_seconds=Fraction(start))
+    picture = Video(steady(75, start_seconds=start))
     clip = decode_clip(make_video(tmp_path / "clip.ts", picture, sound, container="mpegts"), REQUEST)
     # The encoder's priming comes first and starts the clock: 1024 samples for AAC, less for the others.
     first = clip.frame_seconds[0, 0]
@@ -61,7 +61,7 @@ def test_transport_streams_that_start_anywhere(tmp_path: Path, start: int, codec
     assert heard_at(clip) - first == pytest.approx(AT, abs=MILLISECOND)
 
 
-# Sound
+# Audio
 
 
 @pytest.mark.parametrize(
@@ -81,17 +81,17 @@ def test_transport_streams_that_start_anywhere(tmp_path: Path, start: int, codec
 def test_channels_are_averaged(tmp_path: Path, layout: str, codec: str):
     count = av.AudioLayout(layout).nb_channels
     noise = np.random.default_rng(0).uniform(-0.9, 0.9, (count, 3 * RATE_HZ)).astype(np.float32)
-    sound = Sound(noise, RATE_HZ, layout, codec)  # at 16 kHz nothing is resampled
-    clip = decode_clip(make_video(tmp_path / "clip.mkv", Picture(steady(75)), sound), REQUEST)
+    sound = Audio(noise, RATE_HZ, layout, codec)  # at 16 kHz nothing is resampled
+    clip = decode_clip(make_video(tmp_path / "clip.mkv", Video(steady(75)), sound), REQUEST)
     step = 2**-7 if codec == "pcm_u8" else 2**-15
     np.testing.assert_allclose(clip.waveform[: 3 * RATE_HZ], noise.mean(axis=0), rtol=0, atol=step)
     assert not clip.waveform[3 * RATE_HZ :].any()
 
 
 def test_opposite_channels_cancel(tmp_path: Path):
-    mono = sound_with_sweep(AT, 3, 44_100)
-    sound = Sound(np.stack([mono, -mono]), 44_100, "stereo", "flac")
-    clip = decode_clip(make_video(tmp_path / "clip.mkv", Picture(steady(75)), sound), REQUEST)
+    mono = audio_with_sweep(AT, 3, 44_100)
+    sound = Audio(np.stack([mono, -mono]), 44_100, "stereo", "flac")
+    clip = decode_clip(make_video(tmp_path / "clip.mkv", Video(steady(75)), sound), REQUEST)
     assert np.abs(clip.waveform).max() < 1e-4
 
 
@@ -99,9 +99,9 @@ def test_opposite_channels_cancel(tmp_path: Path):
 def test_a_gap_in_the_timestamps_is_silent(tmp_path: Path, codec: str):
     rate_hz = 44_100
     samples = 0.3 * np.sin(2 * np.pi * 500 * np.arange(4 * rate_hz) / rate_hz)
-    samples[2 * rate_hz :] = sound_with_sweep(1, 2, rate_hz)
-    sound = Sound(samples, rate_hz, codec=codec, gap=(0.8, 1.5))
-    clip = decode_clip(make_video(tmp_path / "clip.mkv", Picture(steady(100)), sound), REQUEST)
+    samples[2 * rate_hz :] = audio_with_sweep(1, 2, rate_hz)
+    sound = Audio(samples, rate_hz, codec=codec, gap=(0.8, 1.5))
+    clip = decode_clip(make_video(tmp_path / "clip.mkv", Video(steady(100)), sound), REQUEST)
 
     def level(start: float, end: float) -> float:
         return float(np.sqrt(np.mean(clip.waveform[round(start * RATE_HZ) : round(end * RATE_HZ)] ** 2)))
@@ -113,17 +113,17 @@ def test_a_gap_in_the_timestamps_is_silent(tmp_path: Path, codec: str):
     assert heard_at(clip) == pytest.approx(3, abs=MILLISECOND)
 
 
-def test_sound_may_change_its_channels(tmp_path: Path):
-    one = Picture(steady(50, start_seconds=1)), Sound(np.zeros(96_000), 48_000, "stereo", "mp2", Fraction(1))
-    other = Picture(steady(75, start_seconds=3)), sweep_sound(codec="mp2", layout="mono", start_seconds=Fraction(3))
+def test_audio_may_change_its_channels(tmp_path: Path):
+    one = Video(steady(50, start_seconds=1)), Audio(np.zeros(96_000), 48_000, "stereo", "mp2", Fraction(1))
+    other = Video(steady(75, start_seconds=3)), sweep_audio(codec="mp2", layout="mono", start_seconds=Fraction(3))
     clip = decode_clip(joined(tmp_path, one, other), REQUEST)
     assert heard_at(clip) - clip.frame_seconds[0, 0] == pytest.approx(2 + AT, abs=MILLISECOND)
     assert clip.duration_seconds == pytest.approx(5, abs=0.06)
 
 
-def test_pictures_that_step_back_in_time_are_left_out(tmp_path: Path):
-    one = Picture(steady(75, start_seconds=1)), Sound(np.zeros(144_000), 48_000, codec="mp2", start_seconds=Fraction(1))
-    other = Picture(steady(75, start_seconds=3)), sweep_sound(codec="mp2", start_seconds=Fraction(3))
+def test_frames_that_step_back_in_time_are_left_out(tmp_path: Path):
+    one = Video(steady(75, start_seconds=1)), Audio(np.zeros(144_000), 48_000, codec="mp2", start_seconds=Fraction(1))
+    other = Video(steady(75, start_seconds=3)), sweep_audio(codec="mp2", start_seconds=Fraction(3))
     clip = decode_clip(joined(tmp_path, one, other), FrameRequest(HEIGHT, WIDTH, 50))
     starts = clip.frame_seconds.ravel()
     numbers = numbers_in(clip.frames).ravel()
@@ -132,18 +132,18 @@ def test_pictures_that_step_back_in_time_are_left_out(tmp_path: Path):
     assert numbers[-1] == 74
 
 
-def test_sound_may_not_change_its_rate(tmp_path: Path):
-    one = Picture(steady(50, start_seconds=1)), sweep_sound(2, 48_000, "mp2", start_seconds=Fraction(1))
-    other = Picture(steady(75, start_seconds=3)), sweep_sound(3, 32_000, "mp2", start_seconds=Fraction(3))
-    with pytest.raises(DecodeError, match=r"joined\.ts: its sound at (1\.9|2\.0)\d s has 32000 Hz.*Convert"):
+def test_audio_may_not_change_its_rate(tmp_path: Path):
+    one = Video(steady(50, start_seconds=1)), sweep_audio(2, 48_000, "mp2", start_seconds=Fraction(1))
+    other = Video(steady(75, start_seconds=3)), sweep_audio(3, 32_000, "mp2", start_seconds=Fraction(3))
+    with pytest.raises(DecodeError, match=r"joined\.ts: its audio at (1\.9|2\.0)\d s has 32000 Hz.*Convert"):
         decode_clip(joined(tmp_path, one, other), REQUEST)
 
 
-def test_sound_that_is_no_number_is_refused(tmp_path: Path):
+def test_audio_that_is_not_a_number_is_refused(tmp_path: Path):
     samples = np.zeros(48_000, np.float32)
     samples[24_000] = np.nan
-    path = make_video(tmp_path / "clip.mkv", Picture(steady(25)), Sound(samples, 48_000, codec="pcm_f32le"))
-    with pytest.raises(DecodeError, match=r"clip\.mkv: its sound holds values that are not numbers.*again"):
+    path = make_video(tmp_path / "clip.mkv", Video(steady(25)), Audio(samples, 48_000, codec="pcm_f32le"))
+    with pytest.raises(DecodeError, match=r"clip\.mkv: its audio holds values that are not numbers.*again"):
         decode_clip(path, REQUEST)
 
 
@@ -157,15 +157,15 @@ def test_sound_that_is_no_number_is_refused(tmp_path: Path):
 def test_the_longer_stream_gives_the_duration(
     tmp_path: Path, pictures: int, sound_seconds: int, expected: float, frames_per_segment: int
 ):
-    path = make_video(tmp_path / "clip.mkv", Picture(steady(pictures)), sweep_sound(sound_seconds))
+    path = make_video(tmp_path / "clip.mkv", Video(steady(pictures)), sweep_audio(sound_seconds))
     clip = decode_clip(path, FrameRequest(HEIGHT, WIDTH, frames_per_segment))
     assert clip.duration_seconds == pytest.approx(expected, abs=MILLISECOND)
 
 
 @pytest.mark.parametrize("sound_seconds", [2, 13])
-def test_nothing_behind_ten_seconds_is_decoded(tmp_path: Path, sound_seconds: int):
-    picture = Picture(steady(325), options={"bf": "0"})
-    long = make_video(tmp_path / "long.mp4", picture, sweep_sound(sound_seconds, codec="aac"))
+def test_nothing_after_ten_seconds_is_decoded(tmp_path: Path, sound_seconds: int):
+    picture = Video(steady(325), options={"bf": "0"})
+    long = make_video(tmp_path / "long.mp4", picture, sweep_audio(sound_seconds, codec="aac"))
     whole = decode_clip(long, REQUEST)
     assert whole.duration_seconds == 10
     assert_shows(whole, steady(325))
@@ -191,8 +191,8 @@ class CountedFile(io.FileIO):
 
 @pytest.mark.parametrize("sound_seconds", [2, 60])
 def test_a_long_file_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sound_seconds: int):
-    picture = Picture(steady(300, 5), "rawvideo", time_base=Fraction(1, 5))
-    path = make_video(tmp_path / "clip.mkv", picture, sweep_sound(sound_seconds))
+    picture = Video(steady(300, 5), "rawvideo", time_base=Fraction(1, 5))
+    path = make_video(tmp_path / "clip.mkv", picture, sweep_audio(sound_seconds))
     file = CountedFile(path)
     monkeypatch.setattr(Path, "open", lambda *_: file)
     clip = decode_clip(path, REQUEST)
@@ -206,10 +206,10 @@ def test_a_long_file_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("container", ["avi", "flv", "mpeg"])
 @pytest.mark.parametrize("b_frames", ["0", "2"])
-def test_containers_that_cannot_say_how_sound_and_picture_begin(tmp_path: Path, container: str, b_frames: str):
+def test_containers_without_start_times_of_their_streams(tmp_path: Path, container: str, b_frames: str):
     codec = {"avi": "mpeg4", "flv": "libx264", "mpeg": "mpeg2video"}[container]
-    picture = Picture(steady(75), codec, time_base=TICK_25, options={"bf": b_frames})
-    sound = sweep_sound(rate_hz=44_100, codec={"avi": "libmp3lame", "flv": "aac", "mpeg": "mp2"}[container])
+    picture = Video(steady(75), codec, time_base=TICK_25, options={"bf": b_frames})
+    sound = sweep_audio(rate_hz=44_100, codec={"avi": "libmp3lame", "flv": "aac", "mpeg": "mp2"}[container])
     clip = decode_clip(make_video(tmp_path / "clip", picture, sound, container=container), REQUEST)
     numbers = numbers_in(clip.frames)
     # Decoder delay and priming are within one picture and one packet of sound; nothing is lost or out of order.
@@ -220,12 +220,12 @@ def test_containers_that_cannot_say_how_sound_and_picture_begin(tmp_path: Path, 
 
 
 def test_metadata_need_not_be_unicode(tmp_path: Path):
-    path = make_video(tmp_path / "clip.avi", Picture(steady(75), "mpeg4", time_base=TICK_25), sweep_sound(codec="ac3"))
+    path = make_video(tmp_path / "clip.avi", Video(steady(75), "mpeg4", time_base=TICK_25), sweep_audio(codec="ac3"))
     plain = decode_clip(path, REQUEST)
     titled = make_video(
         tmp_path / "titled.avi",
-        Picture(steady(75), "mpeg4", time_base=TICK_25),
-        sweep_sound(codec="ac3"),
+        Video(steady(75), "mpeg4", time_base=TICK_25),
+        sweep_audio(codec="ac3"),
         metadata={"title": "Cafe au lait"},
     )
     content = titled.read_bytes()
@@ -235,8 +235,8 @@ def test_metadata_need_not_be_unicode(tmp_path: Path):
 
 
 def test_two_at_once_give_what_one_gives_alone(tmp_path: Path):
-    one = make_video(tmp_path / "one.mp4", Picture(steady(250)), sweep_sound(10, codec="aac"))
-    other = make_video(tmp_path / "other.mkv", Picture(steady(299, NTSC), height=96, width=128), sweep_sound(10))
+    one = make_video(tmp_path / "one.mp4", Video(steady(250)), sweep_audio(10, codec="aac"))
+    other = make_video(tmp_path / "other.mkv", Video(steady(299, NTSC), height=96, width=128), sweep_audio(10))
     paths = [one, other] * 2
     alone = [decode_clip(path, REQUEST) for path in (one, other)] * 2
     with ThreadPoolExecutor(4) as pool:

@@ -8,8 +8,8 @@ import av
 import numpy as np
 import pytest
 from av.container import InputContainer
-from support.decoded import MILLISECOND, REQUEST, TICK_25, joined, overwrite_packets, same, sweep_sound
-from support.making import HEIGHT, WIDTH, Picture, cover_picture, make_video, numbers_in, steady
+from support.decoded import MILLISECOND, REQUEST, TICK_25, joined, overwrite_packets, same, sweep_audio
+from support.making import HEIGHT, WIDTH, Video, cover_image, make_video, numbers_in, steady
 
 from ccln.pipeline.decode import container as video_file
 from ccln.pipeline.decode.clip import decode_clip
@@ -18,7 +18,7 @@ from ccln.pipeline.decode.container import DecodeError
 
 def short_video(path: Path, **more: Any) -> Path:
     """Three seconds, 75 pictures, a sweep."""
-    return make_video(path, Picture(steady(75)), sweep_sound(), **more)
+    return make_video(path, Video(steady(75)), sweep_audio(), **more)
 
 
 # Too large
@@ -28,22 +28,22 @@ def short_video(path: Path, **more: Any) -> Path:
     ("name", "codec", "time_base"),
     [("clip.mp4", "libx264", Fraction(1, 30_000)), ("clip.webm", "libvpx", TICK_25), ("clip.avi", "mpeg4", TICK_25)],
 )
-def test_pictures_over_the_limit_are_refused(
+def test_frames_over_the_limit_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, codec: str, time_base: Fraction
 ):
-    sound = sweep_sound(codec="libopus" if name == "clip.webm" else "ac3")
-    path = make_video(tmp_path / name, Picture(steady(25), codec, time_base=time_base), sound)
+    sound = sweep_audio(codec="libopus" if name == "clip.webm" else "ac3")
+    path = make_video(tmp_path / name, Video(steady(25), codec, time_base=time_base), sound)
     monkeypatch.setattr(video_file, "MAX_PIXELS", HEIGHT * WIDTH * 32)  # FFmpeg counts its own padding
     decode_clip(path, REQUEST)
     monkeypatch.setattr(video_file, "MAX_PIXELS", HEIGHT * WIDTH - 1)
-    with pytest.raises(DecodeError, match=rf"{name}: its pictures are larger than the 3071 pixels.*Scale"):
+    with pytest.raises(DecodeError, match=rf"{name}: its frames are larger than the 3071 pixels.*Scale"):
         decode_clip(path, REQUEST)
 
 
-def test_pictures_that_grow_over_the_limit_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    one = Picture(steady(50, start_seconds=1)), sweep_sound(2, codec="mp2", start_seconds=Fraction(1))
-    larger = Picture(steady(75, start_seconds=3), height=4 * HEIGHT, width=4 * WIDTH, options={"bf": "0"})
-    path = joined(tmp_path, one, (larger, sweep_sound(3, codec="mp2", start_seconds=Fraction(3))))
+def test_frames_that_grow_over_the_limit_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    one = Video(steady(50, start_seconds=1)), sweep_audio(2, codec="mp2", start_seconds=Fraction(1))
+    larger = Video(steady(75, start_seconds=3), height=4 * HEIGHT, width=4 * WIDTH, options={"bf": "0"})
+    path = joined(tmp_path, one, (larger, sweep_audio(3, codec="mp2", start_seconds=Fraction(3))))
     numbers = numbers_in(decode_clip(path, REQUEST).frames)
     assert (numbers[1] > 20).all()
     assert numbers[4, -1] > 70  # scaled like the small ones
@@ -59,7 +59,7 @@ def test_pictures_that_grow_over_the_limit_are_refused(tmp_path: Path, monkeypat
     ("name", "kind"), [("clip.mp4", "video"), ("clip.mp4", "audio"), ("clip.mkv", "audio"), ("clip.mov", "audio")]
 )
 def test_damage_in_the_middle_is_an_error_that_names_the_second(tmp_path: Path, name: str, kind: str):
-    path = make_video(tmp_path / name, Picture(steady(75), options={"bf": "0"}), sweep_sound(codec="aac"))
+    path = make_video(tmp_path / name, Video(steady(75), options={"bf": "0"}), sweep_audio(codec="aac"))
     (time,) = overwrite_packets(path, kind, lambda time: 2 < time <= 2.021 if kind == "audio" else 2 < time <= 2.041)
     with pytest.raises(DecodeError, match=rf"{name}: its {kind} is damaged at {time:.2f} s.*again") as raised:
         decode_clip(path, REQUEST)
@@ -68,7 +68,7 @@ def test_damage_in_the_middle_is_an_error_that_names_the_second(tmp_path: Path, 
 
 @pytest.mark.parametrize("kind", ["video", "audio"])
 def test_damage_in_the_last_packet_shortens_the_clip(tmp_path: Path, kind: str):
-    path = make_video(tmp_path / "clip.mp4", Picture(steady(75), options={"bf": "0"}), sweep_sound(codec="aac"))
+    path = make_video(tmp_path / "clip.mp4", Video(steady(75), options={"bf": "0"}), sweep_audio(codec="aac"))
     whole = decode_clip(path, REQUEST)
     last = max(overwrite_packets(path, kind, lambda time: time > (2.95 if kind == "video" else 2.985)))
     clip = decode_clip(path, REQUEST)
@@ -82,8 +82,8 @@ def test_damage_in_the_last_packet_shortens_the_clip(tmp_path: Path, kind: str):
 
 
 def test_a_recording_cut_out_of_a_broadcast_starts_where_it_can(tmp_path: Path):
-    picture = Picture(steady(250), options={"g": "50", "bf": "2"})
-    path = make_video(tmp_path / "clip.ts", picture, sweep_sound(10, codec="mp2"), container="mpegts")
+    picture = Video(steady(250), options={"g": "50", "bf": "2"})
+    path = make_video(tmp_path / "clip.ts", picture, sweep_audio(10, codec="mp2"), container="mpegts")
     content = path.read_bytes()
     path.write_bytes(content[len(content) // 3 // 188 * 188 :])
     clip = decode_clip(path, REQUEST)
@@ -94,12 +94,12 @@ def test_a_recording_cut_out_of_a_broadcast_starts_where_it_can(tmp_path: Path):
     assert 4 < clip.duration_seconds < 8
 
 
-def test_a_video_with_a_cover_picture_is_a_video(tmp_path: Path):
+def test_a_video_with_a_cover_image_is_a_video(tmp_path: Path):
     path = tmp_path / "clip.mkv"
     plain = short_video(tmp_path / "plain.mkv")
     with av.open(str(path), "w") as output, av.open(str(plain)) as source:
         assert isinstance(source, InputContainer)
-        output.add_attachment("cover.jpg", "image/jpeg", cover_picture())
+        output.add_attachment("cover.jpg", "image/jpeg", cover_image())
         streams = {stream.index: output.add_stream_from_template(stream) for stream in source.streams}
         for packet in source.demux():
             if packet.size:

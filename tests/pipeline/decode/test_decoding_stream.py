@@ -19,21 +19,20 @@ from av.video.stream import VideoStream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.decoded import MILLISECOND, NTSC, RATE_HZ, assert_shows, overwrite_packets, same
-from support.making import HEIGHT, WIDTH, Picture, Sound, make_video, steady
+from support.making import HEIGHT, WIDTH, Audio, Video, make_video, steady
 
-from ccln.pipeline.decode.clip import DecodedClip, decode_clip, decode_clips
+from ccln.pipeline.decode.clip import ClipReader, DecodedClip, decode_clip, decode_clips
 from ccln.pipeline.decode.container import DecodeError, MissingStreamError
-from ccln.pipeline.decode.frames import FrameRequest
-from ccln.pipeline.decode.streams import Streams
+from ccln.pipeline.decode.frames import FramePicker, FrameRequest
 
 REQUEST = FrameRequest(HEIGHT, WIDTH, 4)
 QUICK = {"preset": "ultrafast"}
 B_FRAMES = {"bf": "3", "x264-params": "b-adapt=0:b-pyramid=none", "preset": "veryfast"}
 
 
-def noise(seconds: float, rate_hz: int = RATE_HZ, codec: str = "pcm_s16le", start: Fraction | int = 0) -> Sound:
+def noise(seconds: float, rate_hz: int = RATE_HZ, codec: str = "pcm_s16le", start: Fraction | int = 0) -> Audio:
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, round(seconds * rate_hz)).astype(np.float32)
-    return Sound(samples, rate_hz, codec=codec, start_seconds=Fraction(start))
+    return Audio(samples, rate_hz, codec=codec, start_seconds=Fraction(start))
 
 
 def clips_of(path: Path, request: FrameRequest = REQUEST, **more: Any) -> list[DecodedClip]:
@@ -74,7 +73,7 @@ def test_every_clip_shows_what_is_on_display(
     tmp_path: Path, name: str, codec: str, seconds: list[Fraction], sound: str, options: dict[str, str]
 ):
     time_base = Fraction(1, 10) if codec == "mpeg4" else Fraction(1, 30_000)
-    picture = Picture(seconds, codec, options=options, time_base=time_base)
+    picture = Video(seconds, codec, options=options, time_base=time_base)
     path = make_video(tmp_path / name, picture, noise(35, codec=sound))
     clips = clips_of(path)
     assert duration(clips) == pytest.approx(35, abs=0.05)
@@ -96,7 +95,7 @@ def test_any_times_give_the_frame_on_display(
 ):
     steps = steps + [30_000] * 4  # what a decoder holds back when its stream ends comes with the end of the file
     seconds = [Fraction(sum(steps[:i]), 30_000) for i in range(len(steps) + 1)]
-    picture = Picture(seconds, options=QUICK | {"bf": "3" if b_frames else "0"})
+    picture = Video(seconds, options=QUICK | {"bf": "3" if b_frames else "0"})
     sound = noise(float(seconds[-1]) + 5, 8000)
     path = make_video(tmp_path_factory.mktemp("any") / "clip.mov", picture, sound)
     request = FrameRequest(HEIGHT, WIDTH, frames_per_segment)
@@ -112,7 +111,7 @@ def test_any_times_give_the_frame_on_display(
     [("clip.mp4", "libx264"), ("clip.mp4", "libx265"), ("clip.webm", "libvpx-vp9"), ("clip.mp4", "libsvtav1")],
 )
 @pytest.mark.parametrize("with_sound", [True, False])
-def test_a_slideshow_keeps_its_picture_for_as_long_as_it_is_shown(
+def test_a_slideshow_keeps_its_frame_for_as_long_as_it_is_shown(
     tmp_path: Path, name: str, codec: str, with_sound: bool
 ):
     if codec not in av.codecs_available:
@@ -124,7 +123,7 @@ def test_a_slideshow_keeps_its_picture_for_as_long_as_it_is_shown(
         "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8"},
         "libsvtav1": {"preset": "9"},
     }[codec]
-    picture = Picture(seconds, codec, 96, 128, options=options, time_base=Fraction(1, 1000))
+    picture = Video(seconds, codec, 96, 128, options=options, time_base=Fraction(1, 1000))
     sound = noise(128, 8000, "libopus") if with_sound else None
     clips = clips_of(make_video(tmp_path / name, picture, sound), on_missing="zeros")
     assert len(clips) == 13
@@ -134,8 +133,8 @@ def test_a_slideshow_keeps_its_picture_for_as_long_as_it_is_shown(
         assert clip.waveform.any() == with_sound
 
 
-def test_pictures_left_out_change_no_other(tmp_path: Path):
-    path = make_video(tmp_path / "clip.mp4", Picture(steady(875), options=B_FRAMES), noise(35))
+def test_skipped_frames_change_no_other(tmp_path: Path):
+    path = make_video(tmp_path / "clip.mp4", Video(steady(875), options=B_FRAMES), noise(35))
     every = clips_of(path, FrameRequest(HEIGHT, WIDTH, 50))
     few = clips_of(path, FrameRequest(HEIGHT, WIDTH, 2))
     assert len(every) == len(few) == 4
@@ -145,11 +144,11 @@ def test_pictures_left_out_change_no_other(tmp_path: Path):
         assert one.duration_seconds == other.duration_seconds
 
 
-def test_pictures_are_left_out_in_later_clips_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_frames_are_skipped_in_later_clips_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     decoded: list[float] = []
-    add = Streams._add
-    monkeypatch.setattr(Streams, "_add", lambda self, frame, time: (decoded.append(time), add(self, frame, time)))
-    path = make_video(tmp_path / "clip.mp4", Picture(steady(875), options=B_FRAMES))
+    add = FramePicker.add
+    monkeypatch.setattr(FramePicker, "add", lambda self, frame, time: (decoded.append(time), add(self, frame, time)))
+    path = make_video(tmp_path / "clip.mp4", Video(steady(875), options=B_FRAMES))
     clips_of(path, FrameRequest(HEIGHT, WIDTH, 1), on_missing="zeros")
     share = [sum(start <= time < start + 10 for time in decoded) / 250 for start in (0, 10, 20)]
     assert max(share) < 0.6
@@ -159,12 +158,12 @@ def test_pictures_are_left_out_in_later_clips_too(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize("decoder", ["pyav", "decord"])
 @pytest.mark.parametrize("pixel_aspect", ["0/1", "4/3", "8/9"])  # the first is that of a file that says nothing
 @pytest.mark.parametrize("quarter_turns", range(4))
-def test_the_aspect_is_that_of_an_upright_picture_with_its_pixels_as_wide_as_they_are(
+def test_the_aspect_is_that_of_the_upright_frame_and_its_pixels(
     tmp_path: Path, quarter_turns: int, pixel_aspect: str, decoder: str
 ):
     if decoder == "decord":
         pytest.importorskip("decord")
-    picture = Picture(steady(5), height=96, width=160, quarter_turns=quarter_turns, options={"aspect": pixel_aspect})
+    picture = Video(steady(5), height=96, width=160, quarter_turns=quarter_turns, options={"aspect": pixel_aspect})
     path = make_video(tmp_path / "clip.mp4", picture)
     (clip,) = clips_of(path, on_missing="zeros", decoder=decoder)
     wide = float(Fraction(pixel_aspect)) or 1.0  # its pixels as they are stored, which a quarter turn makes high
@@ -175,17 +174,17 @@ def test_the_aspect_is_that_of_an_upright_picture_with_its_pixels_as_wide_as_the
 
 @pytest.mark.parametrize(("name", "codec"), [("clip.mkv", "libx264"), ("clip.ts", "libx264"), ("clip.avi", "mpeg4")])
 def test_containers_and_codecs_may_say_how_wide_pixels_are(tmp_path: Path, name: str, codec: str):
-    picture = Picture(steady(5), codec, 48, 80, options={"aspect": "3/2"}, time_base=Fraction(1, 25))
+    picture = Video(steady(5), codec, 48, 80, options={"aspect": "3/2"}, time_base=Fraction(1, 25))
     (clip,) = clips_of(make_video(tmp_path / name, picture), on_missing="zeros")
     assert clip.aspect == pytest.approx(80 / 48 * 3 / 2)
 
 
-# Sound
+# Audio
 
 
-def test_sound_is_split_between_clips_at_the_sample(tmp_path: Path):
+def test_audio_is_split_between_clips_at_the_sample(tmp_path: Path):
     sound = noise(33)  # at 16 kHz nothing is resampled; pieces of 1024 lie across the borders
-    clips = clips_of(make_video(tmp_path / "clip.mov", Picture(steady(66, 2), options=QUICK), sound))
+    clips = clips_of(make_video(tmp_path / "clip.mov", Video(steady(66, 2), options=QUICK), sound))
     heard = sound_of(clips)
     np.testing.assert_allclose(heard[: 33 * RATE_HZ], sound.samples, rtol=0, atol=2**-15)
     assert not heard[33 * RATE_HZ :].any()
@@ -195,14 +194,14 @@ def test_sound_is_split_between_clips_at_the_sample(tmp_path: Path):
 @pytest.mark.parametrize("rate_hz", [44_100, 8000])
 def test_each_clip_is_resampled_for_itself(tmp_path: Path, rate_hz: int):
     sound = noise(30, rate_hz, "pcm_f32le")
-    clips = clips_of(make_video(tmp_path / "clip.mkv", Picture(steady(60, 2), options=QUICK), sound))
+    clips = clips_of(make_video(tmp_path / "clip.mkv", Video(steady(60, 2), options=QUICK), sound))
     for clip, samples in zip(clips, np.split(sound.samples, 3), strict=True):
         np.testing.assert_allclose(clip.waveform, soxr.resample(samples, rate_hz, RATE_HZ), rtol=0, atol=1e-6)
 
 
-def test_sound_may_start_late_pause_and_end_early(tmp_path: Path):
+def test_audio_may_start_late_pause_and_end_early(tmp_path: Path):
     sound = replace(noise(20, start=12), gap=(3.072, 14.08))  # whole pieces: heard from 12 to 15.072 and from 26.08
-    clips = clips_of(make_video(tmp_path / "clip.mkv", Picture(steady(110, 2), options=QUICK), sound))
+    clips = clips_of(make_video(tmp_path / "clip.mkv", Video(steady(110, 2), options=QUICK), sound))
     assert [clip.missing for clip in clips] == [("audio",), (), (), (), (), ()]
     heard = sound_of(clips)
     expected = np.zeros_like(heard)
@@ -213,9 +212,9 @@ def test_sound_may_start_late_pause_and_end_early(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
-def test_pictures_may_start_late_and_end_early(tmp_path: Path, name: str):
+def test_frames_may_start_late_and_end_early(tmp_path: Path, name: str):
     seconds = steady(50, 5, start_seconds=23)
-    picture = Picture(seconds, options=QUICK | {"aspect": "3/2"})
+    picture = Video(seconds, options=QUICK | {"aspect": "3/2"})
     clips = clips_of(make_video(tmp_path / name, picture, noise(55, codec="flac")))
     assert [clip.aspect for clip in clips] == pytest.approx([4 / 3] * 2 + [4 / 3 * 3 / 2] * 4)
     assert [clip.missing for clip in clips] == [("video",)] * 2 + [()] * 4
@@ -234,21 +233,21 @@ def delayed(packets: Callable[..., Iterator[tuple[Packet, float]]], kind: str, b
         packet, seconds = timed
         return not packet.size, seconds + by_seconds * (packet.stream.type == kind)
 
-    return lambda streams: iter(sorted(packets(streams), key=place))
+    return lambda reader: iter(sorted(packets(reader), key=place))
 
 
 @pytest.mark.parametrize("kind", ["video", "audio"])
 @pytest.mark.parametrize("name", ["steady", "slides"])
-def test_sound_and_pictures_may_lie_apart_in_the_file(
+def test_audio_and_frames_may_lie_apart_in_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, name: str
 ):
     seconds = steady(450, 10) if name == "steady" else steady(4, Fraction(1, 14))
-    path = make_video(tmp_path / "clip.mov", Picture(seconds, options=QUICK | {"bf": "0"}), noise(45))
+    path = make_video(tmp_path / "clip.mov", Video(seconds, options=QUICK | {"bf": "0"}), noise(45))
     clips = clips_of(path)
-    packets = Streams.packets
-    monkeypatch.setattr(Streams, "packets", delayed(packets, kind, 9.5))
+    packets = ClipReader.packets
+    monkeypatch.setattr(ClipReader, "packets", delayed(packets, kind, 9.5))
     assert_same_clips(clips_of(path), clips)
-    monkeypatch.setattr(Streams, "packets", delayed(packets, kind, 30))
+    monkeypatch.setattr(ClipReader, "packets", delayed(packets, kind, 30))
     apart = clips_of(path)
     assert duration(apart) == duration(clips)
     if kind == "audio":
@@ -267,7 +266,7 @@ def test_sound_and_pictures_may_lie_apart_in_the_file(
 def test_what_is_left_of_less_than_a_tenth_of_a_second_is_no_clip(
     tmp_path: Path, pictures: int, sound_seconds: float, expected: float
 ):
-    path = make_video(tmp_path / "clip.mov", Picture(steady(pictures), options=QUICK), noise(sound_seconds))
+    path = make_video(tmp_path / "clip.mov", Video(steady(pictures), options=QUICK), noise(sound_seconds))
     clips = clips_of(path)
     assert duration(clips) == pytest.approx(expected, abs=MILLISECOND)
     assert same(clips[0], decode_clip(path, REQUEST))
@@ -275,7 +274,7 @@ def test_what_is_left_of_less_than_a_tenth_of_a_second_is_no_clip(
 
 def test_a_file_that_claims_to_be_endless_is_refused(tmp_path: Path):
     seconds = [Fraction(0), Fraction(10_000_000)]
-    path = make_video(tmp_path / "clip.mkv", Picture(seconds, options={"bf": "0"}, time_base=Fraction(1, 1000)))
+    path = make_video(tmp_path / "clip.mkv", Video(seconds, options={"bf": "0"}, time_base=Fraction(1, 1000)))
     clips = decode_clips(path, FrameRequest(8, 8, 1), on_missing="zeros")
     given = [clip.start_seconds for clip in islice(clips, 361)]
     assert given[-1] == 3600
@@ -287,7 +286,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path):
     status = Path("/proc/self/statm")
     if not status.exists() or not hasattr(c_library := ctypes.CDLL(None), "malloc_trim"):
         pytest.skip("needs to know the memory of this process")
-    picture = Picture(steady(720, 2), height=48, width=64, options=QUICK | {"bf": "3"})
+    picture = Video(steady(720, 2), height=48, width=64, options=QUICK | {"bf": "3"})
     path = make_video(tmp_path / "clip.mov", picture, noise(360))
     pages = []
     for count, _ in enumerate(decode_clips(path, FrameRequest(32, 32, 4))):
@@ -304,8 +303,8 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", ["video", "audio"])
-def test_damage_comes_behind_the_clips_before_it(tmp_path: Path, kind: str):
-    picture = Picture(steady(350, 10), options=QUICK | {"bf": "0"})
+def test_damage_comes_after_the_clips_before_it(tmp_path: Path, kind: str):
+    picture = Video(steady(350, 10), options=QUICK | {"bf": "0"})
     path = make_video(tmp_path / "clip.mp4", picture, noise(35, 44_100, "aac"))
     whole = clips_of(path)
     low, high = (25, 25.05) if kind == "video" else (25, 25.03)
@@ -319,7 +318,7 @@ def test_damage_comes_behind_the_clips_before_it(tmp_path: Path, kind: str):
 
 
 def test_damage_at_the_end_shortens_the_file(tmp_path: Path):
-    picture = Picture(steady(250, 10), options=QUICK | {"bf": "0"})
+    picture = Video(steady(250, 10), options=QUICK | {"bf": "0"})
     path = make_video(tmp_path / "clip.mp4", picture, noise(23, 44_100, "aac"))
     assert duration(clips_of(path)) == pytest.approx(25, abs=MILLISECOND)
     overwrite_packets(path, "video", lambda time: time >= 24.85)
@@ -328,18 +327,18 @@ def test_damage_at_the_end_shortens_the_file(tmp_path: Path):
     assert_shows(clips[2], steady(249, 10))
 
 
-def test_numbers_that_are_none_are_refused_where_they_are(tmp_path: Path):
+def test_numbers_that_are_not_finite_are_refused_where_they_are(tmp_path: Path):
     sound = noise(25, codec="pcm_f32le")
     sound.samples[15 * RATE_HZ] = np.nan
-    clips = decode_clips(make_video(tmp_path / "clip.mkv", Picture(steady(50, 2)), sound), REQUEST)
+    clips = decode_clips(make_video(tmp_path / "clip.mkv", Video(steady(50, 2)), sound), REQUEST)
     next(clips)
-    with pytest.raises(DecodeError, match="its sound holds values that are not numbers"):
+    with pytest.raises(DecodeError, match="its audio holds values that are not numbers"):
         next(clips)
 
 
 @pytest.mark.parametrize("kind", ["video", "audio"])
 def test_a_stream_that_is_not_there(tmp_path: Path, kind: str):
-    picture, sound = Picture(steady(50, 2), options=QUICK), noise(25)
+    picture, sound = Video(steady(50, 2), options=QUICK), noise(25)
     path = make_video(tmp_path / "clip.mov", *((None, sound) if kind == "video" else (picture, None)))
     with pytest.raises(MissingStreamError, match=rf"clip\.mov: has no {kind} stream.*add the stream"):
         next(decode_clips(path, REQUEST))
@@ -370,7 +369,7 @@ def test_a_stream_that_never_comes_is_missing(tmp_path: Path):
 
 
 def test_a_generator_that_is_closed_closes_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path = make_video(tmp_path / "clip.mov", Picture(steady(80, 2), options=QUICK), noise(40))
+    path = make_video(tmp_path / "clip.mov", Video(steady(80, 2), options=QUICK), noise(40))
     file = io.FileIO(path)
     monkeypatch.setattr(Path, "open", lambda *_: file)
     clips = decode_clips(path, REQUEST)
@@ -382,7 +381,7 @@ def test_a_generator_that_is_closed_closes_the_file(tmp_path: Path, monkeypatch:
 
 
 def test_clips_come_before_the_file_has_been_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    picture = Picture(steady(500, 5), "rawvideo", time_base=Fraction(1, 5))
+    picture = Video(steady(500, 5), "rawvideo", time_base=Fraction(1, 5))
     path = make_video(tmp_path / "clip.mkv", picture, noise(100))
     file = io.FileIO(path)
     monkeypatch.setattr(Path, "open", lambda *_: file)
@@ -393,11 +392,11 @@ def test_clips_come_before_the_file_has_been_read(tmp_path: Path, monkeypatch: p
 
 def test_decord_gives_short_files_alone(tmp_path: Path):
     pytest.importorskip("decord")
-    short = make_video(tmp_path / "short.mp4", Picture(steady(250), options=QUICK), noise(10, codec="flac"))
+    short = make_video(tmp_path / "short.mp4", Video(steady(250), options=QUICK), noise(10, codec="flac"))
     (clip,) = decode_clips(short, REQUEST, decoder="decord")
     assert same(clip, decode_clip(short, REQUEST, decoder="decord"))
     for pictures, seconds in ((300, 4), (100, 12)):
-        long = make_video(tmp_path / "long.mp4", Picture(steady(pictures), options=QUICK), noise(seconds, codec="flac"))
+        long = make_video(tmp_path / "long.mp4", Video(steady(pictures), options=QUICK), noise(seconds, codec="flac"))
         with pytest.raises(DecodeError, match=r"long\.mp4: is longer than ten seconds.*train with pyav"):
             next(decode_clips(long, REQUEST, decoder="decord"))
 
@@ -406,7 +405,7 @@ def test_a_sound_on_the_border_is_heard_once_at_its_time(tmp_path: Path):
     samples = np.zeros(25 * 44_100, np.float32)
     burst = np.sin(2 * np.pi * 500 * np.arange(44_100 // 2) / 44_100)
     samples[round(9.75 * 44_100) :][: len(burst)] = 0.5 * burst
-    path = make_video(tmp_path / "clip.mp4", Picture(steady(50, 2)), Sound(samples, 44_100))
+    path = make_video(tmp_path / "clip.mp4", Video(steady(50, 2)), Audio(samples, 44_100))
     heard = sound_of(clips_of(path))
     loud = np.flatnonzero(np.abs(heard) > 0.05) / RATE_HZ
     assert loud[0] == pytest.approx(9.75, abs=0.01)

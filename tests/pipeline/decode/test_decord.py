@@ -22,7 +22,7 @@ REAL = SHARED / "clips"
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs the real clips in ../shared/clips")
-def test_decord_gives_nearly_the_same_real_pictures():
+def test_decord_gives_nearly_the_same_real_frames():
     pytest.importorskip("decord")
     request = FrameRequest(112, 112, 4)
     for path in sorted(REAL.glob("d*.mp4")):
@@ -74,8 +74,8 @@ def hidden_picture(path: Path) -> Path:
     ("make", "name", "reason"),
     [
         (spoilt_in_the_middle, "clip.mp4", ""),
-        (started_in_the_middle, "clip.ts", "it does not start with a picture of its own"),
-        (hidden_picture, "clip.webm", "hidden pictures"),
+        (started_in_the_middle, "clip.ts", "it does not start with a key frame"),
+        (hidden_picture, "clip.webm", "hidden frames"),
     ],
 )
 def test_decord_gives_no_wrong_frames(tmp_path: Path, make: Callable[[Path], Path], name: str, reason: str):

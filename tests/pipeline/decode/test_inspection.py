@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from support.making import Picture, Sound, make_video, sound_with_sweep, steady
+from support.making import Audio, Video, audio_with_sweep, make_video, steady
 
 from ccln.pipeline.decode.clip import decode_clip
 from ccln.pipeline.decode.container import DecodeError
@@ -17,12 +17,12 @@ from ccln.pipeline.decode.inspect import ClipReport, inspect_clip, report_table
 NTSC = Fraction(30_000, 1001)
 
 
-def sound(seconds: float = 10, rate_hz: int = 44_100, layout: str = "mono", **more: object) -> Sound:
-    return Sound(sound_with_sweep(1, seconds, rate_hz), rate_hz, layout, "flac", **more)  # type: ignore[arg-type]
+def sound(seconds: float = 10, rate_hz: int = 44_100, layout: str = "mono", **more: object) -> Audio:
+    return Audio(audio_with_sweep(1, seconds, rate_hz), rate_hz, layout, "flac", **more)  # type: ignore[arg-type]
 
 
 def test_a_plain_clip_has_no_remarks(tmp_path: Path):
-    path = make_video(tmp_path / "clip.mp4", Picture(steady(300, NTSC)), sound(layout="stereo"))
+    path = make_video(tmp_path / "clip.mp4", Video(steady(300, NTSC)), sound(layout="stereo"))
     report = inspect_clip(path)
     assert report.path == path
     assert report.duration_seconds == pytest.approx(10.01, abs=0.002)
@@ -45,17 +45,17 @@ def test_a_plain_clip_has_no_remarks(tmp_path: Path):
 def test_constant_rates_are_constant_in_every_container(tmp_path: Path, name: str):
     codec = {"clip.webm": "libvpx-vp9", "clip.avi": "mpeg4"}.get(name, "libx264")
     fast = {"deadline": "realtime", "cpu-used": "8"} if codec == "libvpx-vp9" else {}
-    picture = Picture(steady(90, 30), codec, options=fast, time_base=Fraction(1, 30 if name == "clip.avi" else 30_000))
+    picture = Video(steady(90, 30), codec, options=fast, time_base=Fraction(1, 30 if name == "clip.avi" else 30_000))
     video = inspect_clip(make_video(tmp_path / name, picture)).video
     assert video is not None
     assert video.constant_rate
     assert video.rate_hz == pytest.approx(30, rel=1e-3)
 
 
-def test_a_variable_rate_is_told(tmp_path: Path):
+def test_a_variable_rate_is_reported(tmp_path: Path):
     steps = random.Random(0).choices([20, 40, 100], k=200)
     seconds = [Fraction(sum(steps[:i]), 1000) for i in range(200)]
-    report = inspect_clip(make_video(tmp_path / "clip.mp4", Picture(seconds), sound()))
+    report = inspect_clip(make_video(tmp_path / "clip.mp4", Video(seconds), sound()))
     assert report.video is not None
     assert not report.video.constant_rate
     assert report.video.rate_hz == pytest.approx(199 / float(seconds[-1]), rel=0.1)
@@ -64,19 +64,19 @@ def test_a_variable_rate_is_told(tmp_path: Path):
 
 @pytest.mark.parametrize("quarter_turns", [1, 2, 3])
 def test_rotation_is_clockwise(tmp_path: Path, quarter_turns: int):
-    picture = Picture(steady(25), height=96, width=64, quarter_turns=quarter_turns)
+    picture = Video(steady(25), height=96, width=64, quarter_turns=quarter_turns)
     video = inspect_clip(make_video(tmp_path / "clip.mp4", picture, sound(1))).video
     assert video is not None
     assert video.rotation_degrees == 360 - 90 * quarter_turns
     assert (video.height, video.width) == ((64, 96) if quarter_turns % 2 else (96, 64))  # as stored
 
 
-def test_ten_bits_and_fields_are_told(tmp_path: Path):
-    deep = Picture(steady(25), pixel_format="yuv420p10le")
+def test_ten_bits_and_fields_are_reported(tmp_path: Path):
+    deep = Video(steady(25), pixel_format="yuv420p10le")
     video = inspect_clip(make_video(tmp_path / "deep.mp4", deep, sound(1))).video
     assert video is not None
     assert (video.pixel_format, video.bit_depth) == ("yuv420p10le", 10)
-    fields = Picture(steady(25), options={"x264-params": "tff=1"})
+    fields = Video(steady(25), options={"x264-params": "tff=1"})
     report = inspect_clip(make_video(tmp_path / "fields.mp4", fields, sound(1)))
     assert report.video is not None
     assert report.video.interlaced
@@ -86,15 +86,15 @@ def test_ten_bits_and_fields_are_told(tmp_path: Path):
 @pytest.mark.parametrize(("level", "silent"), [(0, True), (0.0009, True), (0.0012, False)])
 def test_silence_ends_at_60_decibels_below_full_scale(tmp_path: Path, level: float, silent: bool):
     samples = level * np.sin(np.arange(3 * 16_000) / 5)
-    path = make_video(tmp_path / "clip.mkv", Picture(steady(75)), Sound(samples, 16_000, codec="pcm_f32le"))
+    path = make_video(tmp_path / "clip.mkv", Video(steady(75)), Audio(samples, 16_000, codec="pcm_f32le"))
     report = inspect_clip(path)
     assert report.silent == silent
     assert any("silent" in remark for remark in report.remarks) == silent
 
 
-def test_lengths_and_starts_are_told(tmp_path: Path):
+def test_lengths_and_starts_are_reported(tmp_path: Path):
     late = sound(3, start_seconds=Fraction(1, 2))
-    report = inspect_clip(make_video(tmp_path / "short.mkv", Picture(steady(75)), late))
+    report = inspect_clip(make_video(tmp_path / "short.mkv", Video(steady(75)), late))
     assert report.covered_seconds == pytest.approx(3.5, abs=0.002)
     assert report.video is not None
     assert report.audio is not None
@@ -103,14 +103,14 @@ def test_lengths_and_starts_are_told(tmp_path: Path):
         "shorter than ten seconds: padded from 3.50 s on",
         "audio starts 0.50 s after video",
     )
-    report = inspect_clip(make_video(tmp_path / "long.mp4", Picture(steady(130, 10)), sound(13)))
+    report = inspect_clip(make_video(tmp_path / "long.mp4", Video(steady(130, 10)), sound(13)))
     assert report.duration_seconds == pytest.approx(13, abs=0.002)
     assert report.covered_seconds == 10
     assert report.remarks == ("longer than ten seconds: only the first ten of 13.0 s are used",)
 
 
 def test_a_missing_stream_is_a_problem_or_a_remark_as_asked(tmp_path: Path):
-    mute = make_video(tmp_path / "mute.mp4", Picture(steady(250)))
+    mute = make_video(tmp_path / "mute.mp4", Video(steady(250)))
     blind = make_video(tmp_path / "blind.mp4", None, sound())
     for path, said in ((mute, "no audio stream, or nothing in it"), (blind, "no video stream, or nothing in it")):
         failing, allowed = inspect_clip(path), inspect_clip(path, missing_fails=False)
@@ -122,7 +122,7 @@ def test_a_missing_stream_is_a_problem_or_a_remark_as_asked(tmp_path: Path):
 
 
 def damaged(path: Path) -> None:
-    make_video(path, Picture(steady(75), options={"bf": "0"}), sound(3))
+    make_video(path, Video(steady(75), options={"bf": "0"}), sound(3))
     content = bytearray(path.read_bytes())
     with av.open(str(path)) as container:
         packet = next(packet for packet in container.demux(video=0) if packet.pts and packet.pts * packet.time_base > 2)
@@ -142,7 +142,7 @@ def damaged(path: Path) -> None:
     ],
     ids=["damaged", "empty", "no video", "a folder", "not there"],
 )
-def test_problems_are_the_decoders_own_words(tmp_path: Path, make):
+def test_problems_are_the_messages_of_the_decoder(tmp_path: Path, make):
     path = tmp_path / "clip.mp4"
     make(path)
     with pytest.raises(DecodeError) as raised:
@@ -152,9 +152,9 @@ def test_problems_are_the_decoders_own_words(tmp_path: Path, make):
     assert (report.video is not None) == (make is damaged)
 
 
-def test_the_table_has_a_line_a_file_and_what_is_to_say_below(tmp_path: Path):
-    plain = inspect_clip(make_video(tmp_path / "clip.mp4", Picture(steady(250)), sound()))
-    turned = Picture(steady(75, NTSC), height=96, width=64, quarter_turns=3)
+def test_the_table_has_a_line_a_file_and_notes_below_it(tmp_path: Path):
+    plain = inspect_clip(make_video(tmp_path / "clip.mp4", Video(steady(250)), sound()))
+    turned = Video(steady(75, NTSC), height=96, width=64, quarter_turns=3)
     mute = inspect_clip(make_video(tmp_path / "turned.mov", turned), missing_fails=False)
     ghost = inspect_clip(tmp_path / "a\n\x1b[31mred.mp4")
     lines = report_table([plain, mute, ghost]).splitlines()

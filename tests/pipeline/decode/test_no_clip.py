@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from support.decoded import AT, MILLISECOND, RATE_HZ, REQUEST, audio, video
 from support.making import (
-    cover_picture,
+    cover_image,
     make_video,
     numbers_in,
     on_display,
@@ -68,7 +68,7 @@ def test_odd_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, d
 
 def make_cover_only(path: Path) -> None:
     with av.open(str(path), "w", format="matroska") as output:
-        output.add_attachment("cover.jpg", "image/jpeg", cover_picture())
+        output.add_attachment("cover.jpg", "image/jpeg", cover_image())
         stream = output.add_stream("pcm_s16le", rate=48_000, layout="mono")
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 48_000), np.int16), format="s16", layout="mono")
         frame.sample_rate = 48_000
@@ -142,9 +142,7 @@ def test_what_is_no_clip_is_refused(
 
 
 @pytest.mark.parametrize(("make", "missing"), [(make_cover_only, "video"), (make_late_audio, "audio")])
-def test_a_cover_is_no_video_and_sound_behind_the_ten_seconds_none(
-    tmp_path: Path, make: Callable[[Path], None], missing: str
-):
+def test_a_cover_is_no_video_and_later_audio_is_missing(tmp_path: Path, make: Callable[[Path], None], missing: str):
     path = tmp_path / "clip.mkv"
     make(path)
     with pytest.raises(MissingStreamError, match=rf"clip\.mkv: has no {missing} stream"):

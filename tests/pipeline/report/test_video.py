@@ -10,7 +10,7 @@ import pytest
 from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 from support.decoded import NTSC, audio, overwrite_packets, video
-from support.making import Picture, Sound, make_video, number_in, steady
+from support.making import Audio, Video, make_video, number_in, steady
 from support.timelines import BROKEN, NASTY, Tracked
 
 from ccln.pipeline.decode.container import Clock, DecodeError, MissingStreamError, chosen_streams, open_video
@@ -96,7 +96,7 @@ def is_green(drawn: np.ndarray) -> np.ndarray:
     ],
 )
 def test_pictures_keep_their_times_and_the_sound_stays_as_it_is(
-    tmp_path: Path, name: str, picture: Picture, sound: Sound | None, suffix: str
+    tmp_path: Path, name: str, picture: Video, sound: Audio | None, suffix: str
 ) -> None:
     source = make_video(tmp_path / name, picture, sound)
     written = write_video(timeline(8.0), source, tmp_path / "out" / "found.clip")
@@ -200,7 +200,7 @@ def test_pictures_keep_their_size_unless_nothing_could_be_read(
     assert drawn.shape[0] > factor * height
 
 
-def write_odd(tmp_path: Path, picture: Picture) -> Path:
+def write_odd(tmp_path: Path, picture: Video) -> Path:
     """A clip whose sides need not be even."""
     import av
 
