@@ -41,7 +41,7 @@ from torch import nn
 from ccln.cache import FeatureCache, Features
 from ccln.pipeline.commands.memory import keep_freed_memory
 from ccln.pipeline.data import read_dataset
-from ccln.pipeline.data.published_names import published_background_name, published_name
+from ccln.pipeline.data.published import published_background_name, published_name
 from ccln.pipeline.train.config import TrainingConfig
 from ccln.pipeline.train.loop import Task, fit
 from ccln.pipeline.train.run import prepare

@@ -31,9 +31,10 @@ from ccln.pipeline.data.published import (
     label_arrays,
     match_order_arrays,
     order_arrays,
+    published_background_name,
+    published_name,
     read_orders,
 )
-from ccln.pipeline.data.published_names import published_background_name, published_name
 from ccln.pipeline.segments import SEGMENT_COUNT
 
 Progress = Callable[[int, int], None]

@@ -1,4 +1,4 @@
-"""A data set in AVE's layout: Annotations.txt, a file a split, and a folder of videos."""
+"""Data sets in AVE's layout: Annotations.txt, a file for each split, and a folder of videos."""
 
 import os
 from collections import defaultdict, deque
@@ -20,10 +20,10 @@ _SECONDS = {str(second): second for second in range(CLIP_SECONDS + 1)}
 
 
 def read_ave_folder(folder: str | os.PathLike[str]) -> Dataset:
-    """Reads the annotations and the splits of a folder in AVE's layout.
+    """Read the annotations and the splits of a folder in AVE's layout.
 
-    Annotations.txt may have its header line (the copy in AVE's archive) or not (the copy in its repository). Beside the
-    latter the splits are index files (train_order.h5, val_order.h5, test_order.h5): each is read where its text is not.
+    Annotations.txt may have its header line (as in AVE's archive) or not (as in its repository). In the latter the
+    splits are index files (train_order.h5, val_order.h5, test_order.h5): each is read if the text file is missing.
 
     Args:
         folder: The folder that holds Annotations.txt, the split files and AVE/, which may be absent.
@@ -33,50 +33,58 @@ def read_ave_folder(folder: str | os.PathLike[str]) -> Dataset:
     """
     folder = Path(folder)
     annotations = folder / "Annotations.txt"
-    all_rows = [row for _, row in _read_rows(annotations)]
-    class_names = tuple(dict.fromkeys(row.label for row in all_rows))
-    if not all_rows:
+    rows = [row for _, row in _read_rows(annotations)]
+    class_names = tuple(dict.fromkeys(row.label for row in rows))
+    if not rows:
         raise DatasetError(f"{annotations} has no rows; {LAYOUT}")
     positions_of: defaultdict[_Row, deque[int]] = defaultdict(deque)
-    for position, row in enumerate(all_rows):
+    for position, row in enumerate(rows):
         positions_of[row].append(position)
 
-    videos = _videos(folder / "AVE")
+    videos = videos_by_id(folder)
     clips = []
     for split, name in SPLIT_FILES.items():
-        placed = _order(folder, split, all_rows)
-        if placed is None:
-            placed = _placed(folder / name, class_names, positions_of)
-        for position, row in placed:
+        split_rows = _indexed_rows(folder, split, rows)
+        if split_rows is None:
+            split_rows = _listed_rows(folder / name, class_names, positions_of)
+        for position, row in split_rows:
             span = (row.start_seconds, row.end_seconds)
             clips.append(AnnotatedClip(position, row.label, row.video_id, (span,), split, videos.get(row.video_id)))
     return Dataset(folder, class_names, tuple(clips))
 
 
-def _placed(
+def _listed_rows(
     path: Path, class_names: Collection[str], positions_of: Mapping["_Row", deque[int]]
 ) -> Iterator[tuple[int | None, "_Row"]]:
-    """The rows of a split's text file, each with its position in Annotations.txt."""
+    """The rows of a split's text file, each with its position in Annotations.txt, None if it is not there."""
     for line_number, row in _read_rows(path):
         if row.label not in class_names:
             raise row_error(path, line_number, "category", row.label, "a category of Annotations.txt")
         positions = positions_of.get(row)
-        # Equal rows are given out in order; the last one again to a split that repeats it.
+        # Equal rows are assigned in order; the last one again to a split that repeats it.
         yield None if positions is None else positions.popleft() if len(positions) > 1 else positions[0], row
 
 
-def _order(folder: Path, split: Split, rows: Sequence["_Row"]) -> list[tuple[int | None, "_Row"]] | None:
-    """The rows that a split's index file names, if there is one and the text file is not there."""
+def _indexed_rows(folder: Path, split: Split, rows: Sequence["_Row"]) -> list[tuple[int | None, "_Row"]] | None:
+    """The rows of a split's index file with their positions; None if its text file exists, or no index file."""
     if (folder / SPLIT_FILES[split]).exists():
         return None
-    from ccln.pipeline.data.published import ORDERS, read_orders  # HDF5 is not needed beside the text files
+    from ccln.pipeline.data.published import ORDERS, read_orders  # imports torch, which the text files do not need
 
-    (order, *_) = [*read_orders(folder, {split: ORDERS[split]}, len(rows)).values(), None]
+    name = ORDERS[split]
+    order = read_orders(folder, {split: name}, len(rows)).get(name)
     return None if order is None else [(position, rows[position]) for position in order.tolist()]
 
 
-def _videos(folder: Path) -> dict[str, Path]:
-    """Video files by id. Ids are written by others: they are looked up in a listing, never made into paths."""
+def videos_by_id(folder: Path) -> dict[str, Path]:
+    """Video files of a folder in AVE's layout by id; none if AVE/ does not exist.
+
+    Ids are written by strangers: they are looked up in a listing, never made into paths.
+
+    Raises:
+        DatasetError: AVE/ cannot be listed.
+    """
+    folder = folder / "AVE"
     try:
         with os.scandir(folder) as listing:
             files = [Path(entry.path) for entry in listing if entry.is_file()]
@@ -97,7 +105,7 @@ class _Row(NamedTuple):
 
 
 def _read_rows(path: Path) -> Iterator[tuple[int, _Row]]:
-    """The rows of a file with their line numbers from 1; blank lines and a header line are passed over."""
+    """The rows of a file with their line numbers from 1, without blank lines and the header line."""
     seen_a_row = False
     lines = read_annotation_file(path, LAYOUT).split(b"\n")
     for line_number, line in enumerate(lines, start=1):
@@ -124,7 +132,7 @@ def _parse_row(path: Path, line_number: int, line: bytes) -> _Row:
         raise row_error(path, line_number, "quality", quality, "printable text")
     if (
         not video_id.strip()
-        or not video_id.isprintable()  # NUL is among what is not
+        or not video_id.isprintable()  # NUL is not
         or any(part in video_id for part in ("/", "\\", ".."))
     ):
         expected = "a file name without ending, control characters, path separators or '..'"

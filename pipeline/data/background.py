@@ -7,7 +7,7 @@ from ccln.cache import FeatureCache, Features, feature_key, source_digest
 from ccln.pipeline.data.ave import LAYOUT
 from ccln.pipeline.data.clips import VIDEO_ENDINGS, Dataset
 from ccln.pipeline.data.files import read_annotation_file
-from ccln.pipeline.data.published_names import published_background_name
+from ccln.pipeline.data.published import published_background_name
 
 BACKGROUND_SET = "backgroundSet.txt"
 

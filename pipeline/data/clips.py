@@ -1,4 +1,4 @@
-"""What a data set says of its clips: which event, from when to when, in which split; whatever it was read from."""
+"""A data set's clips in their splits, and the labels of their seconds, independent of the file they come from."""
 
 import os
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from ccln.pipeline.segments import SEGMENT_COUNT
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
-# Where a video is there in several containers the earlier ending is taken.
+# If a video exists in several containers the earlier ending is taken.
 VIDEO_ENDINGS = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"),
     *(".ts", ".flv", ".ogv", ".wmv", ".3gp"),
@@ -23,64 +23,57 @@ _ROUNDING_SECONDS = 1e-9
 
 
 class DatasetError(Exception):
-    """A data set's folder or files are not what they should be."""
+    """A data set's folder or files are not as they should be."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedClip:
-    """A clip, the one class of event in it, and when.
-
-    Attributes:
-        row: Position among the rows of the data set's annotations from 0 (of several rows for one clip, the first);
-            in AVE also the clip's place in the published feature files. None where a split file has a row that
-            Annotations.txt has not.
-        label: Class of the event; None where the clip is background throughout.
-        video_id: Name of the video without its ending. Not unique.
-        spans: When the event is there, (start_seconds, end_seconds) each, half-open, in order, without overlap. AVE has
-            exactly one a clip, and one row in which it is empty, start and end being equal.
-        split: The split that the clip belongs to.
-        path: Where its video lies, or would lie if it were there; None where an AVE folder has no video of that id.
-    """
+    """A clip, the one class of event in it, and when."""
 
     row: int | None
+    """Position among the rows of the data set's annotations from 0 (of several rows for one clip, the first); in AVE
+    also the clip's place in the published feature files. None if a split file has a row that Annotations.txt has not.
+    """
     label: str | None
+    """Class of the event; None if the clip is background throughout."""
     video_id: str
+    """Name of the video without its ending. Not unique."""
     spans: tuple[tuple[float, float], ...]
+    """When there is an event, (start_seconds, end_seconds) each, half-open, in order, without overlap. AVE has exactly
+    one in each clip, and one row in which it is empty, start and end being equal."""
     split: Split
     path: Path | None = None
+    """The video, whether or not it exists; None if an AVE folder has no video of that id."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Annotated clips in splits.
-
-    Attributes:
-        source: The AVE folder or the CSV file that it was read from.
-        class_names: Classes in the order in which the annotations first have them: position is class index.
-        clips: All clips. An AVE folder's are in the order of its split files: train, validation, test.
-    """
+    """Annotated clips in splits."""
 
     source: Path
+    """The AVE folder or the CSV file."""
     class_names: tuple[str, ...]
+    """In the order of their first rows in the annotations; the position is the class index."""
     clips: tuple[AnnotatedClip, ...]
+    """All clips. An AVE folder's are in the order of its split files: train, validation, test."""
 
     def clips_of(self, split: Split) -> tuple[AnnotatedClip, ...]:
         """The clips of one split, in their order.
 
         Raises:
-            ValueError: No split is called so.
+            ValueError: There is no such split.
         """
         if split not in SPLITS:
             raise ValueError(f"no split is called {split!r}; there are {', '.join(SPLITS)}")
         return tuple(clip for clip in self.clips if clip.split == split)
 
     def video_of(self, clip: AnnotatedClip) -> Path | None:
-        """The clip's video file, None where there is none."""
+        """The clip's video file; None if it does not exist."""
         return clip.path if clip.path is not None and os.path.isfile(clip.path) else None
 
 
 def videos_of(dataset: Dataset) -> list[Path]:
-    """The videos of a data set that are there, each once, in the order of its clips."""
+    """The videos of a data set that exist, each once, in the order of its clips."""
     return list(dict.fromkeys(video for clip in dataset.clips if (video := dataset.video_of(clip)) is not None))
 
 
@@ -89,8 +82,8 @@ def segment_labels(
 ) -> np.ndarray:
     """Class index of every second of every clip.
 
-    A segment has its clip's class where the clip's spans cover at least half of its second, else the background,
-    `len(class_names)`. For whole seconds, AVE's, that is where start <= segment < end, which gives every cell of the
+    A segment has its clip's class if the clip's spans cover at least half of its second, else it is background,
+    `len(class_names)`. For whole seconds, as in AVE, that is start <= segment < end, which gives every cell of the
     published label files; the rule for fractions is our reading.
 
     Args:
@@ -114,7 +107,7 @@ def segment_labels(
 
 
 def class_labels(clips: Sequence[AnnotatedClip], class_names: Sequence[str]) -> np.ndarray:
-    """Class index of every clip, int64 (clip,); `len(class_names)`, the background, where it has no event.
+    """Class index of every clip, int64 (clip,); `len(class_names)`, the background, if it has no event.
 
     Raises:
         DatasetError: A clip's label is not among `class_names`.

@@ -1,4 +1,4 @@
-"""A data set of one's own: a CSV file with the columns path, start, end, label and perhaps split, beside the videos."""
+"""Data sets of your own: a CSV file with columns path, start, end, label and optionally split, beside the videos."""
 
 import csv
 import hashlib
@@ -27,15 +27,15 @@ _Span = tuple[float, float]
 
 
 def read_csv_dataset(file: str | os.PathLike[str]) -> Dataset:
-    """Reads a data set from a CSV file.
+    """Read a data set from a CSV file.
 
     A row is one event: `path` relative to the CSV's folder, `start` and `end` in seconds (fractions allowed, half-open,
     within the first ten seconds, which are the clip), `label` the class. A clip with several events of its class has
-    several rows; spans of it that overlap or touch become one. A row with nothing but a path is a clip that is
-    background throughout. Space around labels, times and splits is taken off.
+    several rows; its spans that overlap or touch are merged. A row with a path alone is a clip that is background
+    throughout. Space around labels, times and splits is ignored.
 
     `split` is train, validation (or val) or test. Without that column the sha256 of the path decides, so that a clip
-    never changes its split when others come or go: the first eight bytes, as a share of their highest value, below
+    keeps its split when others are added or removed: its first eight bytes, as a share of their highest value, below
     0.7 train, below 0.85 validation, else test.
 
     Args:
@@ -75,7 +75,7 @@ def _clip(file: Path, rows: list[_Row]) -> AnnotatedClip:
         if row.split != first.split:
             expected = f"{first.split}, as in line {first.line_number}: a clip is in one split"
             raise row_error(file, row.line_number, f"split of {row.path!r}", row.split, expected)
-    spans = _united(row.span for row in rows if row.span is not None)
+    spans = _merged(row.span for row in rows if row.span is not None)
     path = file.parent / first.path
     return AnnotatedClip(first.position, first.label, path.stem, spans, first.split, path)
 
@@ -84,15 +84,15 @@ def _shown_label(label: str | None) -> str:
     return "none" if label is None else repr(label)
 
 
-def _united(spans: Iterable[_Span]) -> tuple[_Span, ...]:
-    """The spans in order; those that overlap or touch as one."""
-    united: list[_Span] = []
+def _merged(spans: Iterable[_Span]) -> tuple[_Span, ...]:
+    """The spans in order; those that overlap or touch are merged."""
+    merged: list[_Span] = []
     for start, end in sorted(spans):
-        if united and start <= united[-1][1]:
-            united[-1] = united[-1][0], max(end, united[-1][1])
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
         else:
-            united.append((start, end))
-    return tuple(united)
+            merged.append((start, end))
+    return tuple(merged)
 
 
 def _read_rows(file: Path) -> Iterator[_Row]:
@@ -107,7 +107,7 @@ def _read_rows(file: Path) -> Iterator[_Row]:
     names = [name.strip().lower() for name in names]
     if not set(_REQUIRED) <= set(names) <= {*_REQUIRED, *_OPTIONAL} or len(set(names)) < len(names):
         raise row_error(file, line_number, "header", ",".join(names), f"{','.join(_REQUIRED)}[,split]; {LAYOUT}")
-    # Links in the CSV's own path are the user's; those that a row leads through must stay below it.
+    # Links in the CSV's own path are the user's; those in a row's path must stay below its folder.
     folder = Path(os.path.realpath(file.parent))
     for position, (line_number, cells) in enumerate(records):
         if len(cells) != len(names):
@@ -121,7 +121,7 @@ def _read_rows(file: Path) -> Iterator[_Row]:
 
 
 def _records(file: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    """The lines that are not empty, as cells, with the number of the line on which each begins, from 1."""
+    """The records that are not empty, each with the number of its first line, from 1."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     line_number = 1
     try:
@@ -134,7 +134,7 @@ def _records(file: Path, text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _path(file: Path, folder: Path, line_number: int, value: str) -> str:
-    """The path as written, in its plainest form."""
+    """The path as written, normalised."""
     path = Path(value)
     if not path.name or any(
         unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or letter in _BIDIRECTIONAL_CONTROLS

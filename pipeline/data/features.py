@@ -23,7 +23,7 @@ from ccln.pipeline.data.clips import (
     segment_labels,
     videos_of,
 )
-from ccln.pipeline.data.published_names import published_name
+from ccln.pipeline.data.published import published_name
 from ccln.pipeline.data.report import Digests, report_on, without_leaks
 
 log = logging.getLogger(__name__)

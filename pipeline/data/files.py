@@ -1,4 +1,4 @@
-"""What the readers of annotation files share: files and rows are written by others, and are refused in clear words."""
+"""Reading annotation files, which come from strangers, and the errors for their rows."""
 
 import codecs
 import stat
@@ -10,14 +10,14 @@ SIZE_LIMIT_BYTES = 8 * 2**20  # AVE's largest has 144 KiB
 
 
 def read_annotation_file(path: Path, layout: str) -> bytes:
-    """The bytes of a file, without a byte order mark, if it is no larger than annotations are.
+    """Read a whole annotation file, without its byte order mark.
 
     Args:
         path: The file.
         layout: What is expected there, for the message.
 
     Raises:
-        DatasetError: The file is missing, no regular file, too large or unreadable.
+        DatasetError: The file is missing, not a regular file, too large or unreadable.
     """
     try:
         status = path.stat()
@@ -35,7 +35,7 @@ def read_annotation_file(path: Path, layout: str) -> bytes:
 
 
 def row_error(path: Path, line_number: int, name: str, value: str | bytes, expected: str) -> DatasetError:
-    """The error for one value of one row: where it stands, what it is, what it should be."""
+    """The error for one value of a row: file and line, the value, and what is expected."""
     # A row may be as long as its file; a message may not.
     shown = repr(value) if len(value) <= 100 else f"{value[:100]!r}..."
     return DatasetError(f"{path}, line {line_number}: {name} {shown}; expected {expected}")

@@ -1,4 +1,8 @@
-"""Labels and splits as AVE publishes them, rebuilt from what a data set's annotations say."""
+"""Labels, splits and names as in AVE's published files, rebuilt from a data set's annotations.
+
+The published files know a clip only by its row, and several rows may have the same video id. The name of an entry
+imported from them therefore starts with the row; the id makes it readable, and distinct from rows of other data sets.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,20 +22,41 @@ Clips = Mapping[int, AnnotatedClip]
 """Clips by their row in the published files."""
 
 
+def published_name(row: int, video_id: str) -> str:
+    """Source name in the cache of an entry that was imported from the published files.
+
+    Args:
+        row: Position among the rows of Annotations.txt from 0, which is the position in the published files.
+        video_id: The row's video id.
+
+    Returns:
+        A file name without a dot, as the cache takes a name's ending off. Unique for each row.
+    """
+    return f"ave-{row:04d}-{video_id.replace('.', '_')}"
+
+
+def published_background_name(index: int) -> str:
+    """Source name in the cache of an entry that was imported for a background clip of the weakly labelled set.
+
+    Args:
+        index: Position in the published files of background clips (`audio_feature_noisy.h5` and others) from 0.
+    """
+    return f"ave-background-{index:03d}"
+
+
 def label_arrays(
     clips: Sequence[AnnotatedClip], class_names: Sequence[str], columns: int | None = None
 ) -> dict[str, np.ndarray]:
     """The published label files, by name.
 
     Args:
-        clips: One a row.
+        clips: One for each row.
         class_names: Names whose position is the class index.
-        columns: How many columns a one-hot row has; the last is the background. One more than classes if None.
+        columns: Number of columns of a one-hot row; the last is the background. One more than classes if None.
 
     Returns:
-        Of zeros and ones: `labels.h5` (row, segment, column), the class or the background of every segment;
-        `mil_labels.h5` (row, column), the class that the row names, event or not; `labels_closs.h5` (row, segment), 1
-        where there is an event.
+        float32 zeros and ones: `labels.h5` (row, segment, column), the class or the background of every segment;
+        `mil_labels.h5` (row, column), the row's class, event or not; `labels_closs.h5` (row, segment), 1 in events.
 
     Raises:
         DatasetError: A clip's label is not among `class_names`.
@@ -57,10 +82,10 @@ def order_arrays(rows: Mapping[Split, Sequence[int]]) -> dict[str, np.ndarray]:
 
 
 def match_order_arrays(rows: Mapping[Split, Sequence[int]], event_labels: np.ndarray) -> dict[str, np.ndarray]:
-    """The order files for cross-modality localization, int64 (clip,): the same splits with less in two of them.
+    """The order files for cross-modality localization, int64 (clip,), by name of the file.
 
-    Of validation and test only the rows stay whose event is shorter than the clip: where it fills the clip there is
-    nothing to find. AVE's own files were drawn anew; these keep the sources as far apart as the splits have them.
+    The splits are the same, but validation and test keep only rows whose event is shorter than the clip: in one that
+    it fills there is nothing to find. AVE's own files were drawn anew; these keep videos apart as the splits do.
 
     Args:
         rows: Of each split.
@@ -75,11 +100,11 @@ def match_order_arrays(rows: Mapping[Split, Sequence[int]], event_labels: np.nda
 
 
 def read_orders(folder: Path, names: Mapping[Split, str], row_count: int) -> dict[str, np.ndarray]:
-    """The order files that a folder has, int64 (clip,), by name.
+    """The order files that a folder has, int64 (clip,), by name of the file.
 
     Raises:
         CacheError: One of them is malformed.
-        DatasetError: One names a row that is not there.
+        DatasetError: One names a row that does not exist.
     """
     found = {}
     for name in names.values():
@@ -95,7 +120,7 @@ def read_orders(folder: Path, names: Mapping[Split, str], row_count: int) -> dic
 
 
 def compare_orders(folder: Path, rows: Mapping[Split, Sequence[int]], row_count: int) -> list[str]:
-    """Compare the order files that a folder has with the splits that its text files make; return their names.
+    """Compare the order files that a folder has with the splits of its text files; return their names.
 
     Raises:
         CacheError: One of them is malformed.
@@ -145,7 +170,7 @@ def compare_labels(folder: Path, clips: Clips, class_names: Sequence[str], row_c
 
 
 def compare_background_labels(folder: Path, clips: int, class_names: Sequence[str]) -> list[str]:
-    """Check that the labels of the background-only clips say background, if the folder has them; return their name.
+    """Check that the background-only clips are labelled as such, if the folder has their labels; return the name.
 
     Raises:
         CacheError: The file is malformed.

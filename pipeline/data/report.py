@@ -1,4 +1,4 @@
-"""What is remarkable about a data set, and the same data set without videos that are in two splits."""
+"""A report on a data set before it is used, and the data set without videos that are in two splits."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -16,32 +16,28 @@ Digests = Mapping[Path, str]
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """What a person should know of a data set before training on it.
-
-    Attributes:
-        rows: Number of clips in the splits; an AVE folder has one a row.
-        clips: How many of them each split has.
-        class_count: Number of classes.
-        background: How many have no event at all, and no class.
-        duplicate_ids: Video ids that several rows have, in order of their first.
-        leaks: For two splits that share videos, the ids of those videos in the first of the two.
-        empty_events: Rows whose event covers half of no second: they have a class, but are background throughout.
-        missing_videos: Rows whose video is not there.
-        unlisted: Rows of a split file that Annotations.txt has not.
-    """
+    """What a person should know about a data set before training on it."""
 
     rows: int
+    """Number of clips in the splits; an AVE folder has one for each row."""
     clips: Mapping[Split, int]
+    """Number of clips in each split."""
     class_count: int
     background: int
+    """Number of clips without any event, and without a class."""
     duplicate_ids: tuple[str, ...]
+    """Video ids that several rows have, in order of their first."""
     leaks: Mapping[tuple[Split, Split], tuple[str, ...]]
+    """For two splits that share videos, the ids of those videos in the first of the two."""
     empty_events: tuple[AnnotatedClip, ...]
+    """Rows whose event covers half of no second: they have a class, but are background throughout."""
     missing_videos: tuple[AnnotatedClip, ...]
+    """Rows whose video does not exist."""
     unlisted: tuple[AnnotatedClip, ...]
+    """Rows of a split file that Annotations.txt does not have."""
 
     def summary(self) -> str:
-        """One line on all of it."""
+        """One line of counts."""
         counted = [
             ("background throughout", self.background),
             ("ids with several rows", len(self.duplicate_ids)),
@@ -54,7 +50,7 @@ class DatasetReport:
         return "; ".join([f"{self.rows} clips of {self.class_count} classes ({splits})", *parts])
 
     def warnings(self) -> list[str]:
-        """A line for each thing that may make a result wrong; none if there is nothing."""
+        """A line for each thing that may make a result wrong."""
         lines = [
             f"videos in {first} and in {second}: {len(ids)} ({_some(ids)}); --drop-leaks leaves them out of {first}"
             for (first, second), ids in self.leaks.items()
@@ -73,11 +69,11 @@ class DatasetReport:
 
 
 def report_on(dataset: Dataset, digests: Digests | None = None) -> DatasetReport:
-    """Looks a data set over.
+    """Count what a data set holds and what is wrong with it.
 
     Args:
         dataset: The data set.
-        digests: Where given, videos of equal content count as one video.
+        digests: If given, videos of equal content count as one video.
     """
     ids = Counter(clip.video_id for clip in dataset.clips)
     clips_of: dict[Split, tuple[AnnotatedClip, ...]] = {split: dataset.clips_of(split) for split in SPLITS}
@@ -107,11 +103,11 @@ def report_on(dataset: Dataset, digests: Digests | None = None) -> DatasetReport
 
 
 def without_leaks(dataset: Dataset, digests: Digests | None = None) -> Dataset:
-    """The data set without the training clips whose video validation or test has, and without test's in validation.
+    """The data set without training clips whose video is in validation or test, and validation clips of test videos.
 
     Args:
         dataset: The data set.
-        digests: Where given, videos of equal content count as one video.
+        digests: If given, videos of equal content count as one video.
     """
     later: defaultdict[Split, set[str]] = defaultdict(set)  # by split, the videos of the splits after it
     for clip in dataset.clips:
@@ -122,7 +118,7 @@ def without_leaks(dataset: Dataset, digests: Digests | None = None) -> Dataset:
 
 
 def _identity(clip: AnnotatedClip, digests: Digests | None) -> str:
-    """What is equal for two clips of one video. Ids are not: in a CSV two folders may hold videos of one name."""
+    """Equal for clips of the same video. Ids are not enough: in a CSV two folders may hold videos of one name."""
     if clip.path is None:
         return clip.video_id
     return (digests or {}).get(clip.path, str(clip.path))

@@ -1,1 +1,1 @@
-"""The demo: a small data set of drawn objects with their own sounds, and the commands at work on it."""
+"""The demo data set: videos of drawn objects with their own sounds."""

@@ -1,4 +1,4 @@
-"""Makes a small data set of raw videos in AVE's own layout, so that every stage can be tried without a download."""
+"""A small data set of made videos in AVE's layout, to try every stage without a download."""
 
 import os
 import threading
@@ -13,30 +13,27 @@ import av
 import numpy as np
 
 from ccln.pipeline.data.ave import HEADER, SPLIT_FILES
+from ccln.pipeline.demo.audio import SAMPLE_RATE_HZ, render_samples
 from ccln.pipeline.demo.plan import ClipPlan, plan_demo_dataset
 from ccln.pipeline.demo.scenes import FRAME_HEIGHT, FRAME_RATE_HZ, FRAME_WIDTH, render_frames
-from ccln.pipeline.demo.sounds import SAMPLE_RATE_HZ, render_samples
 
 _MOST_WORKERS = 16  # beyond that, starting a worker costs more than it saves
 
 
 @dataclass(frozen=True)
 class DemoDataset:
-    """A demo data set on disk.
-
-    Attributes:
-        folder: Holds `AVE/<id>.mp4`, `Annotations.txt`, `trainSet.txt`, `valSet.txt` and `testSet.txt`.
-        train: Number of clips to train on.
-        validation: Number of clips to validate on.
-        test: Number of clips to test on.
-        class_names: In the order of their first appearance in `Annotations.txt`, as AVE counts its classes.
-    """
+    """A demo data set on disk."""
 
     folder: Path
+    """Holds AVE/<id>.mp4, Annotations.txt, trainSet.txt, valSet.txt and testSet.txt."""
     train: int
+    """Number of clips to train on."""
     validation: int
+    """Number of clips to validate on."""
     test: int
+    """Number of clips to test on."""
     class_names: tuple[str, ...]
+    """In the order of their first rows in Annotations.txt, as AVE numbers its classes."""
 
 
 def make_demo_dataset(
@@ -48,21 +45,18 @@ def make_demo_dataset(
     test: int = 20,
     progress: Callable[[int, int], None] | None = None,
 ) -> DemoDataset:
-    """Render a demo data set, one process a core.
+    """Render a demo data set, in one process for each core.
 
-    Every file gets its name when it is whole, and `Annotations.txt` comes last: where it is, nothing is missing.
+    Every file gets its name when it is complete, and Annotations.txt is written last: if it exists, all else does.
     The workers are spawned: a script that calls this at its top level needs the usual `if __name__ == "__main__":`.
 
     Args:
-        folder: Where to; must be empty or not be there yet.
+        folder: Where the files go; must be empty or not exist yet.
         seed: The same seed gives the same frames and samples; the files may differ with the encoder's version.
         train: Number of clips to train on, at least one.
         validation: Number of clips to validate on, at least one.
         test: Number of clips to test on, at least one.
-        progress: Called with the numbers of clips made and of all clips, after each clip.
-
-    Returns:
-        What was made.
+        progress: Called after each clip with the numbers of clips made and of all clips.
 
     Raises:
         ValueError: The folder is not empty or is a file, a number of clips is below one, or the seed is negative.
@@ -81,11 +75,11 @@ def make_demo_dataset(
 
 
 def write_clip(plan: ClipPlan, path: Path) -> None:
-    """Render a planned clip as an mp4 file (H.264 and AAC) of exactly ten seconds.
+    """Render a planned clip as an MP4 file (H.264 and AAC) of exactly ten seconds.
 
     Args:
         plan: What is seen and heard when.
-        path: Gets the video once it is whole.
+        path: Exists once the video is complete.
     """
     unfinished = path.with_suffix(".part")
     try:
@@ -105,9 +99,9 @@ def _encode(plan: ClipPlan, path: Path) -> None:
         )
 
         samples = render_samples(plan.heard, pace=plan.pace, entropy=plan.entropy)
-        sound = av.AudioFrame.from_ndarray(samples[np.newaxis], format="fltp", layout="mono")
-        sound.sample_rate, sound.time_base, sound.pts = SAMPLE_RATE_HZ, Fraction(1, SAMPLE_RATE_HZ), 0
-        container.mux(audio.encode(sound))
+        whole = av.AudioFrame.from_ndarray(samples[np.newaxis], format="fltp", layout="mono")
+        whole.sample_rate, whole.time_base, whole.pts = SAMPLE_RATE_HZ, Fraction(1, SAMPLE_RATE_HZ), 0
+        container.mux(audio.encode(whole))
         container.mux(audio.encode(None))
         for number, pixels in enumerate(render_frames(plan.seen, pace=plan.pace, entropy=plan.entropy)):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
@@ -131,7 +125,7 @@ def _write_clips(plans: tuple[ClipPlan, ...], videos: Path, progress: Callable[[
 
 
 def _end_with_parent() -> None:
-    """Let a worker end when its parent is killed; of itself it would wait for ever for the next clip."""
+    """Make a worker end when its parent is killed; otherwise it would wait for ever for the next clip."""
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

@@ -1,4 +1,4 @@
-"""What happens when in each clip of the demo data set: the ground truth that pictures and sounds are made from."""
+"""What happens when in each clip of the demo data set: the ground truth that frames and audio are made from."""
 
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -6,16 +6,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ccln.pipeline.data.clips import SPLITS, Split
 from ccln.pipeline.segments import CLIP_SECONDS
 
 # Beats per second at the usual pace. A beat is a strike, a chirp, a change of the siren's tone or a chuff of steam;
-# picture and sound follow the same beats. Never slower than one a second, so no event holds a silent second.
+# frames and audio follow the same beats. Never slower than one a second, so that no second of an event is silent.
 CLASS_BEAT_HZ = MappingProxyType({"Bell": 1.4, "Bird": 4.0, "Drum": 2.4, "Police car": 1.8, "Steam train": 3.2})
 CLASS_NAMES = tuple(CLASS_BEAT_HZ)
 
-_SPLITS = ("train", "validation", "test")
 _ID_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-_ALPHANUMERIC = 62  # how many of them may begin an id
+_ALPHANUMERIC = 62  # so many of them may begin an id
 _FULL_SHARE, _LONG_SHARE = 0.3, 0.2
 _DISTRACTOR_SHARE = 0.7
 
@@ -30,25 +30,21 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """All that decides one demo clip.
-
-    Attributes:
-        video_id: Eleven characters like YouTube's, safe as a file name.
-        split: `"train"`, `"validation"` or `"test"`.
-        event: The clip's one event: the only seconds in which a class is both seen and heard.
-        seen: Where objects are visible: the event and the silent objects around it.
-        heard: Where classes sound: the event and the sounds without an object around it.
-        pace: Factor on the class's beats per second.
-        entropy: `(seed, split, index)`, from which every random choice in the clip derives.
-    """
+    """All that determines one demo clip."""
 
     video_id: str
-    split: str
+    """Eleven characters like YouTube's, safe as a file name."""
+    split: Split
     event: Span
+    """The clip's one event: the only seconds in which a class is both seen and heard."""
     seen: tuple[Span, ...]
+    """When objects are visible: the event and the silent objects around it."""
     heard: tuple[Span, ...]
+    """When classes are audible: the event and the sounds without an object around it."""
     pace: float
+    """Factor on the class's beats per second."""
     entropy: tuple[int, int, int]
+    """(seed, split, index), from which every random choice in the clip derives."""
 
 
 def clip_generator(entropy: tuple[int, int, int], *stream: int) -> np.random.Generator:
@@ -58,10 +54,10 @@ def clip_generator(entropy: tuple[int, int, int], *stream: int) -> np.random.Gen
 
 
 def plan_demo_dataset(seed: int = 0, *, train: int = 80, validation: int = 20, test: int = 20) -> tuple[ClipPlan, ...]:
-    """Plan the clips of a demo data set; the classes take turns, so five clips hold all five.
+    """Plan the clips of a demo data set; the classes take turns, so that five clips hold all five.
 
     About 35 % of the seconds are background, and in most of them something is seen but not heard or heard but not
-    seen: the event's own class or another one. So neither picture nor sound alone can tell where the event is.
+    seen: the event's own class or another one. So neither frames nor audio alone show where the event is.
 
     Args:
         seed: Not negative. The same seed gives the same plan.
@@ -75,7 +71,7 @@ def plan_demo_dataset(seed: int = 0, *, train: int = 80, validation: int = 20, t
     Raises:
         ValueError: A number of clips is below one, or the seed is negative.
     """
-    counts = dict(zip(_SPLITS, (train, validation, test), strict=True))
+    counts: dict[Split, int] = dict(zip(SPLITS, (train, validation, test), strict=True))
     for split, count in counts.items():
         if count < 1:
             raise ValueError(f"the demo's {split} split has {count} clips: ask for at least one")
@@ -84,8 +80,8 @@ def plan_demo_dataset(seed: int = 0, *, train: int = 80, validation: int = 20, t
     return tuple(_plan_clip(seed, split, index) for split, count in counts.items() for index in range(count))
 
 
-def _plan_clip(seed: int, split: str, index: int) -> ClipPlan:
-    entropy = (seed, _SPLITS.index(split), index)
+def _plan_clip(seed: int, split: Split, index: int) -> ClipPlan:
+    entropy = (seed, SPLITS.index(split), index)
     rng = clip_generator(entropy, 0)
     positions = [rng.integers(_ALPHANUMERIC), *rng.integers(len(_ID_CHARACTERS), size=10)]
     own = CLASS_NAMES[index % len(CLASS_NAMES)]

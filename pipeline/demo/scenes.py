@@ -1,4 +1,4 @@
-"""The pictures of the demo's clips: a drifting noisy scene and, in it, drawn objects that move."""
+"""The frames of the demo's clips: a drifting, noisy scene and moving objects in it."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +30,7 @@ def render_frames(seen: Sequence[Span], *, pace: float, entropy: tuple[int, int,
         entropy: The clip's `(seed, split, index)`.
 
     Yields:
-        160 frames of RGB, shape `(240, 320, 3)`: 10 s at 16 frames a second.
+        160 frames, uint8 RGB (height, width, channel), 240 x 320: ten seconds at 16 frames a second.
     """
     rng = clip_generator(entropy, _SCENE_STREAM)
     camera = _Camera(_draw_scene(rng), rng)
@@ -102,7 +102,7 @@ class _Camera:
 
 
 class _Clutter:
-    """Up to three pale discs that float about: motion that means nothing."""
+    """Up to three pale discs that float about: motion without meaning."""
 
     def __init__(self, rng: np.random.Generator):
         self._discs = []

@@ -1,4 +1,4 @@
-"""The demo's five classes as drawings: each is drawn in sixteen phases of its motion, once a clip."""
+"""The demo's five classes as drawings, each in sixteen phases of its motion."""
 
 import colorsys
 import math
@@ -25,7 +25,7 @@ def hsv(hue: float, saturation: float, value: float, alpha: int = 255) -> Colour
 
 
 class Pen:
-    """`ImageDraw` with outlined shapes, in units of the picture's height."""
+    """`ImageDraw` with outlined shapes, in units of the image's height."""
 
     def __init__(self, image: Image.Image):
         self._draw = ImageDraw.Draw(image)
@@ -233,25 +233,22 @@ def _steam_train(image: Image.Image, phase: float, colour: float) -> None:
 
 @dataclass(frozen=True)
 class Drawing:
-    """How a class looks and moves; lengths are shares of the frame's height unless they say otherwise.
-
-    Attributes:
-        draw: Draws one phase (0..1) in a colour (a number 0..1) onto a transparent image.
-        aspect: Width of the sprite over its height.
-        height: Smallest and largest height of the sprite.
-        top: Smallest and largest place of the sprite's centre within the room it has, 0 (top) to 1 (bottom).
-        sweeps_hz: Slowest and fastest passage across the frame and back.
-        bob: Largest swing up and down.
-        faces_travel: Whether it drives to and fro at even speed and turns to face where it goes.
-    """
+    """How a class looks and moves; lengths are shares of the frame's height."""
 
     draw: Callable[[Image.Image, float, float], None]
+    """Draws one phase (0 to 1) in a colour (a number from 0 to 1) onto a transparent image."""
     aspect: float
+    """Width of the sprite over its height."""
     height: tuple[float, float]
+    """Smallest and largest height of the sprite."""
     top: tuple[float, float]
+    """Smallest and largest position of the sprite in the room it has, 0 (top) to 1 (bottom)."""
     sweeps_hz: tuple[float, float]
+    """Slowest and fastest passage across the frame and back."""
     bob: float
+    """Largest swing up and down."""
     faces_travel: bool
+    """Whether it moves to and fro at even speed and faces the direction of travel."""
 
 
 DRAWINGS = {

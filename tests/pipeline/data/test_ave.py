@@ -311,7 +311,7 @@ def test_published_variants_are_equal(tmp_path):
 
 
 @needs_published
-def test_beside_the_published_index_files_the_text_files_of_the_splits_are_not_needed(tmp_path: Path) -> None:
+def test_index_files_stand_in_for_the_text_files_of_the_splits(tmp_path: Path) -> None:
     for name in ("train_order.h5", "val_order.h5", "test_order.h5"):
         shutil.copy(PUBLISHED / name, tmp_path)
     shutil.copy(PUBLISHED / "Annotations.github.txt", tmp_path / "Annotations.txt")

@@ -13,7 +13,7 @@ from ccln.cache import FeatureCache, Features, source_digest
 from ccln.pipeline.data import read_dataset
 from ccln.pipeline.data.clips import Dataset, DatasetError
 from ccln.pipeline.data.features import DatasetFeatures, load_features
-from ccln.pipeline.data.published_names import published_background_name, published_name
+from ccln.pipeline.data.published import published_background_name, published_name
 from ccln.pipeline.train.run import train
 
 SPECIFICATION = {"made": "for a test"}
@@ -90,7 +90,7 @@ def test_name_decides_where_the_video_is_absent(tmp_path: Path, cache: FeatureCa
     }
 
 
-def test_a_name_that_two_files_have_says_nothing(tmp_path: Path, cache: FeatureCache) -> None:
+def test_a_name_that_two_files_have_is_not_used(tmp_path: Path, cache: FeatureCache) -> None:
     data = csv_set(tmp_path / "set", [*ROWS, "x/a,0,1,Cat,train"], videos="")
     assert values(load_features(data, cache))["train"] == [1]
 
@@ -146,7 +146,7 @@ def test_an_empty_split_is_refused(tmp_path: Path, cache: FeatureCache) -> None:
         load_features(csv_set(tmp_path / "set", ROWS[:4]), cache)
 
 
-def test_leaks_are_said_and_dropped_by_content_when_asked(
+def test_leaks_are_reported_and_dropped_by_content_when_asked(
     tmp_path: Path, cache: FeatureCache, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = csv_set(tmp_path / "set")

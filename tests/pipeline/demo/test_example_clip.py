@@ -1,4 +1,4 @@
-"""The example clip holds what the script that makes it says, and its folder says whose the parts are."""
+"""The example clip holds what its script makes, and the README of its folder names the sources."""
 
 import importlib.util
 from types import ModuleType
@@ -36,7 +36,7 @@ def in_event(script: ModuleType) -> np.ndarray:
     return (start <= seconds) & (seconds < end)
 
 
-def test_it_is_a_small_file_of_ten_seconds_with_picture_and_sound():
+def test_it_is_a_small_file_of_ten_seconds_with_both_streams():
     assert CLIP.stat().st_size <= 400_000
     with av.open(str(CLIP)) as container:
         video, audio = container.streams.video[0], container.streams.audio[0]
@@ -49,15 +49,13 @@ def test_it_is_a_small_file_of_ten_seconds_with_picture_and_sound():
             assert stream.duration * stream.time_base == 10
 
 
-def test_the_truth_is_one_event_of_a_cat_and_before_it_a_cat_without_a_sound(script: ModuleType):
+def test_the_truth_is_one_event_of_a_cat_and_a_silent_cat_before_it(script: ModuleType):
     start, end = script.EVENT_SECONDS
     assert script.LABEL == "Cat"
     assert script.SILENT_SECONDS[0] == 0 < script.SILENT_SECONDS[1] < start < end < script.CLIP_SECONDS == 10
 
 
-def test_the_picture_shows_the_cat_in_the_event_and_in_the_silent_seconds_and_else_the_cup(
-    script: ModuleType, clip: DecodedClip
-):
+def test_frames_show_the_cat_in_its_seconds_and_else_the_cup(script: ModuleType, clip: DecodedClip):
     frames = clip.frames.reshape(40, 60, 80, 3).astype(float)
     change = np.abs(np.diff(frames, axis=0)).mean((1, 2, 3))  # from frame i to i + 1, four a second
     cuts = {4 * second - 1 for second in (script.SILENT_SECONDS[1], *script.EVENT_SECONDS)}
@@ -79,7 +77,7 @@ def test_each_second_of_the_event_holds_one_meow_and_no_other_second_any(script:
     assert loudness_db[in_event(script)].min() > loudness_db[~in_event(script)].max() + 15
 
 
-def test_the_sound_of_the_file_is_the_sound_that_the_script_computes(script: ModuleType):
+def test_the_audio_of_the_file_is_what_the_script_computes(script: ModuleType):
     with av.open(str(CLIP)) as container:
         heard = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
     computed = script.sound()

@@ -21,7 +21,7 @@ from ccln.model.losses import log_both_and_not
 from ccln.model.weak import multiple_instance_loss, own_segment_labels
 from ccln.pipeline.data import read_dataset
 from ccln.pipeline.data.features import load_features
-from ccln.pipeline.data.published_names import published_background_name
+from ccln.pipeline.data.published import published_background_name
 from ccln.pipeline.metrics.segments import Scores
 from ccln.pipeline.train.run import TaskName, prepare, train
 from ccln.pipeline.train.tasks import WeakLocalization

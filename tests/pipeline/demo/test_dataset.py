@@ -1,4 +1,4 @@
-"""The demo's videos: what their annotations say is what their pictures show and their sound holds."""
+"""The demo's videos: frames and audio are as their annotations say."""
 
 import re
 import subprocess
@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from ccln.pipeline.data.ave import read_ave_folder
 from ccln.pipeline.demo import dataset as demo_dataset
+from ccln.pipeline.demo.audio import SAMPLE_RATE_HZ, render_samples
 from ccln.pipeline.demo.dataset import DemoDataset, make_demo_dataset, write_clip
 from ccln.pipeline.demo.plan import CLASS_NAMES, ClipPlan, Span, plan_demo_dataset
 from ccln.pipeline.demo.scenes import FRAME_RATE_HZ, render_frames
-from ccln.pipeline.demo.sounds import SAMPLE_RATE_HZ, render_samples
 
 SPLIT_FILES = {"train": "trainSet.txt", "validation": "valSet.txt", "test": "testSet.txt"}
 TINY_PLANS = plan_demo_dataset(1, train=6, validation=5, test=5)  # those of the fixture tiny_set
@@ -126,11 +126,11 @@ def test_every_split_is_worth_training_and_testing_on(seed: int):
         assert kinds == {"own seen", "own heard", "other seen", "other heard"}
 
 
-# Pictures and sound as they are drawn and synthesised
+# Frames and audio as they are drawn and synthesised
 
 
 @pytest.mark.parametrize("class_name", CLASS_NAMES)
-def test_an_object_is_visible_and_a_sound_audible_exactly_in_its_seconds(class_name: str):
+def test_a_class_is_visible_and_audible_exactly_in_its_seconds(class_name: str):
     spans = (Span(class_name, 2, 4), Span(class_name, 9, 10))
     plan = replace(TINY_PLANS[0], seen=spans, heard=spans)
     empty, bed = background_of(plan.entropy)
@@ -153,7 +153,7 @@ def test_an_object_is_visible_and_a_sound_audible_exactly_in_its_seconds(class_n
     assert (ratios_db < 24).all()
 
 
-def test_the_same_clip_is_drawn_and_synthesised_alike_every_time_and_other_clips_are_not():
+def test_a_clip_is_the_same_every_time_and_unlike_other_clips():
     plan, other = TINY_PLANS[3], TINY_PLANS[4]
     assert np.array_equal(frames_of(plan), frames_of(plan))
     assert np.array_equal(samples_of(plan), samples_of(plan))
@@ -197,7 +197,7 @@ def test_every_video_lasts_ten_seconds_to_the_frame_with_both_streams_on_one_clo
 
 
 @pytest.mark.parametrize("plan", TINY_PLANS[-5:], ids=lambda plan: plan.event.class_name)
-def test_the_decoded_video_shows_and_sounds_what_was_planned(plan: ClipPlan, tiny_set: Path):
+def test_the_decoded_video_holds_what_was_planned(plan: ClipPlan, tiny_set: Path):
     frames, samples = decoded(tiny_set / "AVE" / f"{plan.video_id}.mp4")
     empty, bed = background_of(plan.entropy)
     shares = visible(frames, empty).mean(axis=(1, 2))
@@ -206,20 +206,20 @@ def test_the_decoded_video_shows_and_sounds_what_was_planned(plan: ClipPlan, tin
     planned = samples_of(plan)
     assert len(planned) <= len(samples) < len(planned) + 1024, "AAC may fill up its last frame"
     samples = samples[: len(planned)]
-    assert np.corrcoef(samples, planned)[0, 1] > 0.95, "the sound is late or early"
+    assert np.corrcoef(samples, planned)[0, 1] > 0.95, "the audio is late or early"
     added = (samples - bed).reshape(10, SAMPLE_RATE_HZ).std(axis=1) / bed.std()
     assert np.array_equal(added > 0.75, present(plan.heard))
 
 
-def test_progress_is_told_here_and_the_result_says_what_was_made(tmp_path: Path):
-    told = []
+def test_progress_is_reported_and_the_result_describes_the_set(tmp_path: Path):
+    reported = []
     folder = tmp_path / "new" / "demo"
 
-    def tell(completed: int, total: int) -> None:
-        told.append((completed, total))
+    def report(completed: int, total: int) -> None:
+        reported.append((completed, total))
 
-    made = make_demo_dataset(folder, seed=4, train=2, validation=1, test=1, progress=tell)
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    made = make_demo_dataset(folder, seed=4, train=2, validation=1, test=1, progress=report)
+    assert reported == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert made == DemoDataset(folder, 2, 1, 1, ("Bell", "Bird"))
 
 

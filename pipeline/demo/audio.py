@@ -1,4 +1,4 @@
-"""The sound of the demo's clips: a noise bed and, on it, five classes of synthetic sounds."""
+"""The audio of the demo's clips: a noise bed, and five classes of synthetic sounds on it."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -18,17 +18,17 @@ _FADE_SECONDS = 0.01
 
 
 def render_samples(heard: Sequence[Span], *, pace: float, entropy: tuple[int, int, int]) -> NDArray[np.float32]:
-    """Synthesise the sound of one clip.
+    """Synthesise the audio of one clip.
 
     The noise bed does not depend on `heard`: two renders of the same clip differ only where their spans do.
 
     Args:
-        heard: Which class sounds when; spans must not overlap.
+        heard: Which class is heard when; spans must not overlap.
         pace: Factor on the classes' beats per second.
         entropy: The clip's `(seed, split, index)`.
 
     Returns:
-        Samples in -1..1, shape `(441000,)`: 10 s of mono at 44.1 kHz.
+        float32 (sample,), -1 to 1: ten seconds of mono at 44.1 kHz.
     """
     bed = _noise_bed(clip_generator(entropy, _BED_STREAM))
     samples = bed.copy()
@@ -77,7 +77,7 @@ def _times(seconds: float = CLIP_SECONDS) -> Waveform:
 
 
 def _beats(beat_hz: float) -> Iterator[tuple[int, int]]:
-    """The number and first sample of each beat, from one second before the clip so that its ringing is there."""
+    """Number and first sample of each beat, from one second before the clip, whose ringing is heard in it."""
     for number in range(-int(beat_hz), int(CLIP_SECONDS * beat_hz) + 1):
         yield number, round(number / beat_hz * SAMPLE_RATE_HZ)
 
