@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ccln.pipeline.commands.cache import export_ave, import_ave
+    from ccln.pipeline.commands.extract import extract
     from ccln.pipeline.demo.demo import demo
     from ccln.pipeline.evaluate import evaluate
-    from ccln.pipeline.extract import extract
     from ccln.pipeline.localize.localize import localize
     from ccln.pipeline.train.run import train
 
@@ -21,7 +21,7 @@ _HOMES = {
     "demo": "demo.demo",
     "evaluate": "evaluate",
     "export_ave": "commands.cache",
-    "extract": "extract",
+    "extract": "commands.extract",
     "import_ave": "commands.cache",
     "localize": "localize.localize",
     "train": "train.run",

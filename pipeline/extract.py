@@ -1,11 +1,9 @@
 """From video files to cached features: list what is missing, do that, lose nothing."""
 
-import contextlib
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -14,24 +12,12 @@ import numpy as np
 import torch
 
 from ccln.cache import CacheError, FeatureCache, Features, feature_key, source_digest, specification_digest
-from ccln.extractors import (
-    ExtractorError,
-    Extractors,
-    load_extractors,
-    pick_device,
-    pick_precision,
-    preset_named,
-    preset_with,
-)
-from ccln.pipeline import defaults
-from ccln.pipeline.data.videos import find_videos
+from ccln.extractors import ExtractorError, Extractors
 from ccln.pipeline.decode.clip import DecodedClip, decode_clip
 from ccln.pipeline.decode.container import DecodeError, MissingStreamError
 from ccln.pipeline.decode.frames import FrameRequest
-from ccln.pipeline.parallel import in_order, processors
+from ccln.pipeline.workers import device_lock, worked_on
 
-Progress = Callable[[int, int], None]
-"""Called with clips done and clips in all."""
 OnMissing = Literal["error", "zeros", "skip"]
 
 
@@ -66,79 +52,47 @@ class ExtractionSummary:
     """Of the networks, added up over the workers."""
 
 
-def extract(
-    videos: Iterable[Path | str],
+def extract_features(
+    files: Sequence[Path],
+    extractors: Extractors,
+    cache: FeatureCache,
     *,
-    cache: Path | str = defaults.CACHE,
-    preset: str = "light",
-    visual: str | None = None,
-    audio: str | None = None,
-    visual_weights: Path | str | None = None,
-    audio_weights: Path | str | None = None,
-    precision: Literal["auto", "float32", "bfloat16"] = "auto",
-    decoder: Literal["pyav", "decord"] = "pyav",
     on_missing: OnMissing = "error",
-    device: str = "auto",
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> ExtractionSummary:
-    """Extract the features of videos into a cache; what is there already is not done again.
+    """Extract the features of video files into a cache; what is there already is not done again.
 
     Args:
-        videos: video files, folders that are searched through and through (an AVE folder is one), and data sets as CSV.
-        cache: folder of the cache; made if it does not exist.
-        preset: "light", "ave" or "ave-legacy".
-        visual: another visual extractor than the preset's, "vgg19" or "timm:NAME", say.
-        audio: another audio extractor than the preset's, "torchaudio:NAME", say.
-        visual_weights: local file with the visual network's weights.
-        audio_weights: local file with the audio network's weights.
-        precision: arithmetic of the visual network, part of the specification; "auto" takes bfloat16 where the device
-            has it.
-        decoder: what decodes the frames, part of the specification.
-        on_missing: what to do with a file that has no picture, or no sound: it fails, or black frames and silence
-            stand for what is missing, which the entry records, or it is skipped.
-        device: "auto", "cpu", "cuda", ...
-        workers: clips in work at the same time; as many as there are processors if None.
-        progress: called before the first clip, and after each.
+        files: Video files.
+        extractors: The networks to run.
+        cache: Where the features go.
+        on_missing: What to do with a file that has no video stream, or no audio stream: it fails; or black frames and
+            silence stand for what is missing, which the entry records; or it is skipped.
+        workers: Clips in work at the same time; as many as there are processors if None.
+        progress: Called with clips done and clips in all, before the first clip and after each.
 
     Raises:
-        ExtractorError, WeightsError: the extractors cannot be had.
-        FileNotFoundError: no path names, or leads to, a video.
-        DatasetError: a CSV file is no data set.
-        CacheError: the cache cannot be written.
+        CacheError: The cache cannot be written.
+        ValueError: `workers` is less than 1.
     """
-    files = find_videos(map(Path, videos))
-    device = pick_device(device)
-    choices = preset_with(
-        preset_named(preset),
-        visual=visual,
-        audio=audio,
-        precision=pick_precision(precision, device),
-        decoder=decoder,
-    )
-    extractors = load_extractors(choices, device=device, visual_weights=visual_weights, audio_weights=audio_weights)
-    store = FeatureCache(cache)
-    store.sweep_partial()
-    worker = _Worker(extractors, store, on_missing)
-    workers = workers or processors()
+    cache.sweep_partial()
+    worker = _Worker(extractors, cache, on_missing)
     outcomes: list[_Outcome] = []
     started = time.perf_counter()
     if progress is not None:
         progress(0, len(files))
-    # Each worker takes a clip from file to cache on one core. Networks that shared the cores among their own threads
-    # would wait for each other, and for the decoders, at every layer: measured, half the speed.
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as threads:
-        for outcome in in_order(threads, 2 * workers, worker, files):
-            outcomes.append(outcome)
-            if progress is not None:
-                progress(len(outcomes), len(files))
+    for outcome in worked_on(files, worker, workers):
+        outcomes.append(outcome)
+        if progress is not None:
+            progress(len(outcomes), len(files))
     return ExtractionSummary(
         done=sum(outcome.kind == "done" for outcome in outcomes),
         cached=sum(outcome.kind == "cached" for outcome in outcomes),
         skipped=tuple(outcome.failure for outcome in outcomes if outcome.kind == "skipped" and outcome.failure),
         failed=tuple(outcome.failure for outcome in outcomes if outcome.kind == "failed" and outcome.failure),
         specification=worker.specification_digest,
-        precision=choices.visual.precision,
+        precision=extractors.preset.visual.precision,
         seconds=time.perf_counter() - started,
         decode_seconds=sum(outcome.decode_seconds for outcome in outcomes),
         network_seconds=sum(outcome.network_seconds for outcome in outcomes),
@@ -188,8 +142,7 @@ class _Worker:
         self._on_missing: OnMissing = on_missing
         # Two files of one content are one clip: the second waits, and finds it in the cache.
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        # Processors work on a clip each; a GPU is fast, and its memory small, with one at a time.
-        self._network = threading.Lock() if extractors.device.type == "cuda" else contextlib.nullcontext()
+        self._network = device_lock(extractors.device)
 
     def __call__(self, path: Path) -> _Outcome:
         try:

@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from ccln.pipeline import defaults
-from ccln.pipeline.commands.console import OnePath, ProgressBar, as_command, new_app, run
+from ccln.pipeline.commands.console import OnePath, ProgressBar, command_of, new_app, run
 
 if TYPE_CHECKING:
     from ccln.cache import Damage, FeatureCache, SpecificationSummary
@@ -26,8 +27,8 @@ def cache_command() -> None:
     app = new_app("ccln-cache", about)
     for command in (info, verify, repair, prune, pack):
         app.command(command)
-    app.command(as_command(import_ave, _show_import, "import", "clip"), name="import-ave")
-    app.command(as_command(export_ave, _show_export, "export", "clip"), name="export-ave")
+    app.command(command_of(import_ave, _import_ave), name="import-ave")
+    app.command(command_of(export_ave, _export_ave), name="export-ave")
     run(app, "Nothing is half done: the same command can be given again.")
 
 
@@ -201,20 +202,26 @@ def export_ave(
     return export_features(Path(folder), dataset, FeatureCache(cache), specification, pad=pad, progress=progress)
 
 
-def _show_import(summary: "ImportSummary") -> None:
+def _import_ave(call: "partial[ImportSummary]") -> int:
+    with ProgressBar("import", "clip") as bar:
+        summary = call(progress=bar)
     background = f", {summary.background} of them background only" if summary.background else ""
     print(f"{summary.done} clips imported, {summary.cached} there already{background}")
     if summary.compared:
         print(f"agree with the text files: {', '.join(summary.compared)}")
     _print_notes(summary.notes)
     print(f"features in {summary.cache}, specification {summary.specification[:_SHOWN_DIGITS]}")
+    return 0
 
 
-def _show_export(summary: "ExportSummary") -> None:
+def _export_ave(call: "partial[ExportSummary]") -> int:
+    with ProgressBar("export", "clip") as bar:
+        summary = call(progress=bar)
     background = f" and {summary.background} background-only clips" if summary.background else ""
     digest = summary.specification[:_SHOWN_DIGITS]
     print(f"{summary.clips} clips{background} of specification {digest} in {summary.folder}")
     _print_notes(summary.notes)
+    return 0
 
 
 def _kept(cache: "FeatureCache", keep: Collection[str], runs: Path | None) -> set[str]:

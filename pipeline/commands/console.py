@@ -1,17 +1,32 @@
-"""What the commands have in common: how they run, show progress, and end.
+"""What the commands have in common: how they are made of the public functions, run, show progress, and end.
 
-Exit codes: 0 all went well, 1 some clips failed and the others are done, 2 nothing could be done, 130 stopped by hand.
+Options are stated once, by the public function; `commands/extract.py` is an example:
+
+- The function has type hints, defaults, and a Google docstring, which is its documentation and the command's help. It
+  imports torch in its body alone, so that `--help` and a wrong option are answered without it.
+- Callbacks are `Annotated[..., Parameter(parse=False)]`: they are no options, the command's body gives them.
+- The body takes the function, bound to the options, as `call`; the options are in `call.keywords`. It calls it, prints,
+  and returns the exit code. Keyword-only parameters of the body are options of the command alone; their help is in
+  their annotation: `Annotated[bool, Parameter(help="...")]`.
+- The entry point is one call of `run_function`; of several functions, `new_app`, `command_of` for each, and `run`.
+
+Exit codes: 0 all went well, 1 some clips failed and the others are done, 2 nothing could be done, 130 stopped by
+Ctrl-C, 143 by SIGTERM.
 """
 
+import inspect
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from functools import wraps
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 from tqdm import tqdm
@@ -21,18 +36,70 @@ from ccln.pipeline.commands.memory import keep_freed_memory
 if TYPE_CHECKING:
     from ccln.pipeline.extract import Failure
 
-_Result = TypeVar("_Result")
-
 OnePath = Annotated[Path | str, Parameter(metavar="PATH")]
-"""A path as a public function takes it, shown in the help of its command."""
-
+"""An option that is a path."""
+Paths = Annotated[Iterable[Path | str] | Path | str, Parameter(metavar="PATH")]
+"""One path or several."""
 Videos = Annotated[list[Path], Parameter(negative=())]
 """What a command takes that reads videos."""
 
+_STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-def new_app(name: str, about: str) -> App:
-    """An app with our version; commands are added by the caller."""
-    return App(name=name, help=about, version=version("ccln"), version_flags=["--version"])
+
+class _Stopped(KeyboardInterrupt):
+    """The process was asked to stop."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def new_app(name: str, about: str | None = None) -> App:
+    """An app with our version; commands are added by the caller.
+
+    Args:
+        name: Of the console script.
+        about: First line of the help; if None, the docstring of the app's only command.
+    """
+    return App(
+        name=name,
+        help=about,
+        version=version("ccln"),
+        version_flags=["--version"],
+        default_parameter=Parameter(negative=()),
+        suppress_keyboard_interrupt=False,
+    )
+
+
+def command_of(function: Callable[..., Any], body: Callable[..., int]) -> Callable[..., int]:
+    """Make a command of a public function: its options and help are the function's.
+
+    Args:
+        function: See the module's docstring.
+        body: Gets `call`, a `functools.partial` of the function, and its own options; returns the exit code.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    own = [part for part in inspect.signature(body).parameters.values() if part.kind is part.KEYWORD_ONLY]
+    shown = [part for part in parameters if not _is_callback(part)]
+
+    def command(*positional: Any, **named: Any) -> int:
+        given = signature.bind(*positional, **named)
+        given.apply_defaults()
+        options = given.arguments
+        of_body = {part.name: options.pop(part.name) for part in own}
+        first = [options.pop(part.name) for part in shown if part.kind is part.POSITIONAL_ONLY]
+        return body(partial(function, *first, **options), **of_body)
+
+    signature = inspect.Signature([*shown, *own])
+    command.__signature__ = signature
+    command.__annotations__ = {part.name: part.annotation for part in signature.parameters.values()}
+    command.__doc__ = function.__doc__
+    return command
+
+
+def _is_callback(parameter: inspect.Parameter) -> bool:
+    notes = getattr(parameter.annotation, "__metadata__", ())
+    return any(isinstance(note, Parameter) and note.parse is False for note in notes)
 
 
 def report(failed: Sequence["Failure"]) -> int:
@@ -77,48 +144,34 @@ class ProgressBar:
             self._bar.close()
 
 
-def as_command(
-    function: Callable[..., _Result], show: Callable[[_Result], int | None], title: str, unit: str
-) -> Callable[..., int]:
-    """Make a command of a public function: progress becomes a bar, and the result is printed.
-
-    Args:
-        function: Takes a callback `progress` that is no option: `Annotated[..., Parameter(parse=False)]`.
-        show: Prints the result; returns the exit code, or None for 0.
-        title: What the bar is called.
-        unit: What it counts.
-    """
-
-    @wraps(function)
-    def command(*arguments: object, **options: object) -> int:
-        with ProgressBar(title, unit) as bar:
-            result = function(*arguments, progress=bar, **options)
-        return show(result) or 0
-
-    # cyclopts evaluates every annotation; the result's type would need torch.
-    command.__annotations__ = {name: hint for name, hint in function.__annotations__.items() if name != "return"}
-    return command
+def run_function(name: str, function: Callable[..., Any], body: Callable[..., int], *, stopped: str = "") -> None:
+    """Run the console script that is one public function; see `command_of` and `run`."""
+    app = new_app(name)
+    app.default(command_of(function, body))
+    run(app, stopped)
 
 
-def run(app: App, kept: str = "") -> None:
+def run(app: App, stopped: str = "") -> None:
     """Parse the arguments, run, and end the process with an exit code; errors we know are one line, not a traceback.
 
     Args:
         app: the command; what it returns is the exit code.
-        kept: what to say of the work done so far when it is stopped by hand.
+        stopped: what to say of the work done so far when Ctrl-C or SIGTERM stops it.
     """
     name = app.name[0]
     logging.basicConfig(format=f"{name}: %(message)s", level=logging.WARNING)
     logging.getLogger("ccln").setLevel(logging.INFO)
     keep_freed_memory()
     try:
-        with _heard_once():
+        with _stopped_by_signals(), _heard_once():
             code = app(sys.argv[1:], result_action="return_value", exit_on_error=False)
     except CycloptsError:
         sys.exit(2)  # it has printed what is wrong and what was perhaps meant
-    except KeyboardInterrupt:
-        print(f"\n{name}: stopped. {kept}".rstrip(), file=sys.stderr)
-        sys.exit(130)
+    except _Stopped as stop:
+        print(f"\n{name}: stopped. {stopped}".rstrip(), file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(128 + stop.number)  # a normal exit would wait for threads that are still at work
     except BrokenPipeError:
         sys.exit(0)
     except Exception as error:
@@ -134,6 +187,27 @@ def run_single(name: str, about: str, command: Callable[..., int], kept: str = "
     app = new_app(name, about)
     app.default(command)
     run(app, kept)
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Let the first Ctrl-C or SIGTERM raise in the main thread, and the second end the process at once."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        for each in _STOPPING_SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        raise _Stopped(number)
+
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        yield
+        return
+    before = {each: signal.signal(each, stop) for each in _STOPPING_SIGNALS}
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is stop:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 @contextmanager

@@ -1,95 +1,102 @@
 """The ccln-extract command: turn videos into cached features, or only look at them."""
 
 import sys
-from pathlib import Path
-from typing import Annotated, Literal
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from ccln.pipeline import defaults
-from ccln.pipeline.commands.console import ProgressBar, Videos, report, run_single
+from ccln.pipeline.commands.console import OnePath, Paths, ProgressBar, report, run_function
+
+if TYPE_CHECKING:
+    from ccln.pipeline.extract import ExtractionSummary
+
+
+def extract(
+    videos: Paths,
+    *,
+    cache: OnePath = defaults.CACHE,
+    preset: str = "light",
+    visual: str | None = None,
+    audio: str | None = None,
+    visual_weights: OnePath | None = None,
+    audio_weights: OnePath | None = None,
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    decoder: Literal["pyav", "decord"] = "pyav",
+    on_missing: Literal["error", "zeros", "skip"] = "error",
+    device: str = "auto",
+    workers: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
+    progress: Annotated[Callable[[int, int], None] | None, Parameter(parse=False)] = None,
+) -> "ExtractionSummary":
+    """Turn videos into cached features; what is cached already is not done again.
+
+    Args:
+        videos: Video files, folders that are searched recursively (an AVE folder is one), and data sets as CSV files.
+        cache: Folder where the features go; made if it does not exist.
+        preset: Pair of extractors: light (EfficientNet-Lite0 at 4 frames a second, log-mel; needs no download), ave
+            (VGG-19 at 16 frames a second, VGGish) or ave-legacy (the recipe of AVE's published features: Keras's
+            VGG-19).
+        visual: Another visual extractor than the preset's: efficientnet-lite0, vgg19, vgg19-keras, or timm:NAME for any
+            timm model.
+        audio: Another audio extractor than the preset's: log-mel, vggish, or torchaudio:NAME for any speech
+            representation model of torchaudio.pipelines.
+        visual_weights: Local file with the visual network's weights.
+        audio_weights: Local file with the audio network's weights.
+        precision: Arithmetic of the visual network. auto is bfloat16 where the processor or GPU has it (up to twice as
+            fast), else float32. Features of the two are kept apart: name one where machines of both kinds share a
+            cache.
+        decoder: What decodes the frames; decord is there for comparison with features that it made.
+        on_missing: A file without video, or without audio: error makes it a failure, zeros puts black frames or silence
+            in its place (which the cache records), skip leaves it out.
+        device: auto, cpu, cuda, cuda:1, ...
+        workers: Clips in work at the same time. As many as there are processors if not given.
+        progress: Called with clips done and clips in all, before the first clip and after each.
+
+    Raises:
+        ExtractorError, WeightsError: The extractors cannot be had.
+        FileNotFoundError: A path does not exist, or no video is there.
+        DatasetError: A CSV file is no data set.
+        CacheError: The cache cannot be written.
+        ValueError: `workers` is less than 1.
+    """
+    from ccln.cache import FeatureCache
+    from ccln.extractors import load_extractors, pick_device, pick_precision, preset_named, preset_with
+    from ccln.pipeline.data.videos import find_videos
+    from ccln.pipeline.extract import extract_features
+
+    files = find_videos(videos)
+    device = pick_device(device)
+    precision_made = pick_precision(precision, device)
+    choices = preset_with(preset_named(preset), visual=visual, audio=audio, precision=precision_made, decoder=decoder)
+    extractors = load_extractors(choices, device=device, visual_weights=visual_weights, audio_weights=audio_weights)
+    store = FeatureCache(cache)
+    return extract_features(files, extractors, store, on_missing=on_missing, workers=workers, progress=progress)
 
 
 def extract_command() -> None:
     """Entry point of ccln-extract."""
-    about = "Turn videos into cached features; what is cached already is not done again."
-    kept = "Finished clips are kept: the same command goes on from there."
-    run_single("ccln-extract", about, _extract, kept)
+    run_function(
+        "ccln-extract", extract, _extract, stopped="Finished clips are kept: the same command goes on from there."
+    )
 
 
 def _extract(
-    videos: Videos,
-    /,
+    call: "partial[ExtractionSummary]",
     *,
-    cache: Path = defaults.CACHE,
-    preset: str = "light",
-    visual: str | None = None,
-    audio: str | None = None,
-    visual_weights: Path | None = None,
-    audio_weights: Path | None = None,
-    precision: Literal["auto", "float32", "bfloat16"] = "auto",
-    decoder: Literal["pyav", "decord"] = "pyav",
-    on_missing: Literal["error", "zeros", "skip"] = "error",
-    check: Annotated[bool, Parameter(negative=())] = False,
-    device: str = "auto",
-    workers: int | None = None,
+    check: Annotated[
+        bool,
+        Parameter(
+            help="Only look: one line a file on its streams, rates, rotation, silence, and what would fail. No network "
+            "runs."
+        ),
+    ] = False,
 ) -> int:
-    """Run ccln-extract.
-
-    Parameters
-    ----------
-    videos
-        Video files, folders that are searched through and through (an AVE folder is one), and data sets as CSV files.
-    cache
-        Folder where the features go.
-    preset
-        Pair of extractors: light (EfficientNet-Lite0 at 4 frames a second, log-mel; needs no download), ave (VGG-19
-        at 16 frames a second, VGGish) or ave-legacy (the recipe of AVE's published features: Keras's VGG-19).
-    visual
-        Another visual extractor than the preset's: efficientnet-lite0, vgg19, vgg19-keras, or timm:NAME for any timm
-        model.
-    audio
-        Another audio extractor than the preset's: log-mel, vggish, or torchaudio:NAME for any speech representation
-        model of torchaudio.pipelines.
-    visual_weights
-        Local file with the visual network's weights.
-    audio_weights
-        Local file with the audio network's weights.
-    precision
-        Arithmetic of the visual network. auto is bfloat16 where the processor or GPU has it (up to twice as fast), else
-        float32. Features of the two are kept apart: name one where machines of both kinds share a cache.
-    decoder
-        What decodes the frames; decord is an extra, for comparison with features that it made.
-    on_missing
-        A file without picture, or without sound: error makes it a failure, zeros puts black frames or silence in its
-        place (which the cache remembers), skip leaves it out.
-    check
-        Only look: one line a file on its streams, rates, rotation, silence, and what would fail. No network runs.
-    device
-        auto, cpu, cuda, cuda:1, ...
-    workers
-        Clips in work at the same time. As many as there are processors if not given.
-    """
     if check:
-        return _check(videos, on_missing)
-    from ccln.pipeline.extract import extract
-
+        return _check(call.keywords["videos"], call.keywords["on_missing"])
     with ProgressBar("extract", "clip") as bar:
-        summary = extract(
-            videos,
-            cache=cache,
-            preset=preset,
-            visual=visual,
-            audio=audio,
-            visual_weights=visual_weights,
-            audio_weights=audio_weights,
-            precision=precision,
-            decoder=decoder,
-            on_missing=on_missing,
-            device=device,
-            workers=workers,
-            progress=bar,
-        )
+        summary = call(progress=bar)
     rate = f", {summary.done / summary.seconds:.2g} clips/s" if summary.done else ""
     skipped = f"{len(summary.skipped)} skipped, " if summary.skipped else ""
     counts = f"{summary.done} done, {summary.cached} cached, {skipped}{len(summary.failed)} failed"
@@ -97,13 +104,13 @@ def _extract(
     if summary.done:
         decoding = summary.decode_seconds / (summary.decode_seconds + summary.network_seconds)
         print(f"a clip's time: {100 * decoding:.0f} % decoding and scaling, {100 * (1 - decoding):.0f} % networks")
-    print(f"features in {cache}, specification {summary.specification[:12]} ({summary.precision})")
+    print(f"features in {call.keywords['cache']}, specification {summary.specification[:12]} ({summary.precision})")
     for left_out in summary.skipped:
         print(f"skipped: {left_out.reason}", file=sys.stderr)
     return report(summary.failed)
 
 
-def _check(videos: list[Path], on_missing: str) -> int:
+def _check(videos: Paths, on_missing: str) -> int:
     from ccln.pipeline.data.videos import find_videos
     from ccln.pipeline.decode.inspect import inspect_clip, report_table
 

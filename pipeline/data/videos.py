@@ -10,17 +10,25 @@ from ccln.pipeline.data.clips import VIDEO_ENDINGS, videos_of
 log = logging.getLogger(__name__)
 
 
-def find_videos(paths: Iterable[Path]) -> list[Path]:
+def as_paths(paths: Path | str | Iterable[Path | str]) -> list[Path]:
+    """The paths where one or several are given."""
+    return [Path(path) for path in ([paths] if isinstance(paths, Path | str) else paths)]
+
+
+def find_videos(paths: Path | str | Iterable[Path | str]) -> list[Path]:
     """The files named, and the videos of the folders and CSV data sets named, each once.
 
-    Folders are searched through and through, in sorted order. A CSV's videos come in the order of its rows; one that
-    is not there is left out, with a warning.
+    Folders are searched recursively, in sorted order. A CSV's videos come in the order of its rows; one that is not
+    there is left out, with a warning.
+
+    Args:
+        paths: One or several.
 
     Raises:
         FileNotFoundError: a path does not exist, or not one video is there.
         DatasetError: a CSV file is no data set.
     """
-    paths = list(paths)
+    paths = as_paths(paths)
     found: dict[Path, None] = {}
     for path in paths:
         if path.is_dir():

@@ -2,13 +2,8 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Lock
-
-import torch
 
 from ccln.extractors import ExtractorError
 from ccln.model import Checkpoint, EventDecoding, load_checkpoint
@@ -20,10 +15,10 @@ from ccln.pipeline.extract import Failure
 from ccln.pipeline.localize.localizer import Localizer, LocatedVideo
 from ccln.pipeline.localize.results import Showing, Wanted
 from ccln.pipeline.localize.windows import HOP_SEGMENTS
-from ccln.pipeline.parallel import in_order, processors
 from ccln.pipeline.report.page import PageClip, write_page
 from ccln.pipeline.report.writers import WRITERS, OutputError, distinct_names, make_folder
 from ccln.pipeline.segments import SEGMENT_SECONDS
+from ccln.pipeline.workers import device_lock, processors, worked_on
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +93,7 @@ def localize(
     """
     if unknown := set(formats) - WRITERS.keys():
         raise ValueError(f"{', '.join(sorted(unknown))}: no such format; choose from {', '.join(WRITERS)}")
-    files = find_videos(map(Path, [clips] if isinstance(clips, Path | str) else clips))
+    files = find_videos(clips)
     loaded = load_checkpoint(_default_checkpoint() if checkpoint is None else Path(checkpoint))
     localizer = Localizer(
         loaded,
@@ -188,17 +183,12 @@ class _Work:
         self, localizer: Localizer, wanted: Wanted, names: dict[Path, str], tell: Callable[[str], None]
     ) -> None:
         self._localizer, self._wanted, self._names, self._tell = localizer, wanted, names, tell
-        # Processors work on a file each; a GPU is fast, and its memory small, with one at a time.
-        self._device = Lock() if localizer.device.type == "cuda" else nullcontext()
+        self._device = device_lock(localizer.device)
 
     def outcomes(self, files: Sequence[Path], jobs: int | None) -> Iterator[_Outcome]:
         """Of each file, in their order."""
-        jobs = min(len(files), jobs or processors())
-        if jobs <= 1:  # then the networks may have all processors
-            yield from map(self, files)
-            return
-        with ThreadPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,)) as threads:
-            yield from in_order(threads, 2 * jobs, self, files)
+        alone = min(len(files), processors() if jobs is None else jobs) == 1  # then the networks take all processors
+        yield from map(self, files) if alone else worked_on(files, self, jobs)
 
     def __call__(self, path: Path) -> _Outcome:
         showing = Showing(self._wanted, self._names[path])
