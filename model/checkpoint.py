@@ -55,7 +55,9 @@ class Checkpoint:
     training: dict[str, Any]
     """How it came about: task, seed, data, rows, scores, versions; anyone may have written it, as all of this."""
     decoding: EventDecoding = field(default_factory=EventDecoding)
-    """How its answers become events."""
+    """How its predictions become events."""
+    weights_sha256: str = ""
+    """Of the weights file that it was loaded from."""
 
 
 def save_checkpoint(folder: Path | str, checkpoint: Checkpoint) -> None:
@@ -114,7 +116,9 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
         _check_weights(model.state_dict(), weights)
         model.load_state_dict(weights, assign=True)
     class_names = tuple(config["class_names"])
-    checkpoint = Checkpoint(model.eval(), class_names, config["specification"], config["training"], decoding)
+    checkpoint = Checkpoint(
+        model.eval(), class_names, config["specification"], config["training"], decoding, config["weights_sha256"]
+    )
     model.checkpoint = checkpoint
     return checkpoint
 

@@ -123,7 +123,7 @@ def _localize(
             progress=bar,
         )
     if out is None and not printed:
-        print(localization_json(found))
+        sys.stdout.write(localization_json(found))
     if found.written:
         print(f"written: {_listed(found.written)}", file=sys.stderr)
     return report((*found.failed, *found.unwritten))

@@ -11,9 +11,8 @@ from ccln.pipeline.commands.extract import extract
 from ccln.pipeline.data.ave import read_ave_folder
 from ccln.pipeline.data.clips import AnnotatedClip
 from ccln.pipeline.demo.dataset import make_demo_dataset
-from ccln.pipeline.events import Event
 from ccln.pipeline.localize.localize import localize
-from ccln.pipeline.localize.localizer import LocatedVideo
+from ccln.pipeline.localize.result import Event, LocatedVideo
 from ccln.pipeline.train.results import TrainingResult
 from ccln.pipeline.train.run import train
 

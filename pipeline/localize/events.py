@@ -1,4 +1,4 @@
-"""From a network's answers to events with a start and an end, and to tracks of what is seen, heard and both."""
+"""Event decoding: from a network's predictions for each second to tracks, and to events with a start and an end."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,45 +6,52 @@ from dataclasses import dataclass
 import numpy as np
 
 from ccln.model import EventDecoding
-from ccln.pipeline.events import Event, equal_runs, sigmoid
-from ccln.pipeline.localize.answers import Answers
-from ccln.pipeline.localize.class_path import class_path
-from ccln.pipeline.segments import SEGMENT_SECONDS
+from ccln.pipeline.localize.result import Event
+from ccln.pipeline.localize.windows import SegmentPredictions
+from ccln.pipeline.segments import SEGMENT_SECONDS, equal_runs, sigmoid
+
+SWITCH_COST = 12.0
+"""In log-probability, so that a second or two alone do not change the class; how it was chosen, docs/experiments.md."""
 
 
 @dataclass(frozen=True, eq=False)
 class Tracks:
-    """Of every segment, numbers from 0 to 1."""
+    """Of every segment the class, and probabilities from 0 to 1."""
 
     classes: np.ndarray
     """int64 (segment,): the class, whether or not there is an event."""
     seen: np.ndarray
-    """float32 (segment,): evidence for that class in the picture, looked at where the sound points."""
+    """float32 (segment,): visual evidence for that class, in the region that the audio attends to."""
     heard: np.ndarray
-    """float32 (segment,): evidence for that class in the sound alone."""
-    both: np.ndarray
-    """float32 (segment,): calibrated probability that the segment is event."""
+    """float32 (segment,): evidence for that class in the audio alone."""
+    event_probability: np.ndarray
+    """float32 (segment,): calibrated probability of an event."""
 
 
-def decode_tracks(answers: Answers, decoding: EventDecoding) -> Tracks:
+def decode_tracks(predictions: SegmentPredictions, decoding: EventDecoding) -> Tracks:
     """The class of each second, and the evidence for it."""
-    both = sigmoid(answers.event_logits / decoding.event_temperature)
-    classes = class_path(answers.class_logits, both)
+    event_probability = sigmoid(predictions.event_logits / decoding.event_temperature)
+    classes = class_path(predictions.class_logits, event_probability)
     each = np.arange(len(classes)), classes
-    return Tracks(classes, sigmoid(answers.visual_logits[each]), sigmoid(answers.audio_logits[each]), both)
+    seen, heard = sigmoid(predictions.visual_logits[each]), sigmoid(predictions.audio_logits[each])
+    return Tracks(classes, seen, heard, event_probability)
 
 
 def decode_events(
-    answers: Answers, tracks: Tracks, decoding: EventDecoding, class_names: Sequence[str], duration_seconds: float
+    predictions: SegmentPredictions,
+    tracks: Tracks,
+    decoding: EventDecoding,
+    class_names: Sequence[str],
+    duration_seconds: float,
 ) -> tuple[Event, ...]:
     """The maximal runs of segments of one class whose event probability reaches the threshold.
 
-    Events end with the video at the latest. One that is shorter than the decoding's shortest is none, unless the video
-    itself is.
+    Events end with the video at the latest. Events shorter than the decoding's minimum duration are left out, unless
+    the video itself is shorter.
 
     Args:
-        answers: of each segment that begins within the video.
-        tracks: of these answers.
+        predictions: for each segment that begins within the video.
+        tracks: of these predictions.
         decoding: the checkpoint's, or another.
         class_names: in label order.
         duration_seconds: length of the video.
@@ -53,13 +60,14 @@ def decode_events(
         In order of time. The confidence is the mean event probability of the event's seconds times the probability of
         its class, that of the mean of their class log-probabilities.
     """
-    shortest = min(decoding.minimum_duration_seconds, len(tracks.both))
-    kinds = np.where(tracks.both >= decoding.event_threshold, tracks.classes, -1)
+    probabilities = tracks.event_probability
+    minimum_duration = min(decoding.minimum_duration_seconds, len(probabilities))
+    kinds = np.where(probabilities >= decoding.event_threshold, tracks.classes, -1)
     events = []
     for start, end in equal_runs(kinds):
-        if kinds[start] < 0 or end - start < shortest:
+        if kinds[start] < 0 or end - start < minimum_duration:
             continue
-        class_logits = answers.class_logits[start:end].mean(axis=0, dtype=np.float64) / decoding.class_temperature
+        class_logits = predictions.class_logits[start:end].mean(axis=0, dtype=np.float64) / decoding.class_temperature
         share = np.exp(class_logits - class_logits.max())
         class_probability = share[kinds[start]] / share.sum()
         events.append(
@@ -67,7 +75,40 @@ def decode_events(
                 label=class_names[int(kinds[start])],
                 start_seconds=float(start * SEGMENT_SECONDS),
                 end_seconds=float(min(end * SEGMENT_SECONDS, duration_seconds)),
-                confidence=float(class_probability * tracks.both[start:end].mean(dtype=np.float64)),
+                confidence=float(class_probability * probabilities[start:end].mean(dtype=np.float64)),
             )
         )
     return tuple(events)
+
+
+def class_path(class_logits: np.ndarray, weights: np.ndarray, switch_cost: float = SWITCH_COST) -> np.ndarray:
+    """The class of each second: the likeliest path, on which a change of class has a cost.
+
+    The path c maximises sum_t w_t log p(c_t | t) - cost * (number of t with c_t != c_(t-1)). Found by dynamic
+    programming (Viterbi 1967); where classes tie, the earlier one and the one without a change.
+
+    Args:
+        class_logits: (segment, class), of each second on its own.
+        weights: (segment,), none negative: how much each second counts, such as the probability that it is event.
+        switch_cost: of a change, at least 0.
+
+    Returns:
+        int64 (segment,).
+    """
+    shifted = class_logits - class_logits.max(axis=1, keepdims=True)
+    log_share = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    gains = weights.astype(np.float64)[:, np.newaxis] * log_share  # (segment, class)
+    segments, classes = gains.shape
+    came_from = np.empty((segments, classes), np.int64)
+    best = np.zeros(classes)
+    for segment in range(segments):
+        leader = best.argmax()
+        switches = best[leader] - switch_cost > best
+        came_from[segment] = np.where(switches, leader, np.arange(classes))
+        best = np.where(switches, best[leader] - switch_cost, best) + gains[segment]
+    path = np.empty(segments, np.int64)
+    label = int(best.argmax()) if segments else 0
+    for segment in reversed(range(segments)):
+        path[segment] = label
+        label = came_from[segment, label]
+    return path

@@ -12,11 +12,12 @@ from ccln.pipeline.data.videos import find_videos
 from ccln.pipeline.decode.clip import DecodedClip
 from ccln.pipeline.decode.container import DecodeError
 from ccln.pipeline.extract import Failure
-from ccln.pipeline.localize.localizer import Localizer, LocatedVideo
+from ccln.pipeline.localize.localizer import Localizer
+from ccln.pipeline.localize.result import LocatedVideo
 from ccln.pipeline.localize.results import Showing, Wanted
 from ccln.pipeline.localize.windows import HOP_SEGMENTS
 from ccln.pipeline.report.page import PageClip, write_page
-from ccln.pipeline.report.writers import WRITERS, OutputError, distinct_names, make_folder
+from ccln.pipeline.report.writers import FORMATS, OutputError, distinct_names, make_folder
 from ccln.pipeline.segments import SEGMENT_SECONDS
 from ccln.pipeline.workers import device_lock, processors, worked_on
 
@@ -76,7 +77,7 @@ def localize(
         visual_weights: local file with the visual network's weights.
         audio_weights: local file with the audio network's weights.
         out: folder for files with each video's events (NAME.json and the like), made if it does not exist.
-        formats: of those files, out of `ccln.pipeline.report.writers.WRITERS`.
+        formats: of those files, out of `ccln.pipeline.report.writers.FORMATS`.
         plot: folder for one picture a video (NAME.png), made if it does not exist.
         video: folder for the videos with their events drawn in, their sound untouched (NAME.events.mp4, or
             .mkv where the sound does not fit into MP4), made if it does not exist.
@@ -91,8 +92,8 @@ def localize(
         OutputError: a folder for the results cannot be made.
         ValueError: a format is unknown, or a number is out of its range.
     """
-    if unknown := set(formats) - WRITERS.keys():
-        raise ValueError(f"{', '.join(sorted(unknown))}: no such format; choose from {', '.join(WRITERS)}")
+    if unknown := set(formats) - FORMATS.keys():
+        raise ValueError(f"{', '.join(sorted(unknown))}: no such format; choose from {', '.join(FORMATS)}")
     files = find_videos(clips)
     loaded = load_checkpoint(_default_checkpoint() if checkpoint is None else Path(checkpoint))
     localizer = Localizer(

@@ -1,19 +1,19 @@
 """One video file after another, of any length, to its events."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from importlib.metadata import version
 from math import ceil
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ccln.extractors import Extractors, load_extractors, pick_device, preset_from_specification
 from ccln.model import CCLN, Checkpoint, EventDecoding
 from ccln.pipeline.decode.clip import DecodedClip, decode_clips
-from ccln.pipeline.events import Event
+from ccln.pipeline.decode.container import chosen_streams, open_video
 from ccln.pipeline.extract import clip_features, frame_request
 from ccln.pipeline.localize.events import decode_events, decode_tracks
+from ccln.pipeline.localize.result import LocatedVideo, Provenance, VideoFormat
 from ccln.pipeline.localize.specification import SpecificationError, require_same_specification
 from ccln.pipeline.localize.windows import HOP_SEGMENTS, WindowedNetwork
 from ccln.pipeline.segments import SEGMENT_SECONDS
@@ -24,28 +24,6 @@ _SLIVER = 0.1
 
 class OtherTaskError(Exception):
     """The checkpoint's network does not locate events; the message says what it is for and what to do."""
-
-
-@dataclass(frozen=True, eq=False)
-class LocatedVideo:
-    """A video and what was found in it. Tracks have one number a segment that the file covers, each from 0 to 1."""
-
-    path: Path
-    duration_seconds: float
-    events: tuple[Event, ...]
-    """In order of time, of any number of classes."""
-    labels: tuple[str, ...]
-    """Of each segment the most probable class, whether or not there is an event."""
-    seen: np.ndarray
-    """float32 (segment,): evidence for that class in the picture, looked at where the sound points."""
-    heard: np.ndarray
-    """float32 (segment,): evidence for that class in the sound alone."""
-    both: np.ndarray
-    """float32 (segment,): probability that the segment is event; what the events are made of."""
-    event_threshold: float
-    """Least `both` of an event's segments."""
-    attention: np.ndarray
-    """float32 (segment, height, width): where the sound made the network look; a segment's numbers add up to one."""
 
 
 class Localizer:
@@ -65,7 +43,7 @@ class Localizer:
 
         Args:
             checkpoint: of a network that locates events.
-            decoding: how its answers become events; if None, the checkpoint's own.
+            decoding: how its predictions become events; if None, the checkpoint's own.
             hop_seconds: from one ten-second window's start to the next one's, 1 to 10.
             device: "auto", "cpu", "cuda", ...
             visual_weights: local file with the visual network's weights.
@@ -91,6 +69,14 @@ class Localizer:
         self._class_names = checkpoint.class_names
         self._decoding = checkpoint.decoding if decoding is None else decoding
         self._hop_segments = hop_seconds // SEGMENT_SECONDS
+        self._provenance = Provenance(
+            ccln_version=version("ccln"),
+            weights_sha256=checkpoint.weights_sha256,
+            class_names=self._class_names,
+            event_threshold=self._decoding.event_threshold,
+            minimum_duration_seconds=self._decoding.minimum_duration_seconds * SEGMENT_SECONDS,
+            hop_seconds=hop_seconds,
+        )
         self.device = torch.device(pick_device(device))
         self._extractors: Extractors = load_extractors(
             preset_from_specification(checkpoint.specification),
@@ -126,18 +112,19 @@ class Localizer:
                 features.visual, features.audio, max(1, ceil(clip.duration_seconds / SEGMENT_SECONDS - _SLIVER))
             )
             duration_seconds = clip.start_seconds + clip.duration_seconds
-        answers = windows.answers()
-        tracks = decode_tracks(answers, self._decoding)
+        predictions = windows.predictions()
+        tracks = decode_tracks(predictions, self._decoding)
         return LocatedVideo(
             path=path,
             duration_seconds=duration_seconds,
-            events=decode_events(answers, tracks, self._decoding, self._class_names, duration_seconds),
+            events=decode_events(predictions, tracks, self._decoding, self._class_names, duration_seconds),
             labels=tuple(self._class_names[label] for label in tracks.classes),
             seen=tracks.seen,
             heard=tracks.heard,
-            both=tracks.both,
-            event_threshold=self._decoding.event_threshold,
-            attention=answers.attention,
+            event_probability=tracks.event_probability,
+            attention=predictions.attention,
+            video_format=_video_format(path),
+            provenance=self._provenance,
         )
 
     def _require_shape(self, given: tuple[int, ...]) -> None:
@@ -148,3 +135,11 @@ class Localizer:
                 f"the checkpoint's specification gives visual {given[:3]} and audio ({given[3]},), but its network "
                 f"reads visual {read[:3]} and audio ({read[3]},). Its config.json is not its own: train again."
             )
+
+
+def _video_format(path: Path) -> VideoFormat:
+    """What the file's header says; the file has been decoded, so it has a video stream."""
+    with open_video(path) as container:
+        video, _ = chosen_streams(path, container)
+        assert video is not None
+        return VideoFormat(video.height, video.width, float(video.average_rate or 0))

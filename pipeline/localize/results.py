@@ -9,7 +9,7 @@ import numpy as np
 
 from ccln.pipeline.decode.audio import SAMPLE_RATE_HZ
 from ccln.pipeline.decode.clip import DecodedClip
-from ccln.pipeline.localize.localizer import LocatedVideo
+from ccln.pipeline.localize.result import LocatedVideo
 from ccln.pipeline.report.page import PageClip, waveform_peaks
 from ccln.pipeline.report.writers import make_folder, write_beside
 
@@ -73,7 +73,7 @@ class Showing:
 
     def page_clip(self, located: LocatedVideo) -> PageClip | None:
         """Its part of the page, where there is to be one."""
-        return PageClip(located, located.attention, np.concatenate(self._peaks)) if self._wanted.page else None
+        return PageClip(located, np.concatenate(self._peaks)) if self._wanted.page else None
 
     def write(self, located: LocatedVideo) -> Iterator[Path]:
         """Write the files, each when it is asked for.

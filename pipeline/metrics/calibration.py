@@ -7,10 +7,10 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from ccln.model import EventDecoding
-from ccln.pipeline.events import equal_runs, sigmoid
 from ccln.pipeline.metrics.evaluation import ratio
 from ccln.pipeline.metrics.localization import Predictions
 from ccln.pipeline.metrics.segments import score
+from ccln.pipeline.segments import equal_runs, sigmoid
 
 BINS = 15
 _THRESHOLDS = np.arange(1, 20) / 20  # the outermost are neighbours only

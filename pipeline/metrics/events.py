@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ccln.pipeline.events import equal_runs
+from ccln.pipeline.segments import equal_runs
 
 EVENT_TOLERANCE_SECONDS = 1
 LEAST_TIOU = 0.5

@@ -11,9 +11,9 @@ from torch import nn
 
 from ccln.pipeline.data.clips import AnnotatedClip, Split
 from ccln.pipeline.data.features import DatasetFeatures, LabelledClips
-from ccln.pipeline.events import sigmoid
 from ccln.pipeline.metrics.evaluation import Evaluation, aligned, none_for_nan, percent
 from ccln.pipeline.metrics.segments import ClassScores, DetailedScores, Scores, baselines, score, score_in_detail
+from ccln.pipeline.segments import sigmoid
 
 EVENT_THRESHOLD = 0.5
 _SHOWN_CONFUSIONS = 10

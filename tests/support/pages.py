@@ -1,25 +1,19 @@
 """Clips to show on a page, and a browser to look at it with."""
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import numpy as np
 
-from ccln.pipeline.events import Event
+from ccln.pipeline.localize.result import Event
 from ccln.pipeline.report.page import PageClip, waveform_peaks
-from support.timelines import Tracked
+from support.located import located_video
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 DURATION_SECONDS = 6.0
 EVENTS = (Event("Dog", 1.5, 3.0, 0.75), Event("Church bell", 2.5, 4.0, 0.5), Event("Dog", 5.0, 6.0, 0.25))
-
-
-@dataclass(frozen=True, eq=False)
-class Labelled(Tracked):
-    labels: tuple[str, ...]
 
 
 def make_video(
@@ -64,5 +58,6 @@ def page_clip(
     if labels is None:
         there = [[e.label for e in events if e.start_seconds < s + 1 and s < e.end_seconds] for s in range(segments)]
         labels = tuple(its[0] if its else "Silence" for its in there)
-    timeline = Labelled(path, duration_seconds, events, rising, rising[::-1], rising / 2, labels)
-    return PageClip(timeline, attention, waveform_peaks(sound, 1000))
+    tracks = {"seen": rising, "heard": rising[::-1], "event_probability": rising / 2}
+    located = located_video(path, duration_seconds, events, labels=labels, attention=attention, **tracks)
+    return PageClip(located, waveform_peaks(sound, 1000))

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ccln.pipeline.report.writers import LabelledTimeline, TrackedTimeline
-from ccln.pipeline.report.writers.timeline import spans
+from ccln.pipeline.localize.result import LocatedVideo
+from ccln.pipeline.segments import SEGMENT_SECONDS
 
 PEAKS_PER_SECOND = 50
 
@@ -21,70 +21,52 @@ _FULL_STRENGTH = 4
 
 @dataclass(frozen=True, eq=False)
 class PageClip:
-    """A clip as the page shows it; each segment's class, too, if its timeline is a `LabelledTimeline`.
+    """A video as the page shows it.
 
     Raises:
-        ValueError: tracks, labels, attention or peaks have other shapes or numbers than said here.
+        ValueError: the peaks are not numbers from 0 to 1.
     """
 
-    timeline: TrackedTimeline
-    attention: np.ndarray
-    """float32 (segment, height, width), none negative: how much of its look each region gets."""
+    located: LocatedVideo
     peaks: np.ndarray
     """float32 (bin,), each 0 to 1, of `waveform_peaks`."""
 
     def __post_init__(self) -> None:
-        path, tracks = self.timeline.path, self._tracks()
-        count = len(tracks["both"])
-        for name, track in tracks.items():
-            if track.shape != (count,) or not np.all((track >= 0) & (track <= 1)):
-                raise ValueError(f"{path}: the track {name!r} {track.shape} needs {count} numbers from 0 to 1")
-        if isinstance(self.timeline, LabelledTimeline) and len(self.timeline.labels) != count:
-            raise ValueError(f"{path}: {len(self.timeline.labels)} labels; expected {count}, one a segment")
-        if self.attention.ndim != 3 or len(self.attention) != count or 0 in self.attention.shape[1:]:
-            raise ValueError(f"{path}: attention is {self.attention.shape}; expected ({count}, height, width)")
-        if not np.all((self.attention >= 0) & (self.attention < np.inf)):
-            raise ValueError(f"{path}: attention has a number that is negative or not finite")
         if self.peaks.ndim != 1 or not np.all((self.peaks >= 0) & (self.peaks <= 1)):
-            raise ValueError(f"{path}: peaks {self.peaks.shape} need to be (bin,), each from 0 to 1")
+            raise ValueError(f"{self.located.path}: peaks {self.peaks.shape} need to be (bin,), each from 0 to 1")
 
     def events(self) -> list[dict[str, Any]]:
         """The events in order of time, for JSON."""
         return [
             {
-                "label": span.label,
-                "start": span.start_seconds,
-                "end": span.end_seconds,
-                "confidence": round(span.confidence, 3),
+                "label": event.label,
+                "start": event.start_seconds,
+                "end": event.end_seconds,
+                "confidence": round(event.confidence, 3),
             }
-            for span in spans(self.timeline)
+            for event in self.located.events
         ]
 
     def details(self) -> dict[str, Any]:
         """All that only the open clip needs, for JSON; long arrays as bytes in base64, 0 to 255."""
-        full = max(float(self.attention.max(initial=0)), _FULL_STRENGTH * self._mean_attention())
+        attention = self.located.attention
+        mean = float(attention.mean()) if attention.size else 0.0
+        full = max(float(attention.max(initial=0)), _FULL_STRENGTH * mean)
         return {
-            "segmentSeconds": float(getattr(self.timeline, "segment_seconds", 1.0)),
-            **{name: [round(float(value), 3) for value in track] for name, track in self._tracks().items()},
-            "labels": _runs(self.timeline.labels) if isinstance(self.timeline, LabelledTimeline) else None,
+            "segmentSeconds": float(SEGMENT_SECONDS),
+            **{name: [round(float(value), 3) for value in track] for name, track in self.located.tracks.items()},
+            "labels": _runs(self.located.labels),
             "attention": {
-                "height": self.attention.shape[1],
-                "width": self.attention.shape[2],
-                "values": _bytes(self.attention / full if full else self.attention),
+                "height": attention.shape[1],
+                "width": attention.shape[2],
+                "values": _bytes(attention / full if full else attention),
             },
             "peaks": _bytes(self._fitting_peaks()),
         }
 
-    def _tracks(self) -> dict[str, np.ndarray]:
-        timeline = self.timeline
-        return {"seen": timeline.seen, "heard": timeline.heard, "both": timeline.both}
-
-    def _mean_attention(self) -> float:
-        return float(self.attention.mean()) if self.attention.size else 0.0
-
     def _fitting_peaks(self) -> np.ndarray:
         """As many as the clip lasts: the sound of a file may be shorter than its picture."""
-        count = max(1, ceil(self.timeline.duration_seconds * PEAKS_PER_SECOND))
+        count = max(1, ceil(self.located.duration_seconds * PEAKS_PER_SECOND))
         peaks = self.peaks[:count]
         return np.pad(peaks, (0, count - len(peaks)))
 

@@ -50,7 +50,7 @@ def write_page(
         OutputError: `out` is there with other content, or it cannot be written, or a video cannot be read.
         ValueError: an event is not within its clip.
     """
-    media = media_of([clip.timeline.path for clip in clips], out.parent, embed_limit_bytes)
+    media = media_of([clip.located.path for clip in clips], out.parent, embed_limit_bytes)
     write_files({out: _page(clips, media, title, tuple(failed))})
     return out
 
@@ -83,10 +83,10 @@ def _page(
 
 def _index(clips: Sequence[PageClip], failed: Sequence[tuple[Path, str]], nonce: str) -> dict[str, Any]:
     """What the list and the filter need of every clip."""
-    names = _names([*(clip.timeline.path for clip in clips), *(path for path, _ in failed)])
+    names = _names([*(clip.located.path for clip in clips), *(path for path, _ in failed)])
     return {
         "clips": [
-            {"name": name, "duration": round(clip.timeline.duration_seconds, 3), "events": clip.events()}
+            {"name": name, "duration": round(clip.located.duration_seconds, 3), "events": clip.events()}
             for name, clip in zip(names, clips, strict=False)
         ],
         "failed": [

@@ -9,7 +9,7 @@ from itertools import pairwise
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ccln.pipeline.events import Event
+from ccln.pipeline.localize.result import Event
 from ccln.pipeline.report.picture.words import short_names
 
 DPI = 100

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from math import ceil
-from typing import Protocol
 
 import matplotlib as mpl
 import numpy as np
@@ -10,17 +9,17 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ccln.pipeline.localize.result import LocatedVideo
 from ccln.pipeline.report.picture.lanes import DPI, LETTERS, Lane, lanes_of, text_width
 from ccln.pipeline.report.picture.words import (
-    clock,
     clock_unit,
     found_in_short,
     printable,
     round_step,
     shortened,
+    time_within,
     two_lines,
 )
-from ccln.pipeline.report.writers import TrackedTimeline
 from ccln.pipeline.segments import SEGMENT_SECONDS
 
 WIDTH, LEFT, RIGHT = 1200, 150, 32
@@ -37,27 +36,8 @@ _INK, _GREY, _PALE = "#222222", "#555555", "#c8c8c8"
 _BLUE, _ORANGE = "#00629b", "#b34a00"
 
 
-class LocatedTimeline(TrackedTimeline, Protocol):
-    """What was found in a file, with each second's class and where the network looked."""
-
-    @property
-    def labels(self) -> Sequence[str]:
-        """Of each segment the most probable class."""
-        ...
-
-    @property
-    def event_threshold(self) -> float:
-        """Least `both` of an event's segments."""
-        ...
-
-    @property
-    def attention(self) -> np.ndarray:
-        """float32 (segment, height, width), each segment's adding up to one."""
-        ...
-
-
 def timeline_figure(
-    located: LocatedTimeline, frames: Mapping[float, np.ndarray], power: tuple[np.ndarray, float], aspect: float
+    located: LocatedVideo, frames: Mapping[float, np.ndarray], power: tuple[np.ndarray, float], aspect: float
 ) -> Figure:
     """The whole picture, 1200 pixels wide, as high as its lanes of events need.
 
@@ -93,30 +73,29 @@ def timeline_figure(
         rows.append(figure.add_axes(box, sharex=rows[0] if rows else None))
         top += height
     _write_head(figure, located, total)
-    picture, sound, seen, heard, both, events = rows
+    picture, sound, *tracks, events = rows
     picture.imshow(strip, extent=(0, duration, 0, 1), aspect="auto", interpolation="nearest")
     picture.set_yticks([])
     _draw_spectrogram(sound, *power)
-    threshold = located.event_threshold
-    for axes, name, color in ((seen, "seen", _BLUE), (heard, "heard", _ORANGE), (both, "both", _INK)):
-        ticks = (0, threshold, 1) if name == "both" else (0, 1)
-        _draw_track(axes, name, getattr(located, name), duration, color, ticks)
-    both.axhline(threshold, color="white", lw=1.2)  # between the dashes: white on black and black on white
-    both.axhline(threshold, color=_INK, lw=1.2, ls=(0, (4, 4)))
+    threshold = located.provenance.event_threshold
+    for axes, (name, track), color in zip(tracks, located.tracks.items(), (_BLUE, _ORANGE, _INK), strict=True):
+        ticks = (0, threshold, 1) if name == "event" else (0, 1)
+        _draw_track(axes, name, track, duration, color, ticks)
+    tracks[-1].axhline(threshold, color="white", lw=1.2)  # between the dashes: white on black and black on white
+    tracks[-1].axhline(threshold, color=_INK, lw=1.2, ls=(0, (4, 4)))
     _draw_events(events, lanes, duration)
     _share_time(rows, duration)
     return figure
 
 
-def _write_head(figure: Figure, located: LocatedTimeline, height: int) -> None:
+def _write_head(figure: Figure, located: LocatedVideo, height: int) -> None:
     """The file's name and length, and below what was found in it."""
     duration = located.duration_seconds
-    length = clock(duration, duration) + (" s" if clock_unit(duration) == "seconds" else "")
+    length = time_within(duration, duration) + (" s" if clock_unit(duration) == "seconds" else "")
     room = WIDTH - 20 - text_width(f"   {length}", 13, "bold")
     name = shortened(printable(located.path.name), lambda text: text_width(text, 13, "bold") <= room)
     figure.text(10 / WIDTH, 1 - 26 / height, f"{name}   {length}", fontsize=13, fontweight="bold", color=_INK)
-    events = sorted(located.events, key=lambda event: event.start_seconds)
-    found = found_in_short(events, duration, lambda text: text_width(text, 10.5) <= WIDTH - 20)
+    found = found_in_short(located.events, duration, lambda text: text_width(text, 10.5) <= WIDTH - 20)
     figure.text(10 / WIDTH, 1 - 50 / height, found, fontsize=10.5, color=_INK)
 
 
@@ -172,11 +151,11 @@ def _draw_spectrogram(axes: Axes, power: np.ndarray, column_seconds: float) -> N
     axes.set_yticks(bands * mel[:-1] / mel[-1], ["200", "1k", "4k"])
 
 
-def _tracks_caption(located: LocatedTimeline) -> str:
+def _tracks_caption(located: LocatedVideo) -> str:
     classes = set(located.labels)
     whose = f"for {printable(next(iter(classes)))}" if len(classes) == 1 else "for each second's most probable class"
-    caption = f"Evidence {whose}; both: probability of an event, from the dashed line on"
-    per_bin = _segments_per_bin(len(located.both))
+    caption = f"Evidence {whose}; event: probability of an event, from the dashed line on"
+    per_bin = _segments_per_bin(len(located.labels))
     return caption if per_bin == 1 else f"{caption}; dark: mean, pale: highest of {per_bin} s"
 
 
@@ -239,7 +218,7 @@ def _share_time(rows: Sequence[Axes], duration: float) -> None:
     """The same ticks below each panel, told below the last; pale lines lead the eye up from them."""
     step = round_step(duration, 12)
     ticks = np.arange(0, duration + step / 1000, step)
-    labels = [f"{tick:g}" if clock_unit(duration) == "seconds" else clock(tick, duration) for tick in ticks]
+    labels = [f"{tick:g}" if clock_unit(duration) == "seconds" else time_within(tick, duration) for tick in ticks]
     for axes in rows:
         axes.set_xlim(0, duration)
         axes.tick_params(labelsize=8, colors=_INK, length=3, labelbottom=axes is rows[-1])

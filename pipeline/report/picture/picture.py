@@ -12,7 +12,8 @@ from matplotlib.font_manager import fontManager
 
 from ccln.pipeline.decode.audio import SAMPLE_RATE_HZ
 from ccln.pipeline.decode.clip import DecodedClip
-from ccln.pipeline.report.picture.panels import LocatedTimeline, timeline_figure
+from ccln.pipeline.localize.result import LocatedVideo
+from ccln.pipeline.report.picture.panels import timeline_figure
 from ccln.pipeline.report.picture.sound import PooledSpectrogram
 from ccln.pipeline.report.writers import write_files
 
@@ -25,7 +26,7 @@ _FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", "
 
 
 class TimelinePicture:
-    """Frames with attention, mel spectrogram, what is seen, heard and both, and events, on one axis of time.
+    """Frames with attention, mel spectrogram, what is seen, heard and event, and events, on one axis of time.
 
     Feed it each ten seconds of a file with `add`, then `draw`. Frames have the shape that a player gives them. It keeps
     at most 64 small ones, evenly spread, and 1,500 columns of the spectrogram, whatever the length of the file.
@@ -48,7 +49,7 @@ class TimelinePicture:
         self._add_frames(clip)
         self._spectrogram.add(clip.waveform[: round(clip.duration_seconds * SAMPLE_RATE_HZ)])
 
-    def draw(self, located: LocatedTimeline, path: Path) -> None:
+    def draw(self, located: LocatedVideo, path: Path) -> None:
         """Write the picture as PNG, 1200 pixels wide; it reads without colour, too.
 
         Args:

@@ -5,8 +5,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from itertools import count
 
-from ccln.pipeline.events import Event
-from ccln.pipeline.report.writers.timeline import one_line
+from ccln.pipeline.localize.result import Event
+from ccln.pipeline.report.clock import clock
+from ccln.pipeline.report.writers.text import one_line
 
 _STEPS_SECONDS = (0.25, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800)
 _MOST_LISTED = 6
@@ -20,18 +21,13 @@ def round_step(duration_seconds: float, most: int) -> float:
     return next(short, None) or next(step for step in hours if duration_seconds <= most * step)
 
 
-def clock(seconds: float, duration_seconds: float) -> str:
+def time_within(seconds: float, duration_seconds: float) -> str:
     """A time within a file of the given length: 2.5, or in longer files 1:05, or 1:00:05."""
-    if duration_seconds < _IN_SECONDS:
-        return f"{seconds:.1f}"
-    minutes, seconds = divmod(round(seconds), 60)
-    if duration_seconds < 3600:
-        return f"{minutes}:{seconds:02}"
-    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
+    return f"{seconds:.1f}" if duration_seconds < _IN_SECONDS else clock(seconds, hours=duration_seconds >= 3600)
 
 
 def clock_unit(duration_seconds: float) -> str:
-    """What `clock` counts in."""
+    """What `time_within` counts in."""
     if duration_seconds < _IN_SECONDS:
         return "seconds"
     return "minutes:seconds" if duration_seconds < 3600 else "hours:minutes:seconds"
@@ -83,8 +79,8 @@ def found_in_short(events: Sequence[Event], duration_seconds: float, fits: Calla
     names = short_names({event.label for event in events})
     unit = " s" if duration_seconds < _IN_SECONDS else ""
     listed = ", ".join(
-        f"{names[event.label]} {clock(event.start_seconds, duration_seconds)}"
-        f"–{clock(event.end_seconds, duration_seconds)}{unit}"
+        f"{names[event.label]} {time_within(event.start_seconds, duration_seconds)}"
+        f"–{time_within(event.end_seconds, duration_seconds)}{unit}"
         for event in events[: _MOST_LISTED + 1]
     )
     if len(events) <= _MOST_LISTED and fits(listed):

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ccln.pipeline.events import equal_runs
 from ccln.pipeline.report.run.markup import Markup, drawing, element
 from ccln.pipeline.report.run.matrix import shortened
+from ccln.pipeline.segments import equal_runs
 
 _WIDTH, _LEFT, _RIGHT = 350, 50, 6
 _ROW, _TRACK = 24, 44

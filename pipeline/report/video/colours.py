@@ -5,4 +5,4 @@ PAPER = "#f6f6f4"
 SHADE = "#dededa"
 WHITE = "#ffffff"
 EVENT = "#009e73"
-TRACKS = {"seen": "#0072b2", "heard": "#d55e00", "both": INK}
+TRACKS = {"seen": "#0072b2", "heard": "#d55e00", "event": INK}

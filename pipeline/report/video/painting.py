@@ -2,30 +2,18 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Protocol, runtime_checkable
 
-import numpy as np
 from PIL import Image, ImageDraw
 
+from ccln.pipeline.localize.result import Event, LocatedVideo
 from ccln.pipeline.report.video.colours import EVENT, INK, WHITE
 from ccln.pipeline.report.video.heat_map import HeatMap
 from ccln.pipeline.report.video.panel import Page, Panel
 from ccln.pipeline.report.video.planes import Planes, paste, planes_of_image
 from ccln.pipeline.report.video.text import fitting, font, write
-from ccln.pipeline.report.writers import TrackedTimeline
-from ccln.pipeline.report.writers.timeline import Span
+from ccln.pipeline.segments import SEGMENT_SECONDS
 
 _BLACKEST, _WHITEST, _COLOURLESS = 16, 235, 128  # of yuv420p
-
-
-@runtime_checkable
-class AttendedTimeline(TrackedTimeline, Protocol):
-    """A timeline that knows where in the picture the network looked."""
-
-    @property
-    def attention(self) -> np.ndarray:
-        """float32 (segment, height, width), none negative: how much of its look each region gets."""
-        ...
 
 
 class Painter:
@@ -35,11 +23,11 @@ class Painter:
     copies of that are added, and the playhead.
     """
 
-    def __init__(self, timeline: AttendedTimeline, height: int, width: int, matrix: int, *, heat_map: bool) -> None:
+    def __init__(self, located: LocatedVideo, height: int, width: int, matrix: int, *, heat_map: bool) -> None:
         """Lay out what is drawn.
 
         Args:
-            timeline: the clip and its events.
+            located: the video and its events.
             height: of the pictures, in pixels.
             width: of the pictures, in pixels.
             matrix: of the pictures' colours.
@@ -54,12 +42,11 @@ class Painter:
         """Of the pictures with all that is drawn: pixels, even."""
         # Larger pictures are looked at from farther away, but not by as much as they are larger.
         self._scale = max(1.0, (self.width / 640) ** 0.75)
-        self._panel = Panel(timeline, self.width, self._scale)
+        self._panel = Panel(located, self.width, self._scale)
         self._top = height + height % 2
         self.height = self._top + self._panel.height
         """Of the pictures with all that is drawn: pixels, even."""
-        segment_seconds = float(getattr(timeline, "segment_seconds", 1.0))
-        self._heat_map = HeatMap(timeline.attention, segment_seconds, height, width, matrix) if heat_map else None
+        self._heat_map = HeatMap(located.attention, SEGMENT_SECONDS, height, width, matrix) if heat_map else None
         self._page: Page | None = None
         self._page_drawn: Planes = []
         self._label = lru_cache(maxsize=8)(self._draw_label)
@@ -80,7 +67,7 @@ class Painter:
             self._page, self._page_drawn = page, planes_of_image(page.image, self._matrix)
         paste(canvas, self._page_drawn, self._top, 0)
         self._draw_playhead(canvas, self._panel.x(page, seconds))
-        on = tuple(span for span in page.spans if span.start_seconds <= seconds < span.end_seconds)
+        on = tuple(event for event in page.events if event.start_seconds <= seconds < event.end_seconds)
         if on:
             margin = 2 * round(4 * self._scale)
             above = [plane[: self._top // step] for plane, step in zip(canvas, (1, 2, 2), strict=True)]
@@ -98,7 +85,7 @@ class Painter:
         for plane in canvas[1:]:
             plane[halved, (middle - half) // 2 : (middle + half) // 2] = _COLOURLESS
 
-    def _draw_label(self, on: Sequence[Span]) -> Planes:
+    def _draw_label(self, on: Sequence[Event]) -> Planes:
         """The events that are on, one below the other, each with its confidence."""
         line = 2 * round(12 * self._scale)
         most = max(1, self._picture_height // 3 // line)
@@ -107,9 +94,9 @@ class Painter:
         pad = round(8 * self._scale)
         room = self.width - 4 * round(4 * self._scale) - 4 * pad
         texts = []
-        for span in shown:
-            confidence = f"{span.confidence:.2f}"
-            texts.append((fitting(span.label, bold, room - regular.getlength(confidence)), confidence))
+        for event in shown:
+            confidence = f"{event.confidence:.2f}"
+            texts.append((fitting(event.label, bold, room - regular.getlength(confidence)), confidence))
         if len(shown) < len(on):
             texts.append((f"{len(on) - len(shown)} more" if shown else f"{len(on)} events", ""))
         named = [round(bold.getlength(name)) for name, _ in texts]

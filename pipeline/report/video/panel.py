@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
+from ccln.pipeline.localize.result import Event, LocatedVideo
+from ccln.pipeline.report.clock import clock
 from ccln.pipeline.report.video.colours import EVENT, INK, PAPER, SHADE, TRACKS, WHITE
 from ccln.pipeline.report.video.text import fitting, font, write
-from ccln.pipeline.report.writers import TrackedTimeline
-from ccln.pipeline.report.writers.timeline import Span, spans
+from ccln.pipeline.segments import SEGMENT_SECONDS
 
 _WHOLE_SECONDS = 40.0  # clips up to this long are shown as a whole
 _PAGE_SECONDS = 30.0
@@ -24,26 +25,24 @@ class Page:
     image: Image.Image
     start_seconds: float
     end_seconds: float
-    spans: tuple[Span, ...]
+    events: tuple[Event, ...]
     """The events that lie in it, wholly or in part."""
 
 
 class Panel:
     """Draws the timeline of a clip page by page: as a whole if it is short, else about 30 seconds at a time."""
 
-    def __init__(self, timeline: TrackedTimeline, width: int, scale: float) -> None:
+    def __init__(self, located: LocatedVideo, width: int, scale: float) -> None:
         """Lay out the panel.
 
         Args:
-            timeline: the clip.
+            located: the video and its events.
             width: pixels, even.
             scale: how much larger than on a picture of 640 pixels.
         """
-        self._timeline = timeline
-        self._spans = spans(timeline)
-        self._lanes = _lanes(self._spans)
-        self._duration = max(timeline.duration_seconds, 0.001)
-        self._segment_seconds = float(getattr(timeline, "segment_seconds", 1.0))
+        self._located = located
+        self._lanes = _lanes(located.events)
+        self._duration = max(located.duration_seconds, 0.001)
         self._small, self._bold = font(round(10 * scale)), font(round(11 * scale), bold=True)
         self._gap, self._lane, self._row = (round(size * scale) for size in (3, 17, 11))
         self.width = width
@@ -77,79 +76,72 @@ class Panel:
     def _drawn(self, start: float, end: float) -> Page:
         image = Image.new("RGB", (self.width, self.height), PAPER)
         there = [
-            (span, lane)
-            for span, lane in zip(self._spans, self._lanes, strict=True)
-            if span.start_seconds < end and span.end_seconds > start
+            (event, lane)
+            for event, lane in zip(self._located.events, self._lanes, strict=True)
+            if event.start_seconds < end and event.end_seconds > start
         ]
-        page = Page(image, start, end, tuple(span for span, _ in there))
+        page = Page(image, start, end, tuple(event for event, _ in there))
         draw = ImageDraw.Draw(image)
         self._draw_scale(page, draw)
         self._draw_tracks(page, draw)
-        for span, lane in there:
-            self._draw_event(page, draw, span, lane)
+        for event, lane in there:
+            self._draw_event(page, draw, event, lane)
         return page
 
     def _draw_scale(self, page: Page, draw: ImageDraw.ImageDraw) -> None:
         pixels_per_second = (self.right - self.left) / (page.end_seconds - page.start_seconds)
-        widest = self._small.getlength(_moment(page.end_seconds)) + 4 * self._gap
+        widest = self._small.getlength(clock(page.end_seconds)) + 4 * self._gap
         step = next((step for step in _STEPS_SECONDS if step * pixels_per_second >= widest), _STEPS_SECONDS[-1])
         bottom = self.scale_top + self._gap
         for second in range(-(-int(page.start_seconds) // step) * step, int(page.end_seconds) + 1, step):
             if second < page.start_seconds:
                 continue
-            x, text = self.x(page, second), _moment(second)
+            x, text = self.x(page, second), clock(second)
             draw.line((x, self._gap, x, bottom), SHADE)
             half = self._small.getlength(text) / 2
             at = min(max(x, half + self._gap), self.width - half - self._gap)
             draw.text((at, bottom), text, fill=INK, font=self._small, anchor="ma")
 
     def _draw_tracks(self, page: Page, draw: ImageDraw.ImageDraw) -> None:
-        first = int(page.start_seconds // self._segment_seconds)
-        behind = int(-(-page.end_seconds // self._segment_seconds))
+        first = int(page.start_seconds // SEGMENT_SECONDS)
+        behind = int(-(-page.end_seconds // SEGMENT_SECONDS))
         for row, (name, colour) in enumerate(TRACKS.items()):
             top = self._tracks_top + row * self._row
             bottom = top + self._row - self._gap
             draw.text((self.left - self._gap, (top + bottom) / 2), name, fill=INK, font=self._small, anchor="rm")
             draw.rectangle((self.left, top, self.right - 1, bottom), SHADE)
-            for segment, value in enumerate(getattr(self._timeline, name)[first:behind], start=first):
-                left, right = (self.x(page, edge * self._segment_seconds) for edge in (segment, segment + 1))
+            for segment, value in enumerate(self._located.tracks[name][first:behind], start=first):
+                left, right = (self.x(page, edge * SEGMENT_SECONDS) for edge in (segment, segment + 1))
                 height = round(float(value) * (bottom - top + 1))
                 if height and right > left:
                     draw.rectangle((left, bottom - height + 1, right - 1, bottom), colour)
 
-    def _draw_event(self, page: Page, draw: ImageDraw.ImageDraw, span: Span, lane: int) -> None:
-        left, right = self.x(page, span.start_seconds), self.x(page, span.end_seconds)
+    def _draw_event(self, page: Page, draw: ImageDraw.ImageDraw, event: Event, lane: int) -> None:
+        left, right = self.x(page, event.start_seconds), self.x(page, event.end_seconds)
         top = self._gap + lane * self._lane
         bottom = top + self._lane - 2
         draw.rectangle((left, top, max(right, left + 3) - 1, bottom), EVENT, INK)
         inner = (left + 2 * self._gap, top + 1, right - self._gap, bottom)
-        confidence = f" {span.confidence:.2f}"
+        confidence = f" {event.confidence:.2f}"
         beside = self._small.getlength(confidence)
-        name = fitting(span.label, self._bold, inner[2] - inner[0] - beside)
-        if name == span.label:
+        name = fitting(event.label, self._bold, inner[2] - inner[0] - beside)
+        if name == event.label:
             write(page.image, (inner[2] - round(beside), *inner[1:]), confidence, self._small, WHITE)
         else:
-            name = fitting(span.label, self._bold, inner[2] - inner[0])
+            name = fitting(event.label, self._bold, inner[2] - inner[0])
         write(page.image, inner, name, self._bold, WHITE)
 
 
-def _lanes(found: Sequence[Span]) -> list[int]:
+def _lanes(found: Sequence[Event]) -> list[int]:
     """Of each event the topmost lane that is free when it begins; where all are taken, the first to be free."""
     ends: list[int] = []
     lanes = []
-    for span in found:
-        lane = next((lane for lane, end in enumerate(ends) if end <= span.start_milliseconds), len(ends))
+    for event in found:
+        lane = next((lane for lane, end in enumerate(ends) if end <= event.start_milliseconds), len(ends))
         if lane == len(ends) and len(ends) < _MOST_LANES:
             ends.append(0)
         elif lane == len(ends):
             lane = ends.index(min(ends))
-        ends[lane] = max(ends[lane], span.end_milliseconds)
+        ends[lane] = max(ends[lane], event.end_milliseconds)
         lanes.append(lane)
     return lanes
-
-
-def _moment(seconds: float) -> str:
-    """A time as `0:07`; with hours where there are any."""
-    minutes, second = divmod(int(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

@@ -6,7 +6,7 @@ from io import BytesIO
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ccln.pipeline.report.writers.timeline import one_line
+from ccln.pipeline.report.writers.text import one_line
 
 _MOST_LETTERS = 200  # more would not fit on any picture; measuring a text takes time in proportion to its length
 

@@ -14,14 +14,15 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ccln.pipeline.decode.container import Clock, DecodeError, MissingStreamError, chosen_streams, open_video
+from ccln.pipeline.localize.result import LocatedVideo
 from ccln.pipeline.report.video.output import VideoFile, common_ticks, suffix_for
-from ccln.pipeline.report.video.painting import AttendedTimeline, Painter
+from ccln.pipeline.report.video.painting import Painter
 from ccln.pipeline.report.video.planes import FORMAT, UprightPictures, matrix_of, planes_of
 
 _LEAST_WIDTH = 320  # pixels; on less, nothing can be read
 
 
-def write_video(timeline: AttendedTimeline, source: Path, destination: Path, *, heat_map: bool = False) -> Path:
+def write_video(located: LocatedVideo, source: Path, destination: Path, *, heat_map: bool = False) -> Path:
     """Write a clip again with a timeline below its pictures, and over them the names of the events while they are on.
 
     Every picture keeps its time to the tick (in Matroska to the millisecond), after the earliest of the two streams
@@ -34,7 +35,7 @@ def write_video(timeline: AttendedTimeline, source: Path, destination: Path, *, 
     whole; one that is there already, the same to the byte, stays as it is.
 
     Args:
-        timeline: of the clip, with its attention.
+        located: what was found in it.
         source: the clip.
         destination: the file to be written, without the suffix, which is added: ".mp4", or ".mkv".
         heat_map: whether to lay the attention over the pictures.
@@ -53,7 +54,7 @@ def write_video(timeline: AttendedTimeline, source: Path, destination: Path, *, 
         assert video is not None
         path = destination.with_name(destination.name + suffix_for(audio))
         upright = UprightPictures(first, _LEAST_WIDTH)
-        painter = Painter(timeline, upright.height, upright.width, matrix_of(first), heat_map=heat_map)
+        painter = Painter(located, upright.height, upright.width, matrix_of(first), heat_map=heat_map)
         base = Fraction(video.time_base or 0)
         ticks = common_ticks(base, zero)
         with VideoFile(path, video, first, audio, ticks, (painter.width, painter.height)) as out:

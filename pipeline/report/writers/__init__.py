@@ -1,22 +1,21 @@
 """Located events as the files that annotators, players and programs read."""
 
-from ccln.pipeline.report.writers.csv_table import csv_table
-from ccln.pipeline.report.writers.files import OutputError, distinct_names, make_folder, write_beside, write_files
-from ccln.pipeline.report.writers.json_document import json_document
-from ccln.pipeline.report.writers.registry import WRITERS, Writer
-from ccln.pipeline.report.writers.timeline import LabelledTimeline, Timeline, TrackedTimeline
+from ccln.pipeline.report.writers.files import OutputError, distinct_names, make_folder, write_files
+from ccln.pipeline.report.writers.formats import FORMATS, to_text, write_beside
+from ccln.pipeline.report.writers.json_document import to_json
+from ccln.pipeline.report.writers.label_studio import CONFIGURATION_NAME, labelling_configuration
+from ccln.pipeline.report.writers.text import to_csv
 
 __all__ = [
-    "WRITERS",
-    "LabelledTimeline",
+    "CONFIGURATION_NAME",
+    "FORMATS",
     "OutputError",
-    "Timeline",
-    "TrackedTimeline",
-    "Writer",
-    "csv_table",
     "distinct_names",
-    "json_document",
+    "labelling_configuration",
     "make_folder",
+    "to_csv",
+    "to_json",
+    "to_text",
     "write_beside",
     "write_files",
 ]

@@ -1,67 +1,23 @@
-"""Files of the formats in a folder: whole or not at all, and never over another."""
+"""Files in a folder: whole or not at all, and never over another unless that is asked for."""
 
 import filecmp
 import os
 import unicodedata
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
-
-from ccln.pipeline.report.writers.names import distinct
-from ccln.pipeline.report.writers.registry import WRITERS
-from ccln.pipeline.report.writers.timeline import Timeline
 
 
 class OutputError(Exception):
     """A result that cannot be written; the message names the file, why, and what to do."""
 
 
-def write_beside(
-    timeline: Timeline, folder: Path, formats: Iterable[str], *, name: str | None = None
-) -> tuple[Path, ...]:
-    """Write a clip's events as NAME.vtt and the like; what is there already, the same to the byte, stays as it is.
-
-    Args:
-        timeline: the clip and its events.
-        folder: made if it does not exist.
-        formats: of `WRITERS`.
-        name: without folder and suffix; of several clips, each one's of `distinct_names`. If None, the media file's.
-
-    Returns:
-        The files, in the order of `formats`.
-
-    Raises:
-        OutputError: a file is there with other content, and then none is written; or one cannot be written.
-        ValueError: a format is unknown, or an event is not within its clip.
-    """
-    texts: dict[Path, list[bytes]] = {}
-    for format_name in formats:
-        if format_name not in WRITERS:
-            raise ValueError(f"{format_name!r} is no format; choose from {', '.join(WRITERS)}")
-        writer = WRITERS[format_name]
-        path = folder / f"{timeline.path.stem if name is None else name}{writer.suffix}"
-        # File names may hold bytes that are no text; UTF-8 has no place for them.
-        texts[path] = [writer.to_text(timeline).encode("utf-8", errors="replace")]
-    write_files(texts)
-    return tuple(texts)
-
-
-def distinct_names(paths: Iterable[Path]) -> dict[Path, str]:
-    """Names for the files about media files: clip, then clip-2 for another of the same name.
-
-    The same paths in the same order get the same names. Names that differ only in case, or in how accents are
-    composed, are the same: on some file systems they are one file.
-    """
-    paths = list(dict.fromkeys(paths))
-    names = distinct((path.stem for path in paths), lambda name: unicodedata.normalize("NFC", name).casefold())
-    return dict(zip(paths, names, strict=True))
-
-
-def write_files(contents: Mapping[Path, Iterable[bytes]]) -> None:
+def write_files(contents: Mapping[Path, Iterable[bytes]], *, overwrite: bool = False) -> None:
     """Write files, each whole or not at all; one that is there already, the same to the byte, stays as it is.
 
     Args:
         contents: of each file, in pieces.
+        overwrite: whether to replace files that are there with other content.
 
     Raises:
         OutputError: a file is there with other content, and then none is written; or one cannot be written.
@@ -73,7 +29,7 @@ def write_files(contents: Mapping[Path, Iterable[bytes]]) -> None:
             partials[path] = path.with_name(f".{uuid.uuid4().hex}.partial")
             with partials[path].open("xb") as file:
                 file.writelines(pieces)
-        for path in [path for path, partial in partials.items() if not is_there(path, partial)]:
+        for path in [path for path, partial in partials.items() if not is_there(path, partial, overwrite=overwrite)]:
             os.replace(partials[path], path)
     except OSError as error:
         names = ", ".join(map(str, contents))
@@ -95,14 +51,53 @@ def make_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: this folder cannot be made ({error}). Choose another place.") from error
 
 
-def is_there(path: Path, partial: Path) -> bool:
+def is_there(path: Path, partial: Path, *, overwrite: bool = False) -> bool:
     """Whether the file is there with the content of the other.
 
     Raises:
-        OutputError: it has other content.
+        OutputError: it has other content and is not to be overwritten, or it is a folder.
     """
     if not path.exists():
         return False
     if path.is_file() and filecmp.cmp(path, partial, shallow=False):
         return True
+    if path.is_file() and overwrite:
+        return False
     raise OutputError(f"{path}: is there already with other content. Remove it, or choose another place.")
+
+
+def distinct_names(paths: Iterable[Path]) -> dict[Path, str]:
+    """Names for the files about videos: dog, then dog-2 for another video of the same name.
+
+    The same paths in the same order get the same names. Names that differ only in case, or in how accents are
+    composed, are the same: on some file systems they are one file.
+    """
+    paths = list(dict.fromkeys(paths))
+    names = distinct((path.stem for path in paths), lambda name: unicodedata.normalize("NFC", name).casefold())
+    return dict(zip(paths, names, strict=True))
+
+
+def distinct(wanted: Iterable[str], identity: Callable[[str], Hashable] = str) -> list[str]:
+    """The names as wanted, but a name that was there before gets the first free number: dog, dog-2, dog-3.
+
+    A number never takes the name of another: dog, dog, dog-2 become dog, dog-3, dog-2.
+
+    Args:
+        wanted: names, in the order in which they get them.
+        identity: what must differ between two names.
+    """
+    wanted = list(wanted)
+    taken = {identity(name) for name in wanted}
+    given: set[Hashable] = set()
+    numbers: dict[Hashable, int] = {}
+    names = []
+    for name in wanted:
+        key, candidate = identity(name), name
+        if key in given:
+            while identity(candidate) in taken:
+                numbers[key] = numbers.get(key, 1) + 1
+                candidate = f"{name}-{numbers[key]}"
+            taken.add(identity(candidate))
+        given.add(key)
+        names.append(candidate)
+    return names

@@ -1,6 +1,6 @@
 """Tasks with predictions for Label Studio: https://labelstud.io/guide/predictions .
 
-The predictions fit a labeling configuration after the template "Video Timeline Segmentation",
+The predictions fit a labelling configuration after the template "Video Timeline Segmentation",
 https://labelstud.io/templates/video_timeline_segmentation , which holds times in seconds. The other way to label times
 in a video, TimelineLabels, counts frames at a rate that the project sets: it could not say where an event is.
 """
@@ -8,41 +8,62 @@ in a video, TimelineLabels, counts frames at a rate that the project sets: it co
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean
 from typing import Any
 from urllib.parse import quote
+from xml.etree import ElementTree
 
-from ccln.pipeline.report.writers.timeline import Timeline, spans
+from ccln.pipeline.localize.result import LocatedVideo
+from ccln.pipeline.report.writers.files import OutputError
+
+CONFIGURATION_NAME = "label-studio.xml"
 
 
-def to_label_studio(timeline: Timeline) -> str:
-    """A list of one task, whose prediction has a region an event.
+def to_label_studio(located: LocatedVideo, media_root: Path | None = None) -> str:
+    """A list of one task, whose prediction has one region for each event.
 
-    The configuration names its `Audio` "audio" and its `Labels` "events"; both players read `$video`. That is a file
-    in Label Studio's local storage, relative to the document root: the folder where this ran, or / for absolute paths.
+    Args:
+        located: what was found.
+        media_root: the document root of Label Studio's local storage (LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT), in
+            which the video lies; the task names the video relative to it. If None, the root of the file system.
+
+    Raises:
+        OutputError: the video is not within the media root.
     """
-    found = spans(timeline)
-    prefix = hashlib.sha256(_address(timeline.path)).hexdigest()[:8]  # regions of two tasks must not share their name
+    path = located.resolved_path
+    root = Path(path.anchor) if media_root is None else media_root.resolve()
+    if not path.is_relative_to(root):
+        raise OutputError(f"{path}: is not within the media root {root}. Name a folder that holds it: --media-root")
+    address = os.fsencode(path.relative_to(root).as_posix())
+    prefix = hashlib.sha256(address).hexdigest()[:8]  # regions of two tasks must not share their name
     regions = [
         {
             "id": f"{prefix}-{number}",
             "from_name": "events",
             "to_name": "audio",
             "type": "labels",
-            "original_length": timeline.duration_seconds,
-            "value": {"start": span.start_seconds, "end": span.end_seconds, "channel": 0, "labels": [span.label]},
-            "score": round(span.confidence, 4),
+            "original_length": located.duration_seconds,
+            "value": {"start": event.start_seconds, "end": event.end_seconds, "channel": 0, "labels": [event.label]},
+            "score": round(event.confidence, 4),
         }
-        for number, span in enumerate(found, start=1)
+        for number, event in enumerate(located.events, start=1)
     ]
-    prediction: dict[str, Any] = {"model_version": "ccln", "result": regions}
-    if found:  # what Label Studio sorts tasks by
-        prediction["score"] = round(mean(span.confidence for span in found), 4)
-    address = "/data/local-files/?d=" + quote(_address(timeline.path), safe="/")
-    task = {"data": {"video": address}, "predictions": [prediction]}
+    prediction: dict[str, Any] = {"model_version": f"ccln {located.provenance.ccln_version}", "result": regions}
+    if located.events:  # what Label Studio sorts tasks by
+        prediction["score"] = round(mean(event.confidence for event in located.events), 4)
+    task = {"data": {"video": "/data/local-files/?d=" + quote(address, safe="/")}, "predictions": [prediction]}
     return json.dumps([task], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _address(path: Path) -> bytes:
-    return os.fsencode(path.as_posix().lstrip("/"))
+def labelling_configuration(class_names: Iterable[str]) -> str:
+    """The labelling configuration of a project for such tasks, with a label for each class."""
+    view = ElementTree.Element("View")
+    ElementTree.SubElement(view, "Video", name="video", value="$video", sync="audio")
+    labels = ElementTree.SubElement(view, "Labels", name="events", toName="audio", choice="multiple")
+    for name in class_names:
+        ElementTree.SubElement(labels, "Label", value=name)
+    ElementTree.SubElement(view, "Audio", name="audio", value="$video", sync="video")
+    ElementTree.indent(view)
+    return ElementTree.tostring(view, encoding="unicode") + "\n"

@@ -11,7 +11,7 @@ import av
 import pytest
 
 from ccln.pipeline.commands.localize import Format
-from ccln.pipeline.report.writers import WRITERS
+from ccln.pipeline.report.writers import FORMATS
 
 COMMANDS = ("ccln-extract", "ccln-train", "ccln-localize", "ccln-evaluate", "ccln-cache", "ccln-demo")
 
@@ -93,7 +93,7 @@ def test_the_three_commands_need_no_option_in_one_folder(tiny_set: Path, tmp_pat
     clip = sorted((tiny_set / "AVE").iterdir())[0]
     located = run("ccln-localize", clip, "--format", "json", cwd=tmp_path)
     assert located.returncode == 0, located.stderr
-    assert json.loads(located.stdout)["clips"][0]["path"] == str(clip)
+    assert json.loads(located.stdout)["videos"][0]["path"] == str(clip)
 
 
 def test_localize_writes_files_and_a_page_and_says_so(tiny_set: Path, tiny_run: Path, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_localize_writes_files_and_a_page_and_says_so(tiny_set: Path, tiny_run: 
     assert "broken.mp4" in failed
     assert (tmp_path / "answers" / f"{clip.stem}.vtt").read_text("utf-8").startswith("WEBVTT")
     document = json.loads((tmp_path / "answers" / f"{clip.stem}.json").read_text("utf-8"))
-    assert document["clips"][0]["path"] == str(clip)
+    assert document["videos"][0]["path"] == str(clip)
     assert "broken.mp4" in (tmp_path / "a.html").read_text("utf-8")
 
 
@@ -126,7 +126,7 @@ def test_localize_prints_a_format_and_files_are_json_unless_named(
 
 
 def test_the_formats_offered_are_a_table_and_those_that_are_written() -> None:
-    assert get_args(Format) == ("table", *WRITERS)
+    assert get_args(Format) == ("table", *FORMATS)
 
 
 def test_some_failures_are_exit_code_one_and_each_is_named(tiny_set: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ccln.pipeline.events import equal_runs
+from ccln.pipeline.segments import equal_runs
 
 
 @given(arrays(np.int64, st.integers(0, 12), elements=st.integers(0, 2)))

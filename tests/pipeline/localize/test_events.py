@@ -1,4 +1,4 @@
-"""From answers to events, and how a decoding is chosen on validation."""
+"""From predictions to events, and how a decoding is chosen on validation."""
 
 import itertools
 import math
@@ -10,11 +10,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ccln.model import EventDecoding
-from ccln.pipeline.events import Event
-from ccln.pipeline.localize.answers import Answers
-from ccln.pipeline.localize.class_path import class_path
-from ccln.pipeline.localize.events import decode_events, decode_tracks
-from ccln.pipeline.metrics.calibration import choose_decoding, decode_labels, expected_calibration_error, score_decoding
+from ccln.pipeline.localize.events import class_path, decode_events, decode_tracks
+from ccln.pipeline.localize.result import Event
+from ccln.pipeline.localize.windows import SegmentPredictions
+from ccln.pipeline.metrics.calibration import (
+    choose_decoding,
+    decode_labels,
+    expected_calibration_error,
+    score_decoding,
+)
 from ccln.pipeline.metrics.localization import Predictions
 
 NAMES = ("Bark", "Cat", "Bell")
@@ -26,7 +30,9 @@ def logit(probability: np.ndarray) -> np.ndarray:
     return np.log(probability / (1 - probability))
 
 
-def answers(both: list[float] | np.ndarray, classes: list[int] | None = None, sure: float = 0.9) -> Answers:
+def predicted(
+    both: list[float] | np.ndarray, classes: list[int] | None = None, sure: float = 0.9
+) -> SegmentPredictions:
     """Of seconds with these event probabilities and classes, each class named with the probability `sure`."""
     count = len(both)
     labels = np.zeros(count, int) if classes is None else np.array(classes)
@@ -34,23 +40,25 @@ def answers(both: list[float] | np.ndarray, classes: list[int] | None = None, su
     share[np.arange(count), labels] = sure
     evidence = np.linspace(-1, 1, count * len(NAMES)).reshape(count, -1).astype(np.float32)
     event_logits = logit(np.array(both, np.float64)).astype(np.float32)
-    return Answers(event_logits, np.log(share), evidence, -evidence, np.ones((count, 1, 1), np.float32))
+    return SegmentPredictions(event_logits, np.log(share), evidence, -evidence, np.ones((count, 1, 1), np.float32))
 
 
-def events(given: Answers, decoding: EventDecoding = AS_IS, duration_seconds: float | None = None) -> tuple[Event, ...]:
+def events(
+    given: SegmentPredictions, decoding: EventDecoding = AS_IS, duration_seconds: float | None = None
+) -> tuple[Event, ...]:
     seconds = float(len(given.event_logits)) if duration_seconds is None else duration_seconds
     return decode_events(given, decode_tracks(given, decoding), decoding, NAMES, seconds)
 
 
 def test_runs_at_or_above_the_threshold_are_events():
-    found = events(answers([0.9, 0.7, 0.1, 0.49, 0.51, 0.2, 0.01, 0.01, 0.6, 0.98]))
+    found = events(predicted([0.9, 0.7, 0.1, 0.49, 0.51, 0.2, 0.01, 0.01, 0.6, 0.98]))
     assert [(event.start_seconds, event.end_seconds) for event in found] == [(0, 2), (4, 5), (8, 10)]
     assert [event.confidence for event in found] == pytest.approx([0.72, 0.459, 0.711], abs=1e-6)
     assert {event.label for event in found} == {"Bark"}
 
 
 def test_an_event_of_one_class_follows_another_without_a_pause():
-    found = events(answers([0.98] * 20, [1] * 12 + [2] * 8, sure=0.999))
+    found = events(predicted([0.98] * 20, [1] * 12 + [2] * 8, sure=0.999))
     assert [(event.label, event.start_seconds, event.end_seconds) for event in found] == [
         ("Cat", 0, 12),
         ("Bell", 12, 20),
@@ -58,40 +66,40 @@ def test_an_event_of_one_class_follows_another_without_a_pause():
 
 
 def test_a_second_alone_does_not_change_the_class():
-    found = events(answers([0.98] * 15, [1] * 7 + [2] + [1] * 7))
+    found = events(predicted([0.98] * 15, [1] * 7 + [2] + [1] * 7))
     assert [(event.label, event.start_seconds, event.end_seconds) for event in found] == [("Cat", 0, 15)]
 
 
 def test_an_event_ends_with_its_video_and_short_ones_are_none():
-    found = events(answers([0.1, 0.9, 0.1, 0.9, 0.9]), duration_seconds=4.25)
+    found = events(predicted([0.1, 0.9, 0.1, 0.9, 0.9]), duration_seconds=4.25)
     assert [(event.start_seconds, event.end_seconds) for event in found] == [(1, 2), (3, 4.25)]
-    longer = events(answers([0.1, 0.9, 0.1, 0.9, 0.9]), EventDecoding(minimum_duration_seconds=2), 4.25)
+    longer = events(predicted([0.1, 0.9, 0.1, 0.9, 0.9]), EventDecoding(minimum_duration_seconds=2), 4.25)
     assert [(event.start_seconds, event.end_seconds) for event in longer] == [(3, 4.25)]
-    assert len(events(answers([0.9]), EventDecoding(minimum_duration_seconds=3), 0.8)) == 1  # the whole video
+    assert len(events(predicted([0.9]), EventDecoding(minimum_duration_seconds=3), 0.8)) == 1  # the whole video
 
 
 @given(PROBABILITIES, st.floats(0.05, 0.95), st.floats(0.25, 4))
 def test_a_second_is_in_an_event_where_its_calibrated_probability_reaches_the_threshold(both, threshold, temperature):
     decoding = EventDecoding(event_threshold=threshold, event_temperature=temperature)
-    given_answers = answers(both)
-    tracks = decode_tracks(given_answers, decoding)
-    calibrated = 1 / (1 + np.exp(-given_answers.event_logits.astype(np.float64) / temperature))
-    np.testing.assert_allclose(tracks.both, calibrated, rtol=1e-5)
-    found = events(given_answers, decoding)
+    given_predictions = predicted(both)
+    tracks = decode_tracks(given_predictions, decoding)
+    calibrated = 1 / (1 + np.exp(-given_predictions.event_logits.astype(np.float64) / temperature))
+    np.testing.assert_allclose(tracks.event_probability, calibrated, rtol=1e-5)
+    found = events(given_predictions, decoding)
     inside = [any(event.start_seconds <= second < event.end_seconds for event in found) for second in range(len(both))]
-    assert inside == (tracks.both >= threshold).tolist()
+    assert inside == (tracks.event_probability >= threshold).tolist()
     for event in found:
         assert 0 < event.confidence <= 1
 
 
 def test_tracks_show_the_evidence_for_the_class_of_the_second():
-    given_answers = answers([0.98] * 8, [0] * 4 + [2] * 4, sure=0.9999)
-    tracks = decode_tracks(given_answers, EventDecoding())
+    given_predictions = predicted([0.98] * 8, [0] * 4 + [2] * 4, sure=0.9999)
+    tracks = decode_tracks(given_predictions, EventDecoding())
     assert tracks.classes.tolist() == [0] * 4 + [2] * 4
     for second, label in enumerate(tracks.classes):
         for track, logits in (
-            (tracks.seen, given_answers.visual_logits),
-            (tracks.heard, given_answers.audio_logits),
+            (tracks.seen, given_predictions.visual_logits),
+            (tracks.heard, given_predictions.audio_logits),
         ):
             assert track[second] == pytest.approx(1 / (1 + math.exp(-logits[second, label])))
 

@@ -20,7 +20,7 @@ from ccln.pipeline.decode.frames import FrameRequest
 from ccln.pipeline.extract import Failure
 from ccln.pipeline.localize.localize import Localization
 from ccln.pipeline.localize.specification import SpecificationError, require_same_specification
-from ccln.pipeline.report.writers import WRITERS, OutputError
+from ccln.pipeline.report.writers import OutputError, to_text
 
 
 @pytest.fixture(scope="module")
@@ -28,21 +28,21 @@ def found(tiny_set: Path, tiny_run: Path) -> Localization:
     return localize(sorted((tiny_set / "AVE").iterdir())[:2], checkpoint=tiny_run)
 
 
-def test_events_are_the_segments_where_both_reaches_the_threshold(found: Localization, tiny_run: Path) -> None:
+def test_events_are_the_segments_whose_probability_reaches_the_threshold(found: Localization, tiny_run: Path) -> None:
     decoding = load_checkpoint(tiny_run).decoding
     clips = localize([clip.path for clip in found.clips], checkpoint=tiny_run, shortest_seconds=1).clips
     for clip in clips:
         assert len(set(clip.labels)) == 1  # of ten seconds
-        inside = np.zeros(len(clip.both), bool)
+        inside = np.zeros(len(clip.event_probability), bool)
         for event in clip.events:
             assert event.label == clip.labels[0]
             inside[math.floor(event.start_seconds) : math.ceil(event.end_seconds)] = True
-        assert inside.tolist() == (clip.both >= decoding.event_threshold).tolist()
+        assert inside.tolist() == (clip.event_probability >= decoding.event_threshold).tolist()
 
 
 def test_tracks_are_probabilities_and_attention_adds_up(found: Localization) -> None:
     for clip in found.clips:
-        for track in (clip.seen, clip.heard, clip.both):
+        for track in clip.tracks.values():
             assert track.shape == (10,)
             assert track.min() >= 0
             assert track.max() <= 1
@@ -66,23 +66,23 @@ def test_localizing_agrees_with_evaluating_cached_features(
         for row, probability in zip(clips.clips, calibrated, strict=True):
             for clip in found.clips:
                 if clip.path.stem == row.video_id:
-                    assert np.allclose(clip.both, probability, atol=2e-3)  # the cache keeps half precision
+                    assert np.allclose(clip.event_probability, probability, atol=2e-3)  # the cache keeps half precision
 
 
 def test_json_holds_all_that_was_found(found: Localization) -> None:
     failure = Failure(Path("broken.mp4"), "broken.mp4: is empty. Fetch it again.")
     document = json.loads(localization_json(Localization(found.clips, (failure,))))
-    assert (document["format"], document["version"], len(document["clips"])) == ("ccln-localization", 2, 2)
-    assert document["failed"] == [{"path": "broken.mp4", "reason": failure.reason}]
-    for clip, located in zip(document["clips"], found.clips, strict=True):
+    assert (document["format"], document["version"], len(document["videos"])) == ("ccln-localization", 3, 2)
+    assert document["failed"] == [{"path": str(Path("broken.mp4").resolve()), "reason": failure.reason}]
+    for clip, located in zip(document["videos"], found.clips, strict=True):
         assert clip["path"] == str(located.path)
         assert clip["duration_seconds"] == pytest.approx(located.duration_seconds, abs=1e-3)
         assert clip["tracks"]["labels"] == list(located.labels)
         assert [e["label"] for e in clip["events"]] == [e.label for e in located.events]
         for event in clip["events"]:
             assert event.keys() == {"label", "start_seconds", "end_seconds", "confidence"}
-        for name in ("seen", "heard", "both"):
-            assert clip["tracks"][name] == pytest.approx(getattr(located, name), abs=1e-4)
+        for name, track in located.tracks.items():
+            assert clip["tracks"][name] == pytest.approx(track, abs=1e-4)
 
 
 def test_csv_has_a_line_an_event(found: Localization) -> None:
@@ -98,7 +98,7 @@ def test_csv_has_a_line_an_event(found: Localization) -> None:
 @pytest.mark.parametrize("name", ["webvtt", "srt", "audacity", "elan", "label-studio"])
 def test_other_formats_are_printed_as_they_are_written(found: Localization, name: str) -> None:
     clip = found.clips[0]
-    assert localization_heading(name) + localization_text(clip, name) == WRITERS[name].to_text(clip)
+    assert localization_heading(name) + localization_text(clip, name) == to_text(clip, name)
 
 
 def test_table_names_every_clip_and_second(found: Localization) -> None:
@@ -153,7 +153,7 @@ def test_clips_of_one_name_have_files_of_their_own(found: Localization, tiny_run
         shutil.copy(clip.path, path)
     localize(paths, checkpoint=tiny_run, out=tmp_path / "out", formats=["json"])
     for path, name in zip(paths, ("clip.json", "clip-2.json"), strict=True):
-        assert json.loads((tmp_path / "out" / name).read_text("utf-8"))["clips"][0]["path"] == str(path)
+        assert json.loads((tmp_path / "out" / name).read_text("utf-8"))["videos"][0]["path"] == str(path)
 
 
 def test_the_page_shows_every_clip_and_what_failed(found: Localization, tiny_run: Path, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_the_page_shows_every_clip_and_what_failed(found: Localization, tiny_run
     ]
     assert ["broken.mp4" in failure["reason"] for failure in index["failed"]] == [True]
     for clip, shown in zip(found.clips, details, strict=True):
-        assert shown["both"] == pytest.approx(clip.both, abs=2e-3)
+        assert shown["event"] == pytest.approx(clip.event_probability, abs=2e-3)
         loudness = (
             np.abs(decode_clip(clip.path, FrameRequest(8, 8)).waveform)
             .reshape(-1, SAMPLE_RATE_HZ // 50)
@@ -247,7 +247,7 @@ def test_what_is_found_does_not_hang_on_the_number_of_jobs(found: Localization, 
     two = localize(paths, checkpoint=tiny_run, jobs=2)
     assert seen == paths == [clip.path for clip in two.clips]
     for a, b in zip(one.clips, two.clips, strict=True):
-        np.testing.assert_allclose(a.both, b.both, atol=1e-4)
+        np.testing.assert_allclose(a.event_probability, b.event_probability, atol=1e-4)
 
 
 def test_extractors_that_are_not_the_checkpoints_are_refused_by_name(tiny_run: Path, tmp_path: Path) -> None:
@@ -299,4 +299,4 @@ def test_without_a_checkpoint_the_newest_run_that_locates_events_is_taken(
     Path("runs/second/config.json").write_text('{"format": 2, "network": "matching"}')
     (located,) = localize([found.clips[0].path]).clips
     assert located.events == found.clips[0].events
-    assert np.allclose(located.both, found.clips[0].both, atol=1e-5)
+    assert np.allclose(located.event_probability, found.clips[0].event_probability, atol=1e-5)

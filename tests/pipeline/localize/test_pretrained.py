@@ -17,7 +17,7 @@ from support.paths import ROOT
 from ccln import localize
 from ccln.model import load_checkpoint
 from ccln.pipeline import defaults
-from ccln.pipeline.localize.localizer import LocatedVideo
+from ccln.pipeline.localize.result import LocatedVideo
 
 CLIP = ROOT / "examples" / "cat.mp4"
 CARD = (defaults.PRETRAINED / "README.md").read_text("utf-8")
@@ -43,7 +43,7 @@ def alone() -> LocatedVideo:
 def test_the_event_of_the_example_is_found_without_a_checkpoint_and_it_says_with_what(tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("ccln-localize")), str(CLIP), "--format", "json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    (event,) = json.loads(done.stdout)["clips"][0]["events"]
+    (event,) = json.loads(done.stdout)["videos"][0]["events"]
     start, end = truth().EVENT_SECONDS
     assert event["label"] == truth().LABEL
     assert abs(event["start_seconds"] - start) <= 1

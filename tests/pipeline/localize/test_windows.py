@@ -47,13 +47,13 @@ def merged_at_once(reader: CCLN, visual: torch.Tensor, audio: torch.Tensor, hop:
     weights = np.zeros(segments)
     for start in starts:
         output = reader(visual[None, start : start + TEN], audio[None, start : start + TEN])
-        said = {name: getattr(output, name)[0] for name in FIELDS}
+        predictions = {name: getattr(output, name)[0] for name in FIELDS}
         assert output.segment_class_logits is not None
-        said["class_logits"] = output.segment_class_logits[0].log_softmax(-1)
+        predictions["class_logits"] = output.segment_class_logits[0].log_softmax(-1)
         for place in range(TEN):
             weight = min(place + 1, TEN - place)
             weights[start + place] += weight
-            for name, value in said.items():
+            for name, value in predictions.items():
                 total = sums.setdefault(name, np.zeros((segments, *value.shape[1:])))
                 total[start + place] += weight * value[place].numpy()
     return {name: (total.T / weights).T for name, total in sums.items()}
@@ -64,9 +64,9 @@ def merged_at_once(reader: CCLN, visual: torch.Tensor, audio: torch.Tensor, hop:
 def test_a_second_gets_the_weighted_mean_of_all_its_windows(segments: int, hop: int):
     reader = network(CONFIG).eval()
     visual, audio = video(segments)
-    answers = fed(reader, visual, audio, hop).answers()
+    predictions = fed(reader, visual, audio, hop).predictions()
     for name, expected in merged_at_once(reader, visual, audio, hop).items():
-        np.testing.assert_allclose(getattr(answers, name), expected, atol=2e-5, err_msg=name)
+        np.testing.assert_allclose(getattr(predictions, name), expected, atol=2e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("covered", [1, 6, TEN])
@@ -74,18 +74,18 @@ def test_ten_seconds_or_less_are_one_window_of_one_class(reader: CCLN, covered: 
     visual, audio = video(TEN)
     windows = WindowedNetwork(reader)
     windows.add(visual, audio, covered)
-    answers = windows.answers()
+    predictions = windows.predictions()
     with torch.inference_mode():
         output = reader(visual[None], audio[None])
     for name in ("event_logits", "visual_logits", "audio_logits", "attention"):
-        np.testing.assert_allclose(getattr(answers, name), getattr(output, name)[0, :covered], rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(getattr(predictions, name), getattr(output, name)[0, :covered], rtol=1e-6, atol=1e-6)
     expected = output.class_logits.log_softmax(-1)[0]
-    np.testing.assert_allclose(answers.class_logits, expected.expand(covered, -1), rtol=1e-6)
+    np.testing.assert_allclose(predictions.class_logits, expected.expand(covered, -1), rtol=1e-6)
 
 
 def test_attention_still_adds_up_to_one(reader: CCLN):
-    answers = fed(reader, *video(33), 3).answers()
-    np.testing.assert_allclose(answers.attention.sum((1, 2)), 1, atol=1e-5)
+    predictions = fed(reader, *video(33), 3).predictions()
+    np.testing.assert_allclose(predictions.attention.sum((1, 2)), 1, atol=1e-5)
 
 
 def test_features_held_do_not_grow_with_the_video(reader: CCLN):
@@ -94,13 +94,13 @@ def test_features_held_do_not_grow_with_the_video(reader: CCLN):
     for start in range(0, 300, TEN):
         windows.add(visual[start : start + TEN], audio[start : start + TEN])
         assert len(windows._features) <= 2 * TEN
-    assert len(windows.answers().event_logits) == 300
+    assert len(windows.predictions().event_logits) == 300
 
 
-def test_answers_may_be_asked_for_twice(reader: CCLN):
+def test_predictions_may_be_asked_for_twice(reader: CCLN):
     windows = fed(reader, *video(37), 4)
-    first = windows.answers()
-    np.testing.assert_array_equal(windows.answers().event_logits, first.event_logits)
+    first = windows.predictions()
+    np.testing.assert_array_equal(windows.predictions().event_logits, first.event_logits)
 
 
 def test_a_hop_that_leaves_seconds_out_is_refused(reader: CCLN):
@@ -108,4 +108,4 @@ def test_a_hop_that_leaves_seconds_out_is_refused(reader: CCLN):
         with pytest.raises(ValueError, match=f"hop of {hop} segments"):
             WindowedNetwork(reader, hop)
     with pytest.raises(ValueError, match="no segment yet"):
-        WindowedNetwork(reader).answers()
+        WindowedNetwork(reader).predictions()

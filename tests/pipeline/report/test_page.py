@@ -1,6 +1,7 @@
 import json
 import re
 from base64 import b64decode, b64encode
+from dataclasses import replace
 from hashlib import sha256
 from html.parser import HTMLParser
 from importlib.resources import files
@@ -11,10 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.located import located_video, texts
 from support.pages import EVENTS, page_clip
-from support.timelines import Tracked, texts
 
-from ccln.pipeline.events import Event
+from ccln.pipeline.localize.result import Event
 from ccln.pipeline.report.page import PageClip, waveform_peaks, write_page
 from ccln.pipeline.report.writers import OutputError
 
@@ -74,7 +75,7 @@ def test_page_holds_all_it_shows(tmp_path: Path, video: Path) -> None:
     ]
     assert clip["seen"] == [0, 0.2, 0.4, 0.6, 0.8, 1]
     assert clip["heard"] == clip["seen"][::-1]
-    assert clip["both"] == [0, 0.1, 0.2, 0.3, 0.4, 0.5]
+    assert clip["event"] == [0, 0.1, 0.2, 0.3, 0.4, 0.5]
     assert clip["segmentSeconds"] == 1
     assert clip["labels"] == {
         "names": ["Silence", "Dog", "Church bell"],
@@ -95,7 +96,8 @@ def test_page_holds_all_it_shows(tmp_path: Path, video: Path) -> None:
 
 def test_attention_without_a_preference_does_not_glow(tmp_path: Path, video: Path) -> None:
     clip = page_clip(video)
-    even = PageClip(clip.timeline, np.full((6, 2, 3), 1 / 6, np.float32), clip.peaks)
+    attention = np.full((6, 2, 3), 1 / 6, np.float32)
+    even = PageClip(replace(clip.located, attention=attention), clip.peaks)
     page = Elements(write_page([even], tmp_path / "page.html", title=""))
     assert max(b64decode(page.json("clip-0")["attention"]["values"])) < 255 / 3
 
@@ -172,27 +174,12 @@ def test_a_clip_that_is_gone_is_named(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_shapes_that_do_not_fit_are_refused() -> None:
-    path, track = Path("clip.mp4"), np.zeros(6, np.float32)
-    timeline = Tracked(path, 6.0, (), track, track, track)
-    attention, peaks = np.zeros((6, 2, 3), np.float32), np.zeros(300, np.float32)
-    with pytest.raises(ValueError, match=r"clip\.mp4: attention is \(5, 2, 3\)"):
-        PageClip(timeline, attention[:5], peaks)
-    with pytest.raises(ValueError, match="not finite"):
-        PageClip(timeline, attention * np.nan, peaks)
-    with pytest.raises(ValueError, match="'heard'"):
-        PageClip(Tracked(path, 6.0, (), track, track + 2, track), attention, peaks)
+def test_peaks_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="peaks"):
-        PageClip(timeline, attention, peaks - 1)
-    with pytest.raises(ValueError, match="5 labels; expected 6"):
-        page_clip(path, labels=("Dog",) * 5)
+        PageClip(located_video(), np.full(300, -1, np.float32))
 
 
-def test_a_timeline_without_labels_and_an_hour_of_them(tmp_path: Path, video: Path) -> None:
-    track = np.zeros(6, np.float32)
-    clip = page_clip(video)
-    bare = PageClip(Tracked(video, 6.0, (), track, track, track), clip.attention, clip.peaks)
-    assert Elements(write_page([bare], tmp_path / "bare.html", title="")).json("clip-0")["labels"] is None
+def test_an_hour_takes_little_room(tmp_path: Path, video: Path) -> None:
     random = np.random.default_rng(0)
     labels = tuple(f"class {n}" for n in random.integers(0, 28, 3600))  # none longer than the last: the worst case
     events = tuple(Event(labels[12 * n], 12.0 * n, 12.0 * n + 5, 0.5) for n in range(300))

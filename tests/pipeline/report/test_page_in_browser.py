@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.pages import BROWSER, DURATION_SECONDS, make_video, page_clip
 
-from ccln.pipeline.events import Event
+from ccln.pipeline.localize.result import Event
 from ccln.pipeline.report.page import write_page
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def test_events_seek_and_move_with_playback(visit: Visit) -> None:
     page.locator("#events button", has_text="Church bell").click()
     assert visit.seconds() == 2.5
     assert page.locator("#time").inner_text() == "0:02.5 / 0:06.0"
-    assert page.locator("#readout").inner_text() == "0:02–0:03 Dog: seen 0.40, heard 0.60, both 0.20"
+    assert page.locator("#readout").inner_text() == "0:02–0:03 Dog: seen 0.40, heard 0.60, event 0.20"
     assert page.locator("#position").get_attribute("aria-valuetext") == "0:02.5 of 0:06.0, Dog"
     both = page.locator("#events button[aria-current=true]")
     assert both.all_inner_texts() == ["Dog\n0:01.5–0:03.0\n0.75", "Church bell\n0:02.5–0:04.0\n0.50"]

@@ -1,6 +1,5 @@
 import pickle
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,16 +7,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from support.timelines import NASTY, Tracked
+from support.located import NASTY, located_video
 
 from ccln.pipeline.decode.audio import SAMPLE_RATE_HZ
 from ccln.pipeline.decode.clip import DecodedClip
-from ccln.pipeline.events import Event
+from ccln.pipeline.localize.result import Event, LocatedVideo
 from ccln.pipeline.report.picture.lanes import lanes_of
 from ccln.pipeline.report.picture.panels import LEFT, RIGHT, WIDTH
 from ccln.pipeline.report.picture.picture import TimelinePicture
 from ccln.pipeline.report.picture.sound import PooledSpectrogram
-from ccln.pipeline.report.picture.words import clock, found_in_short, round_step, short_names, shortened, two_lines
+from ccln.pipeline.report.picture.words import (
+    found_in_short,
+    round_step,
+    short_names,
+    shortened,
+    time_within,
+    two_lines,
+)
 from ccln.pipeline.report.writers import OutputError
 
 ACROSS = WIDTH - LEFT - RIGHT
@@ -25,16 +31,9 @@ IN_FRAMES = slice(90, 122)  # rows of pixels that lie within the frames whatever
 BARK, CAT = Event("Bark", 2.0, 5.0, 0.9), Event("Cat", 5.0, 9.0, 0.75)
 
 
-@dataclass(frozen=True, eq=False)
-class Located(Tracked):
-    labels: tuple[str, ...]
-    attention: np.ndarray
-    event_threshold: float = 0.5
-
-
 def located(
     duration: float, *events: Event, looks_at: tuple[int, int] | None = None, name: str = "clip.mp4"
-) -> Located:
+) -> LocatedVideo:
     count = int(np.ceil(duration))
     attention = np.full((count, 7, 7), 1 / 49, np.float32)
     if looks_at is not None:
@@ -42,7 +41,8 @@ def located(
         attention[:, *looks_at] = 1
     track = np.linspace(0, 1, count, dtype=np.float32)
     labels = tuple(event.label for event in events)[:1] * count or ("Bark",) * count
-    return Located(Path(name), duration, events, track, track, track, labels, attention)
+    tracks = {"seen": track, "heard": track, "event_probability": track}
+    return located_video(name, duration, events, labels=labels, attention=attention, **tracks)
 
 
 def piece(
@@ -55,7 +55,7 @@ def piece(
     return DecodedClip(frames, np.zeros((10, 4)), aspect, waveform, seconds, start_seconds=start)
 
 
-def drawn(picture: TimelinePicture, timeline: Located, path: Path) -> np.ndarray:
+def drawn(picture: TimelinePicture, timeline: LocatedVideo, path: Path) -> np.ndarray:
     """Float RGB (row, column, 3) of the picture."""
     picture.draw(timeline, path)
     with Image.open(path) as image:
@@ -63,7 +63,7 @@ def drawn(picture: TimelinePicture, timeline: Located, path: Path) -> np.ndarray
         return np.asarray(image.convert("RGB")).astype(float)
 
 
-def drawn_once(timeline: Located, path: Path, *pieces: DecodedClip) -> np.ndarray:
+def drawn_once(timeline: LocatedVideo, path: Path, *pieces: DecodedClip) -> np.ndarray:
     picture = TimelinePicture()
     for clip in pieces or (piece(),):
         picture.add(clip)
@@ -254,8 +254,8 @@ def test_what_was_found_is_said_in_short() -> None:
 
 
 def test_times_are_told_as_fits_the_file() -> None:
-    assert [clock(65.04, duration) for duration in (100, 300, 3600)] == ["65.0", "1:05", "0:01:05"]
-    assert clock(59.7, 300) == "1:00"
+    assert [time_within(65.04, duration) for duration in (100, 300, 3600)] == ["65.0", "1:05", "0:01:05"]
+    assert time_within(59.7, 300) == "1:00"
 
 
 @given(st.floats(0.01, 1e6), st.integers(1, 30))

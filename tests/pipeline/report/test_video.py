@@ -4,17 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 from support.decoded import NTSC, audio, overwrite_packets, video
+from support.located import BROKEN, NASTY, located_video
 from support.making import Audio, Video, make_video, number_in, steady
-from support.timelines import BROKEN, NASTY, Tracked
 
 from ccln.pipeline.decode.container import Clock, DecodeError, MissingStreamError, chosen_streams, open_video
-from ccln.pipeline.events import Event
+from ccln.pipeline.localize.result import Event, LocatedVideo
 from ccln.pipeline.report.video import write_video
 from ccln.pipeline.report.writers import OutputError
 
@@ -24,18 +25,14 @@ BELL = Event("Church bell", 1.0, 2.0, 0.87)
 WIDE = {"height": 96, "width": 640, "options": {"preset": "ultrafast"}}
 
 
-@dataclass(frozen=True, eq=False)
-class Attended(Tracked):
-    attention: np.ndarray
-
-
-def timeline(seconds: float = 3.0, events: Sequence[Event] = (), attention: np.ndarray | None = None) -> Attended:
-    """Seen in the first second, heard in the second, both in the third, and so on; looked at evenly if not said."""
+def timeline(seconds: float = 3.0, events: Sequence[Event] = (), attention: np.ndarray | None = None) -> LocatedVideo:
+    """Seen in the first second, heard in the second, an event in the third, and so on; looked at evenly if not said."""
     count = int(np.ceil(seconds))
-    seen, heard, both = ((np.arange(count) % 3 == row).astype(np.float32) for row in range(3))
-    if attention is None:
-        attention = np.full((count, 7, 7), 1 / 49, np.float32)
-    return Attended(Path("clip.mp4"), seconds, tuple(events), seen, heard, both, attention)
+    rows = ((np.arange(count) % 3 == row).astype(np.float32) for row in range(3))
+    parts: dict[str, Any] = dict(zip(("seen", "heard", "event_probability"), rows, strict=True))
+    if attention is not None:
+        parts["attention"] = attention
+    return located_video("clip.mp4", seconds, events, **parts)
 
 
 @dataclass(frozen=True)

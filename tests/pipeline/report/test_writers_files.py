@@ -1,4 +1,4 @@
-"""Files beside each other in a folder, and what a writer asks of a located clip."""
+"""Files beside each other in a folder, whole or not at all, and not over others."""
 
 import os
 import stat
@@ -6,25 +6,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.timelines import BELL, CLIP, Plain
+from support.located import BELL, VIDEO, located_video
 
-from ccln.pipeline.report.writers import WRITERS, OutputError, distinct_names, write_beside, write_files
-
-if TYPE_CHECKING:
-    from ccln.pipeline.localize.localizer import LocatedVideo
-    from ccln.pipeline.report.writers import LabelledTimeline, TrackedTimeline
-
-    def a_located_clip_has_tracks(clip: LocatedVideo) -> TrackedTimeline:
-        return clip
-
-    def a_located_clip_has_a_label(clip: LocatedVideo) -> LabelledTimeline:
-        return clip
-
+from ccln.pipeline.report.writers import FORMATS, OutputError, distinct_names, to_text, write_beside, write_files
 
 FILES = {
     "tower.json",
@@ -35,7 +23,7 @@ FILES = {
     "tower.eaf",
     "tower.label-studio.json",
 }
-OTHER = Plain(CLIP.path, CLIP.duration_seconds, (BELL,))
+OTHER = located_video(VIDEO.path, VIDEO.duration_seconds, (BELL,))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -44,24 +32,24 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_every_format_beside_the_others(tmp_path: Path):
     folder = tmp_path / "new" / "folder"
-    written = write_beside(CLIP, folder, WRITERS)
+    written = write_beside(VIDEO, folder, FORMATS)
     assert {path.name for path in written} == FILES
     assert contents(folder).keys() == FILES  # and nothing half-written
-    for (name, writer), path in zip(WRITERS.items(), written, strict=True):
-        assert path.name.endswith(writer.suffix), name
-        assert path.read_bytes().decode("utf-8") == writer.to_text(CLIP)
+    for (name, suffix), path in zip(FORMATS.items(), written, strict=True):
+        assert path.name.endswith(suffix), name
+        assert path.read_bytes().decode("utf-8") == to_text(VIDEO, name, folder=folder)
 
 
 def test_a_second_run_changes_nothing(tmp_path: Path):
-    written = write_beside(CLIP, tmp_path, WRITERS)
+    written = write_beside(VIDEO, tmp_path, FORMATS)
     before = [(path.stat().st_mtime_ns, path.stat().st_ino) for path in written]
-    assert write_beside(CLIP, tmp_path, WRITERS) == written
+    assert write_beside(VIDEO, tmp_path, FORMATS) == written
     assert [(path.stat().st_mtime_ns, path.stat().st_ino) for path in written] == before
 
 
 def test_a_missing_file_joins_those_that_are_there(tmp_path: Path):
-    write_beside(CLIP, tmp_path, ["srt"])
-    write_beside(CLIP, tmp_path, ["webvtt", "srt"])
+    write_beside(VIDEO, tmp_path, ["srt"])
+    write_beside(VIDEO, tmp_path, ["webvtt", "srt"])
     assert contents(tmp_path).keys() == {"tower.vtt", "tower.srt"}
 
 
@@ -69,28 +57,37 @@ def test_other_content_is_never_written_over(tmp_path: Path):
     (tmp_path / "tower.eaf").write_text("hours of an annotator's work")
     before = contents(tmp_path)
     with pytest.raises(OutputError, match=r"tower\.eaf: is there already with other content\. Remove it"):
-        write_beside(CLIP, tmp_path, WRITERS)
+        write_beside(VIDEO, tmp_path, FORMATS)
     assert contents(tmp_path) == before
 
 
 def test_another_result_is_refused(tmp_path: Path):
-    write_beside(CLIP, tmp_path, ["webvtt"])
+    write_beside(VIDEO, tmp_path, ["webvtt"])
     before = contents(tmp_path)
     with pytest.raises(OutputError, match=r"tower\.vtt"):
         write_beside(OTHER, tmp_path, ["webvtt"])
     assert contents(tmp_path) == before
 
 
+def test_another_result_replaces_it_when_asked(tmp_path: Path):
+    write_beside(VIDEO, tmp_path, ["webvtt"])
+    write_beside(OTHER, tmp_path, ["webvtt"], overwrite=True)
+    assert contents(tmp_path) == {"tower.vtt": to_text(OTHER, "webvtt").encode()}
+    (tmp_path / "tower.srt").mkdir()
+    with pytest.raises(OutputError, match=r"tower\.srt: is there already"):
+        write_beside(OTHER, tmp_path, ["srt"], overwrite=True)
+
+
 def test_a_folder_in_the_way_is_refused(tmp_path: Path):
     (tmp_path / "tower.vtt").mkdir()
     with pytest.raises(OutputError, match=r"tower\.vtt: is there already"):
-        write_beside(CLIP, tmp_path, ["webvtt"])
+        write_beside(VIDEO, tmp_path, ["webvtt"])
 
 
 def test_a_file_in_the_place_of_the_folder(tmp_path: Path):
     (tmp_path / "out").write_text("")
     with pytest.raises(OutputError, match=r"out: this folder cannot be made .*Choose another place"):
-        write_beside(CLIP, tmp_path / "out", ["webvtt"])
+        write_beside(VIDEO, tmp_path / "out", ["webvtt"])
 
 
 def test_a_disk_that_refuses_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -99,7 +96,7 @@ def test_a_disk_that_refuses_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OutputError, match="No space left"):
-        write_beside(CLIP, tmp_path, ["webvtt"])
+        write_beside(VIDEO, tmp_path, ["webvtt"])
     assert contents(tmp_path) == {}
 
 
@@ -124,23 +121,23 @@ def test_a_source_that_breaks_off_leaves_nothing(tmp_path: Path):
 
 def test_a_name_that_is_too_long(tmp_path: Path):
     with pytest.raises(OutputError, match="too long"):
-        write_beside(Plain(Path("x" * 250 + ".mp4"), 1.0, ()), tmp_path, ["label-studio"])
+        write_beside(located_video(Path("x" * 250 + ".mp4"), 1.0, ()), tmp_path, ["label-studio"])
 
 
 def test_files_get_the_permissions_of_any_new_file(tmp_path: Path):
-    (path,) = write_beside(CLIP, tmp_path, ["csv"])
+    (path,) = write_beside(VIDEO, tmp_path, ["csv"])
     (tmp_path / "plain").touch()
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
 
 
 def test_an_unknown_format(tmp_path: Path):
     with pytest.raises(ValueError, match=r"'docx' is no format; choose from json, csv"):
-        write_beside(CLIP, tmp_path, ["docx"])
+        write_beside(VIDEO, tmp_path, ["docx"])
 
 
 def test_a_name_that_is_no_text(tmp_path: Path):
     path = Path(os.fsdecode(b"caf\xe9.mp4"))
-    for written in write_beside(Plain(path, 6.0, (BELL,)), tmp_path, WRITERS, name="cafe"):
+    for written in write_beside(located_video(path, 6.0, (BELL,)), tmp_path, FORMATS, name="cafe"):
         assert "Church bell" in written.read_text("utf-8")
 
 
@@ -149,7 +146,7 @@ def test_same_names_from_different_folders_are_told_apart(tmp_path: Path):
     names = distinct_names(paths)
     assert names == {paths[0]: "clip", paths[1]: "clip-3", paths[2]: "clip-4", paths[3]: "clip-2"}
     for path, name in names.items():
-        write_beside(Plain(path, 6.0, (BELL,)), tmp_path, ["json"], name=name)
+        write_beside(located_video(path, 6.0, (BELL,)), tmp_path, ["json"], name=name)
     assert len(contents(tmp_path)) == 4
 
 

@@ -130,7 +130,7 @@
   }
 
   function segmentAt(seconds) {
-    return Math.min(Math.floor((seconds + 0.001) / open.segmentSeconds), open.both.length - 1);
+    return Math.min(Math.floor((seconds + 0.001) / open.segmentSeconds), open.event.length - 1);
   }
 
   /** Of each segment its class, from {names, runs: [[number of the name, count], ...]}. */
@@ -142,7 +142,7 @@
   function tell() {
     const segment = segmentAt(pointed ?? player.position);
     const from = segment * open.segmentSeconds;
-    const values = ["seen", "heard", "both"].map((name) => `${name} ${open[name][segment]?.toFixed(2) ?? "–"}`);
+    const values = ["seen", "heard", "event"].map((name) => `${name} ${open[name][segment]?.toFixed(2) ?? "–"}`);
     const label = open.labels ? ` ${open.labels[segment]}` : "";
     write("what", `${clock(from)}–${clock(Math.min(from + open.segmentSeconds, open.duration))}${label}:`);
     write("numbers", values.join(", "));

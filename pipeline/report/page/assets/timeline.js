@@ -81,7 +81,7 @@ class Timeline {
     return Math.max(0, Math.min(seconds, this.#clip.duration));
   }
 
-  /** Show a clip: {duration, segmentSeconds, seen, heard, both, labels (null or one a segment), peaks}. */
+  /** Show a clip: {duration, segmentSeconds, seen, heard, event, labels (null or one a segment), peaks}. */
   open(clip) {
     this.#clip = clip;
     for (const part of this.#wide.querySelectorAll(".labels")) part.hidden = clip.labels === null;
@@ -215,7 +215,7 @@ class Timeline {
     this.#drawRuler(view, color);
     const bins = this.#bins(view);
     if (this.#clip.labels !== null) this.#drawLabels(bins, view, color);
-    for (const name of ["seen", "heard", "both"]) this.#drawTrack(name, bins, view, color);
+    for (const name of ["seen", "heard", "event"]) this.#drawTrack(name, bins, view, color);
     const each = this.#binned * this.#clip.segmentSeconds;
     document.getElementById("coarse").textContent =
       this.#binned > 1 ? `Zoomed out, so each bar stands for ${each} s: strong colour their mean, pale their highest.` : "";
@@ -228,13 +228,13 @@ class Timeline {
 
   /** What can be seen, as {first, last, x, end}: the segments from first to before last, and where in the view. */
   #bins(view) {
-    const {segmentSeconds, duration, both} = this.#clip;
+    const {segmentSeconds, duration, event} = this.#clip;
     const count = this.#binned;
-    const until = Math.min(both.length, (view.from + view.width / this.#scale) / segmentSeconds);
+    const until = Math.min(event.length, (view.from + view.width / this.#scale) / segmentSeconds);
     const place = (segment) => (Math.min(segment * segmentSeconds, duration) - view.from) * this.#scale;
     const bins = [];
     for (let first = Math.floor(view.from / segmentSeconds / count) * count; first < until; first += count) {
-      const last = Math.min(first + count, both.length);
+      const last = Math.min(first + count, event.length);
       bins.push({first, last, x: place(first), end: place(last)});
     }
     return bins;
@@ -267,11 +267,11 @@ class Timeline {
   /** Of segments drawn as one, the class of the one most likely to be event. */
   #drawLabels(bins, view, color) {
     const [context, height] = this.#context("labels", view);
-    const {labels, both} = this.#clip;
+    const {labels, event} = this.#clip;
     const runs = [];
     for (const {first, last, x, end} of bins) {
       let most = first;
-      for (let i = first + 1; i < last; i++) if (both[i] > both[most]) most = i;
+      for (let i = first + 1; i < last; i++) if (event[i] > event[most]) most = i;
       const run = runs.at(-1);
       if (run?.label === labels[most]) run.end = end;
       else runs.push({label: labels[most], x, end});
