@@ -1,4 +1,4 @@
-"""The grid of time that everything shares, segment s of a clip covers the seconds [s, s + 1), and what works on it."""
+"""The grid of time that everything shares: segment s covers the seconds [s, s + 1). Runs and probabilities on it."""
 
 import numpy as np
 

@@ -57,7 +57,7 @@ def test_the_packaged_checkpoint_finds_the_same_events_as_before(alone: LocatedV
     assert (event.label, event.start_seconds, event.end_seconds) == ("Cat", 3, 8)
     assert event.confidence == pytest.approx(0.9925, abs=0.005)
     expected = [0.0360, 0.0203, 0.0213, 0.9925, 0.9927, 0.9925, 0.9926, 0.9924, 0.0228, 0.0212]
-    np.testing.assert_allclose(alone.both, expected, atol=0.01)
+    np.testing.assert_allclose(alone.event_probability, expected, atol=0.01)
 
 
 def test_the_card_says_what_the_checkpoint_says() -> None:

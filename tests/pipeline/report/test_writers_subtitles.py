@@ -88,7 +88,7 @@ def test_without_events_a_file_is_still_of_its_format(tmp_path: Path):
     path.write_text(to_srt(nothing))
     with av.open(str(path)) as subtitles:  # FFmpeg's readers
         assert subtitles.format.name == "srt"
-    assert webvtt.from_srt(path).captions == []
+    assert webvtt.from_srt(str(path)).captions == []
     assert [subtitle.text for subtitle in pysubs2.load(str(path))] == [""]
 
 
