@@ -1,26 +1,25 @@
-"""Where extracted features rest: safetensors files of a clip or a thousand, and an index that can be thrown away."""
+"""The cache of extracted features: safetensors files of one clip or of many, and an index that can be thrown away."""
 
+from ccln.cache.entry import Features
 from ccln.cache.errors import CacheError
-from ccln.cache.features import Features
 from ccln.cache.keys import JSON, feature_key, source_digest, specification_digest
 from ccln.cache.maintenance import (
-    Damage,
+    Packed,
     Pruned,
     Repaired,
     SpecificationSummary,
     Verified,
     describe,
+    pack,
     prune,
     repair,
     verify,
 )
-from ccln.cache.packing import Packed
 from ccln.cache.store import FeatureCache
 
 __all__ = [
     "JSON",
     "CacheError",
-    "Damage",
     "FeatureCache",
     "Features",
     "Packed",
@@ -30,6 +29,7 @@ __all__ = [
     "Verified",
     "describe",
     "feature_key",
+    "pack",
     "prune",
     "repair",
     "source_digest",

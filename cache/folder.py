@@ -1,20 +1,18 @@
-"""The cache as a folder: what lies where, listed with care and written whole or not at all."""
+"""The folder of a cache: where its files are, how they are listed, and how they are written whole or not at all."""
 
 import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from safetensors import SafetensorError, safe_open
-
-from ccln.cache.errors import CacheError, DamagedFileError
+from ccln.cache.errors import CacheError
 from ccln.cache.keys import is_digest
 
-SUFFIX = ".safetensors"
+_SUFFIX = ".safetensors"
 _STALE_SECONDS = 3600
 _ATTEMPTS = 10
 
@@ -27,73 +25,73 @@ class Folder:
 
     @property
     def entries(self) -> Path:
-        """Where the clips lie that have a file each."""
+        """The folder of clips that have a file each."""
         return self.root / "entries"
 
     @property
     def shards(self) -> Path:
-        """Where the files lie that hold many clips each."""
+        """The folder of files that hold many clips each."""
         return self.root / "shards"
 
     @property
     def partial(self) -> Path:
-        """Where files are written before they get their name."""
+        """The folder where files are written before they get their name."""
         return self.root / "partial"
 
     @property
     def index(self) -> Path:
-        """The index, which can be thrown away."""
+        """The file of the index."""
         return self.root / "index.sqlite"
 
     def entry_path(self, key: str) -> Path:
         """The file of a key.
 
         Raises:
-            CacheError: where the key is not 64 lower-case hex digits, and so might lead out of the folder.
+            CacheError: If the key is not 64 lower-case hex digits, and so might lead out of the folder.
         """
         if not is_digest(key):
             raise CacheError(f"{key!r} is not a feature key; pass the 64 hex digits that feature_key or find gives")
-        return self.entries / key[:2] / key[2:4] / f"{key}{SUFFIX}"
+        return self.entries / key[:2] / key[2:4] / f"{key}{_SUFFIX}"
 
     def shard_path(self, name: str) -> Path:
         """The file of a shard."""
-        return self.shards / f"{name}{SUFFIX}"
+        return self.shards / f"{name}{_SUFFIX}"
 
     def require(self) -> None:
-        """Raises CacheError where the folder is no feature cache."""
+        """Raise CacheError if the folder is no feature cache."""
         if not (self.entries.is_dir() or self.shards.is_dir()):
             raise CacheError(f"{self.root} is no feature cache; make one: ccln-extract VIDEOS --cache {self.root}")
 
     def entry_keys(self) -> list[str]:
-        """Keys of all files that lie where an entry would, in order; links and other names are passed over.
+        """Keys of all files that are in the place of an entry, in order; links and other names are passed over.
 
         Raises:
-            CacheError: where the folder is no feature cache, or a part of it cannot be listed.
+            CacheError: If the folder is no feature cache, or a part of it cannot be listed.
         """
         self.require()
-        return _listed(self.entries, _keys_below)
+        return _sorted(_keys_below(self.entries))
 
     def shard_names(self) -> list[str]:
-        """Names of all files that lie where a shard would, in order; links and other names are passed over.
+        """Names of all files that are in the place of a shard, in order; links and other names are passed over.
 
         Raises:
-            CacheError: where their folder cannot be listed, or is a link.
+            CacheError: If their folder cannot be listed, or is a link.
         """
         refuse_links(self.shards)
-        return _listed(self.shards, _digests_in)
+        return _sorted(_digests_in(self.shards))
 
     def write(
         self, path: Path, fill: Callable[[BinaryIO], object], check: Callable[[Path], object] | None = None
     ) -> None:
-        """Writes a file of this folder; a reader sees it whole or not, even if this process dies at any moment.
+        """Write a file of this folder; a reader sees it whole or not, even if this process dies at any moment.
 
         Args:
-            path: the file; what was there before is replaced.
-            fill: writes the content.
-            check: raises CacheError where the file, which has another name yet, is not what it should be.
+            path: The file; what was there before is replaced.
+            fill: Writes the content.
+            check: Raises CacheError if the file, which has another name yet, is not what it should be.
 
         Raises:
-            CacheError: where a folder on the way is a link, or the disk refuses.
+            CacheError: If a folder on the way is a link, or the disk refuses.
         """
         parents = [self.root / parent for parent in path.relative_to(self.root).parents]
         if parents[-2].is_dir():
@@ -132,7 +130,7 @@ class Folder:
             partial.unlink(missing_ok=True)
 
     def sweep_partial(self, older_than_seconds: float = _STALE_SECONDS) -> int:
-        """Deletes partial files of at least this age, left by runs that were killed; returns how many."""
+        """Delete partial files of at least this age, left by runs that were killed; return how many."""
         refuse_links(self.partial)
         swept = 0
         for path in self.partial.glob("*"):
@@ -144,10 +142,10 @@ class Folder:
         return swept
 
     def remove(self, path: Path) -> None:
-        """Deletes an entry's or a shard's file, and the folders of entries that it leaves empty: listing them costs.
+        """Delete an entry's or a shard's file, and the folders of entries that it leaves empty: listing them costs.
 
         Raises:
-            OSError: where the file cannot be deleted.
+            OSError: If the file cannot be deleted.
         """
         path.unlink(missing_ok=True)
         with suppress(OSError):
@@ -156,42 +154,19 @@ class Folder:
 
 
 def is_plain_file(path: Path) -> bool:
-    """Whether a regular file is there; a link to one is none."""
+    """Whether a regular file is there, and not a link to one."""
     return path.is_file() and not path.is_symlink()
 
 
 def refuse_links(path: Path) -> None:
-    """Raises CacheError where a symbolic link leads ``path`` elsewhere: a cache from others must not reach outside."""
+    """Raise CacheError if a symbolic link leads ``path`` elsewhere: a cache from others must not reach outside."""
     if os.path.realpath(path) != os.fspath(path):
         raise CacheError(f"{path} is, or lies behind, a symbolic link; remove the link")
 
 
-@contextmanager
-def opened(path: Path, max_header_bytes: int) -> Iterator[safe_open]:
-    """Opens a safetensors file that nobody vouches for, memory-mapped.
-
-    Raises:
-        DamagedFileError: whatever is wrong with the file, errors raised by the body of the ``with`` included.
-    """
+def _sorted(names: Iterator[str]) -> list[str]:
     try:
-        refuse_links(path)
-        if not path.is_file():  # opening a pipe would wait for ever
-            raise CacheError("not a regular file")
-        with path.open("rb") as raw:
-            header_bytes = int.from_bytes(raw.read(8), "little")
-        if header_bytes > max_header_bytes:
-            raise CacheError(f"its header claims {header_bytes} bytes")
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except DamagedFileError:
-        raise
-    except (CacheError, SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise DamagedFileError(path, str(error)) from error
-
-
-def _listed(folder: Path, list_: Callable[[str | os.PathLike[str]], Iterator[str]]) -> list[str]:
-    try:
-        return sorted(list_(folder))
+        return sorted(names)
     except OSError as error:  # a folder left out would silently train on a part of the data
         raise CacheError(f"{error.filename} cannot be listed ({error.strerror}); check its permissions") from error
 
@@ -200,8 +175,8 @@ def _digests_in(folder: str | os.PathLike[str]) -> Iterator[str]:
     """Names, less their ending, of the plain files in a folder that are named after a digest; none if it is gone."""
     with suppress(FileNotFoundError), os.scandir(folder) as items:
         for item in items:
-            name = item.name.removesuffix(SUFFIX)
-            if item.name.endswith(SUFFIX) and is_digest(name) and item.is_file(follow_symlinks=False):
+            name = item.name.removesuffix(_SUFFIX)
+            if item.name.endswith(_SUFFIX) and is_digest(name) and item.is_file(follow_symlinks=False):
                 yield name
 
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
+from ccln.cache.entry import Features
 from ccln.cache.errors import CacheError
-from ccln.cache.features import Features
 from ccln.cache.keys import JSON, canonical_json
 
 if TYPE_CHECKING:

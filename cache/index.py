@@ -1,43 +1,43 @@
-"""The index: what queries need of the headers, in SQLite. Never the truth: whatever ails it, it is made anew."""
+"""The index of a cache: names and specifications of its clips, in SQLite."""
 
 import os
 import sqlite3
 import sys
 from collections.abc import Callable, Collection, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path, PurePath
 from typing import NamedTuple, TypeVar
 
 from ccln.cache.entry import Header
-from ccln.cache.keys import is_digest, specification_digest
-from ccln.cache.shard import MAX_SHARD_HEADER_BYTES, Shard, shard_name
+from ccln.cache.errors import CacheError
+from ccln.cache.keys import is_digest, shard_name, specification_digest
 
 _Result = TypeVar("_Result")
 
 _TIMEOUT_SECONDS = 60  # many writers take turns, each for milliseconds
-_MAX_VALUE_BYTES = 2 * MAX_SHARD_HEADER_BYTES
+_MAX_VALUE_BYTES = 1 << 24  # keys and names of a shard are smaller than its header, and that has 8 MiB at most
 _TABLES = (
     "entries (key TEXT PRIMARY KEY, source_name TEXT NOT NULL, specification_sha256 TEXT NOT NULL) WITHOUT ROWID",
     # A row a shard, and not one a clip: a shard is in the index as a whole or not at all.
     "shards (name TEXT PRIMARY KEY, keys TEXT NOT NULL, source_names TEXT NOT NULL, specification_sha256 TEXT NOT NULL)"
     " WITHOUT ROWID",
 )
-# These say that the file is broken or not ours; all others (busy, full, read-only) that the moment is bad.
+# Codes of a file that is broken or not ours; with all others (busy, full, read-only) a later attempt may succeed.
 _BROKEN = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG}
 _KEY_DIGITS = 64
 _BETWEEN_NAMES = "/"  # no file's name has one
 
 
-class Row(NamedTuple):
+class EntryRow(NamedTuple):
     """What is asked of an entry without opening it."""
 
     source_name: str
     specification_sha256: str
 
     @classmethod
-    def of(cls, header: Header) -> "Row":
+    def of(cls, header: Header) -> "EntryRow":
         """The row of the entry with this header."""
-        return cls(_name_of(header), specification_digest(header.specification))
+        return cls(source_name(header), specification_digest(header.specification))
 
 
 class ShardRow(NamedTuple):
@@ -47,10 +47,10 @@ class ShardRow(NamedTuple):
     source_names: tuple[str, ...]
     specification_sha256: str
 
-    @classmethod
-    def of(cls, shard: Shard) -> "ShardRow":
-        """The row of an open shard."""
-        return cls(tuple(shard.keys), tuple(map(_name_of, shard.headers)), shard.specification_sha256)
+
+def source_name(header: Header) -> str:
+    """The name under which an entry is found: that of its source file, without extension."""
+    return storable(PurePath(header.source_path).stem)
 
 
 def storable(name: str) -> str:
@@ -58,138 +58,131 @@ def storable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def load_entries(path: Path) -> dict[str, Row]:
-    """All rows of entries by key; a broken index is replaced by an empty one.
+class Index:
+    """The index is never the truth: a broken one is replaced by an empty one, and is filled again from the files.
 
-    Raises:
-        sqlite3.Error, OSError: where the index cannot be read now.
+    For the same reason reading an index that cannot be read now gives nothing, and saving to one that cannot be
+    written now does nothing. Each call has a connection of its own, so that a cache object can be pickled and cross a
+    fork.
+
+    Args:
+        path: The file.
     """
 
-    def select(connection: sqlite3.Connection) -> dict[str, Row]:
-        rows = {}
-        for key, name, digest in connection.execute("SELECT key, source_name, specification_sha256 FROM entries"):
-            _require_texts(key, name, digest)
-            rows[key] = Row(name, sys.intern(digest))
-        return rows
+    def __init__(self, path: Path) -> None:
+        self._path = path
 
-    return _run(path, select)
+    def entries(self) -> dict[str, EntryRow]:
+        """All rows of entries by key."""
 
+        def select(connection: sqlite3.Connection) -> dict[str, EntryRow]:
+            rows = {}
+            for key, name, digest in connection.execute("SELECT key, source_name, specification_sha256 FROM entries"):
+                _require_texts(key, name, digest)
+                rows[key] = EntryRow(name, sys.intern(digest))
+            return rows
 
-def load_shards(path: Path, names: Collection[str]) -> dict[str, ShardRow]:
-    """The rows of those of the shards that the index has; a broken index is replaced by an empty one.
+        return self._attempt(select, {})
 
-    Raises:
-        sqlite3.Error, OSError: where the index cannot be read now.
-    """
+    def shards(self, names: Collection[str]) -> dict[str, ShardRow]:
+        """The rows of those of the shards that the index has, by name."""
 
-    def select(connection: sqlite3.Connection) -> dict[str, ShardRow]:
-        rows = {}
-        for name in names:
-            found = connection.execute(
-                "SELECT keys, source_names, specification_sha256 FROM shards WHERE name = ?", (name,)
-            )
-            for keys, source_names, digest in found:
-                _require_texts(keys, source_names, digest)
-                row = ShardRow(
-                    tuple(keys[at : at + _KEY_DIGITS] for at in range(0, len(keys), _KEY_DIGITS)),
-                    tuple(source_names.split(_BETWEEN_NAMES)),
-                    sys.intern(digest),
-                )
-                if shard_name(row.keys) != name or len(row.keys) != len(row.source_names):
-                    raise sqlite3.DatabaseError("a row is malformed")
-                rows[name] = row
-        return rows
+        def select(connection: sqlite3.Connection) -> dict[str, ShardRow]:
+            rows = {}
+            query = "SELECT keys, source_names, specification_sha256 FROM shards WHERE name = ?"
+            for name in names:
+                for keys, source_names, digest in connection.execute(query, (name,)):
+                    _require_texts(keys, source_names, digest)
+                    row = ShardRow(
+                        tuple(keys[at : at + _KEY_DIGITS] for at in range(0, len(keys), _KEY_DIGITS)),
+                        tuple(source_names.split(_BETWEEN_NAMES)),
+                        sys.intern(digest),
+                    )
+                    if shard_name(row.keys) != name or len(row.keys) != len(row.source_names):
+                        raise sqlite3.DatabaseError("a row is malformed")
+                    rows[name] = row
+            return rows
 
-    return _run(path, select)
+        return self._attempt(select, {})
 
+    def shard_names(self) -> set[str]:
+        """The names of all shards that the index has."""
 
-def shard_names(path: Path) -> set[str]:
-    """The names of all shards that the index has; a broken index is replaced by an empty one.
+        def select(connection: sqlite3.Connection) -> set[str]:
+            return {name for (name,) in connection.execute("SELECT name FROM shards")}
 
-    Raises:
-        sqlite3.Error, OSError: where the index cannot be read now.
-    """
-    return _run(path, lambda connection: {name for (name,) in connection.execute("SELECT name FROM shards")})
+        return self._attempt(select, set())
 
+    def save(
+        self,
+        entries: Mapping[str, EntryRow] | None = None,
+        shards: Mapping[str, ShardRow] | None = None,
+        *,
+        gone_entries: Collection[str] = (),
+        gone_shards: Collection[str] = (),
+    ) -> None:
+        """Insert or replace rows, and delete those of the keys and shards that are gone, in one transaction."""
+        entry_rows = [(key, *row) for key, row in (entries or {}).items()]
+        shard_rows = [
+            (name, "".join(row.keys), _BETWEEN_NAMES.join(row.source_names), row.specification_sha256)
+            for name, row in (shards or {}).items()
+        ]
 
-def save(
-    path: Path,
-    entries: Mapping[str, Row] | None = None,
-    shards: Mapping[str, ShardRow] | None = None,
-    *,
-    gone_entries: Collection[str] = (),
-    gone_shards: Collection[str] = (),
-) -> None:
-    """Inserts or replaces rows and deletes those of the keys and shards that are gone, in one transaction.
+        def transact(connection: sqlite3.Connection) -> None:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany("DELETE FROM entries WHERE key = ?", ((key,) for key in gone_entries))
+            connection.executemany("DELETE FROM shards WHERE name = ?", ((name,) for name in gone_shards))
+            connection.executemany("REPLACE INTO entries VALUES (?, ?, ?)", entry_rows)
+            connection.executemany("REPLACE INTO shards VALUES (?, ?, ?, ?)", shard_rows)
+            connection.execute("COMMIT")
 
-    Raises:
-        sqlite3.Error, OSError: where the index cannot be written now.
-    """
+        self._attempt(transact, None)
 
-    def transact(connection: sqlite3.Connection) -> None:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.executemany("DELETE FROM entries WHERE key = ?", ((key,) for key in gone_entries))
-        connection.executemany("DELETE FROM shards WHERE name = ?", ((name,) for name in gone_shards))
-        connection.executemany(
-            "REPLACE INTO entries VALUES (?, ?, ?)", ((key, *row) for key, row in (entries or {}).items())
-        )
-        connection.executemany(
-            "REPLACE INTO shards VALUES (?, ?, ?, ?)",
-            (
-                (name, "".join(row.keys), _BETWEEN_NAMES.join(row.source_names), row.specification_sha256)
-                for name, row in (shards or {}).items()
-            ),
-        )
-        connection.execute("COMMIT")
+    def clear(self) -> None:
+        """Delete all rows.
 
-    _run(path, transact)
+        Raises:
+            CacheError: If the index cannot be written.
+        """
+        statements = "BEGIN IMMEDIATE; DELETE FROM entries; DELETE FROM shards; COMMIT"
+        try:
+            self._run(lambda connection: connection.executescript(statements))
+        except (sqlite3.Error, OSError) as error:
+            raise CacheError(f"{self._path} cannot be written ({error}); check permissions and free space") from error
 
+    def _attempt(self, action: Callable[[sqlite3.Connection], _Result], otherwise: _Result) -> _Result:
+        """What an action returns, or ``otherwise`` if the index cannot be used now."""
+        with suppress(sqlite3.Error, OSError):
+            return self._run(action)
+        return otherwise
 
-def clear(path: Path) -> None:
-    """Deletes all rows.
+    def _run(self, action: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        try:
+            return self._connected(action)
+        except sqlite3.DatabaseError as error:
+            # Errors raised by the Python layer, such as a text that is not UTF-8, carry no code: broken, too.
+            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF not in _BROKEN:
+                raise
+            for suffix in ("-journal", "-wal", "-shm", ""):
+                Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+            return self._connected(action)
 
-    Raises:
-        sqlite3.Error, OSError: where the index cannot be written now.
-    """
-    _run(
-        path,
-        lambda connection: connection.executescript("BEGIN IMMEDIATE; DELETE FROM entries; DELETE FROM shards; COMMIT"),
-    )
-
-
-def _name_of(header: Header) -> str:
-    return storable(PurePath(header.source_path).stem)
+    def _connected(self, action: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        if os.path.lexists(self._path) and (self._path.is_symlink() or not self._path.is_file()):
+            raise sqlite3.DatabaseError("the index is not a regular file")
+        with closing(sqlite3.connect(self._path, timeout=_TIMEOUT_SECONDS, isolation_level=None)) as connection:
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE_BYTES)
+            schema = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master")}
+            if not schema:
+                connection.execute("BEGIN IMMEDIATE")
+                for table in _TABLES:
+                    connection.execute(f"CREATE TABLE IF NOT EXISTS {table}")
+                connection.execute("COMMIT")
+            elif schema != {f"CREATE TABLE {table}" for table in _TABLES}:  # older, or another's views and triggers
+                raise sqlite3.DatabaseError("the index has another layout")
+            return action(connection)
 
 
 def _require_texts(*values: object) -> None:
     if not all(isinstance(value, str) for value in values) or not is_digest(values[-1]):  # lost bytes read as NULL
         raise sqlite3.DatabaseError("a row is malformed")
-
-
-def _run(path: Path, action: Callable[[sqlite3.Connection], _Result]) -> _Result:
-    try:
-        return _attempt(path, action)
-    except sqlite3.DatabaseError as error:
-        # Errors raised by the Python layer, such as a text that is not UTF-8, carry no code: broken, too.
-        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF not in _BROKEN:
-            raise
-        for suffix in ("-journal", "-wal", "-shm", ""):
-            Path(f"{path}{suffix}").unlink(missing_ok=True)
-        return _attempt(path, action)
-
-
-def _attempt(path: Path, action: Callable[[sqlite3.Connection], _Result]) -> _Result:
-    if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
-        raise sqlite3.DatabaseError("the index is not a regular file")
-    # A connection lives for one action only, so that a cache object can be pickled and cross a fork.
-    with closing(sqlite3.connect(path, timeout=_TIMEOUT_SECONDS, isolation_level=None)) as connection:
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE_BYTES)
-        schema = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master")}
-        if not schema:
-            connection.execute("BEGIN IMMEDIATE")
-            for table in _TABLES:
-                connection.execute(f"CREATE TABLE IF NOT EXISTS {table}")
-            connection.execute("COMMIT")
-        elif schema != {f"CREATE TABLE {table}" for table in _TABLES}:  # older, or another's views and triggers
-            raise sqlite3.DatabaseError("the index has another layout")
-        return action(connection)

@@ -1,4 +1,4 @@
-"""Keys: what decides a clip's features, boiled down to a digest."""
+"""Keys: digests of all that decides a clip's features."""
 
 import hashlib
 import json
@@ -21,10 +21,10 @@ def is_digest(text: object) -> bool:
 
 
 def canonical_json(value: JSON) -> str:
-    """The one way to write ``value``: keys sorted, no spaces, ASCII only.
+    """Write ``value`` as JSON in one fixed way: keys sorted, no spaces, ASCII only.
 
     Raises:
-        CacheError: where ``value`` is not JSON; NaN and the infinities are not.
+        CacheError: If ``value`` is not JSON; NaN and the infinities are not.
     """
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
@@ -36,7 +36,7 @@ def specification_digest(specification: Mapping[str, JSON]) -> str:
     """Sha256 (hex) of the specification's canonical JSON.
 
     Raises:
-        CacheError: where the specification is not JSON.
+        CacheError: If the specification is not JSON.
     """
     return hashlib.sha256(canonical_json(dict(specification)).encode()).hexdigest()
 
@@ -45,7 +45,7 @@ def source_digest(path: str | os.PathLike[str]) -> str:
     """Sha256 (hex) of a file's bytes, read piece by piece.
 
     Raises:
-        CacheError: where the file cannot be read.
+        CacheError: If the file cannot be read.
     """
     try:
         with Path(path).open("rb") as file:
@@ -59,9 +59,14 @@ def feature_key(source_sha256: str, specification_sha256: str) -> str:
     """Key of the features that one specification gives for one source file: sha256 (hex) over both digests.
 
     Raises:
-        CacheError: where an argument is not a sha256 in lower-case hex.
+        CacheError: If an argument is not a sha256 in lower-case hex.
     """
     for name, digest in (("source_sha256", source_sha256), ("specification_sha256", specification_sha256)):
         if not is_digest(digest):
             raise CacheError(f"{name} {digest!r} is not a sha256; pass 64 lower-case hex digits")
     return hashlib.sha256(f"{source_sha256}{specification_sha256}".encode()).hexdigest()
+
+
+def shard_name(keys: Sequence[str]) -> str:
+    """Sha256 (hex) of a shard's keys, which are in order, one after the other."""
+    return hashlib.sha256("".join(keys).encode()).hexdigest()

@@ -1,30 +1,31 @@
-"""Looking after a cache: what is in it, whether it is whole, and what can go."""
+"""Care of a cache: what is in it, whether it is whole, what can go, and packing it into fewer files."""
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from ccln.cache.catalogue import Progress, catalogue, rebuild
 from ccln.cache.entry import Entry, read_entry
 from ccln.cache.errors import CacheError, DamagedFileError
-from ccln.cache.folder import Folder
-from ccln.cache.keys import JSON, feature_key, is_digest, specification_digest
-from ccln.cache.shard import Shard
-from ccln.cache.shelf import Shelf
-from ccln.cache.store import FeatureCache
+from ccln.cache.folder import Folder, is_plain_file
+from ccln.cache.index import Index
+from ccln.cache.keys import JSON, feature_key, is_digest, shard_name, specification_digest
+from ccln.cache.shards import MAX_SHARD_HEADER_BYTES, Shard, Shards, header_bytes, write_shard
+from ccln.cache.store import FeatureCache, Progress, catalogue, tracked
 
 _COUNTED = ("clips", "bytes", "packed", "shards", "padded", "missing_audio", "missing_video")
+_HEADER_RESERVE_BYTES = 1 << 20  # for all in a shard's header that is not its clips': an entry's own must be smaller
 
 
 @dataclass(frozen=True)
 class SpecificationSummary:
     """What a cache holds under one specification.
 
-    A clip that has a file of its own and lies in a shard, too, counts once, as the file.
+    A clip that has a file of its own and is in a shard, too, counts once, as the file.
     """
 
     digest: str
@@ -43,19 +44,12 @@ class SpecificationSummary:
     """Of the features, each once: visual (segment, height, width, channel) and audio (segment, channel)."""
 
 
-class Damage(NamedTuple):
-    """A file that is not what was written, and why."""
-
-    path: Path
-    reason: str
-
-
 class Verified(NamedTuple):
     """What ``verify`` found."""
 
-    sound: int
-    """Entries whose every byte is as it was written; one that lies in a file and in a shard counts twice."""
-    damaged: list[Damage]
+    intact: int
+    """Entries whose every byte is as it was written; one that is in a file and in a shard counts twice."""
+    damaged: list[DamagedFileError]
 
 
 class Repaired(NamedTuple):
@@ -65,7 +59,7 @@ class Repaired(NamedTuple):
     """Entries in the index now."""
     swept: int
     """Partial files deleted."""
-    unreadable: list[Damage]
+    unreadable: list[DamagedFileError]
     """Files that are no readable entry or shard; they are left where they are."""
 
 
@@ -78,33 +72,44 @@ class Pruned(NamedTuple):
     """Clips by the digest of their specification."""
 
 
+class Packed(NamedTuple):
+    """What ``pack`` did."""
+
+    clips: int
+    """Entries that are in a shard now and have no file of their own any more."""
+    shards: int
+    """Shards that were written."""
+    left: list[Path]
+    """Files that stay: damaged, or with a key that a shard has with other content."""
+
+
 def describe(cache: FeatureCache, progress: Progress | None = None) -> list[SpecificationSummary]:
-    """What a cache holds under each specification, most clips first; what cannot be read is left out.
+    """List what a cache holds under each specification, most clips first; what cannot be read is left out.
 
     Args:
-        cache: the cache; the header of each entry is read.
-        progress: called with files done and files in all.
+        cache: The cache; the header of each entry is read.
+        progress: Called with files done and files in all.
 
     Raises:
-        CacheError: where the folder is no feature cache, or cannot be listed.
+        CacheError: If the folder is no feature cache, or cannot be listed.
     """
     specifications: dict[str, Mapping[str, JSON]] = {}
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     shapes: dict[str, set[tuple[tuple[int, ...], tuple[int, ...]]]] = defaultdict(set)
     seen: set[str] = set()
-    for stored in _stored(Folder(cache.root), progress):
-        digest = stored.specification_sha256
-        for header, features in stored.entries:
+    for file in _files(Folder(cache.root), progress):
+        digest = file.specification_sha256
+        for header, features in file.entries:
             specifications[digest] = header.specification
             if (key := feature_key(header.source_sha256, digest)) not in seen:
                 seen.add(key)
                 counts[digest]["clips"] += 1
-                counts[digest]["packed"] += stored.is_shard
+                counts[digest]["packed"] += file.is_shard
                 counts[digest]["padded"] += header.duration_seconds < len(features.visual)
                 counts[digest].update(f"missing_{stream}" for stream in header.missing)
                 shapes[digest].add((tuple(features.visual.shape), tuple(features.audio.shape)))
-        counts[digest]["bytes"] += stored.bytes
-        counts[digest]["shards"] += stored.is_shard
+        counts[digest]["bytes"] += file.bytes
+        counts[digest]["shards"] += file.is_shard
     summaries = [
         SpecificationSummary(
             digest,
@@ -118,120 +123,239 @@ def describe(cache: FeatureCache, progress: Progress | None = None) -> list[Spec
 
 
 def verify(cache: FeatureCache, progress: Progress | None = None) -> Verified:
-    """Reads every byte of every entry, packed ones too, and compares its sha256.
+    """Read every byte of every entry, packed ones too, and compare its sha256.
 
     Args:
-        cache: the cache.
-        progress: called with files done and files in all.
+        cache: The cache.
+        progress: Called with files done and files in all.
 
     Raises:
-        CacheError: where the folder is no feature cache, or cannot be listed.
+        CacheError: If the folder is no feature cache, or cannot be listed.
     """
-    sound, damaged = 0, []
-    for stored in _stored(Folder(cache.root), progress, verify=True):
-        sound += len(stored.entries)
-        damaged += stored.damages
-    return Verified(sound, damaged)
+    intact, damaged = 0, []
+    for file in _files(Folder(cache.root), progress, verify=True):
+        intact += len(file.entries)
+        damaged += file.errors
+    return Verified(intact, damaged)
 
 
 def repair(cache: FeatureCache, progress: Progress | None = None) -> Repaired:
-    """Deletes all partial files and makes the index anew from the files' headers.
+    """Delete all partial files and make the index anew from the files' headers.
 
     Args:
-        cache: the cache.
-        progress: called with files done and files in all, shards not counted.
+        cache: The cache.
+        progress: Called with files done and files in all, shards not counted.
 
     Raises:
-        CacheError: where the folder is no feature cache, cannot be listed, or the index cannot be written.
+        CacheError: If the folder is no feature cache, cannot be listed, or the index cannot be written.
     """
     folder = Folder(cache.root)
     folder.require()
     swept = folder.sweep_partial(older_than_seconds=-math.inf)  # whoever is just writing one writes it again
-    holds = rebuild(folder, progress)
+    Index(folder.index).clear()
+    holds = catalogue(folder, Shards(folder), progress)
     indexed = holds.entries.keys() | {key for shard in holds.shards.values() for key in shard.keys}
-    return Repaired(len(indexed), swept, [Damage(error.path, error.reason) for error in holds.unreadable])
+    return Repaired(len(indexed), swept, holds.unreadable)
 
 
 def prune(cache: FeatureCache, keep: Collection[str], *, delete: bool, progress: Progress | None = None) -> Pruned:
-    """Drops the entries, packed ones too, of all specifications but some; other files are never touched.
+    """Drop the entries, packed ones too, of all specifications but some; other files are never touched.
 
     Args:
-        cache: the cache.
-        keep: digests of the specifications to keep.
-        delete: whether to delete; without it the entries are only counted.
-        progress: called with files done and files in all.
+        cache: The cache.
+        keep: Digests of the specifications to keep.
+        delete: Whether to delete; without it the entries are only counted.
+        progress: Called with files done and files in all.
 
     Raises:
-        CacheError: where ``keep`` holds what is no digest, the folder is no feature cache or cannot be listed, or a
-            file cannot be deleted.
+        CacheError: If ``keep`` holds what is no digest, the folder is no feature cache or cannot be listed, or a file
+            cannot be deleted.
     """
     for digest in keep:
         if not is_digest(digest):
             raise CacheError(f"{digest!r} is no specification's digest; pass the 64 hex digits that describe gives")
     folder = Folder(cache.root)
-    dropped: dict[str, set[str]] = {}
+    dropped: dict[str, set[str]] = defaultdict(set)
     size_bytes = 0
-    for stored in _stored(folder, progress):
-        digest = stored.specification_sha256
-        if not stored.entries or digest in keep:
+    for file in _files(folder, progress):
+        digest = file.specification_sha256
+        if not file.entries or digest in keep:
             continue
-        size_bytes += stored.bytes
-        dropped.setdefault(digest, set()).update(
-            feature_key(header.source_sha256, digest) for header, _ in stored.entries
-        )
+        size_bytes += file.bytes
+        dropped[digest].update(feature_key(header.source_sha256, digest) for header, _ in file.entries)
         if delete:
             try:
-                folder.remove(stored.path)
+                folder.remove(file.path)
             except OSError as error:
-                raise CacheError(f"{stored.path} cannot be deleted ({error}); check its permissions") from error
+                raise CacheError(f"{file.path} cannot be deleted ({error}); check its permissions") from error
     if delete:
-        catalogue(folder, Shelf(folder))  # mends the index
+        catalogue(folder, Shards(folder))  # mends the index
     by_specification = {digest: len(keys) for digest, keys in dropped.items()}
     return Pruned(sum(by_specification.values()), size_bytes, by_specification)
 
 
-class _Stored(NamedTuple):
+class _File(NamedTuple):
     """A file of the cache, open."""
 
     path: Path
     is_shard: bool
     bytes: int
     entries: list[Entry]
-    damages: list[Damage]
+    errors: list[DamagedFileError]
 
     @property
     def specification_sha256(self) -> str:
-        """Of all entries; empty where there is none."""
+        """Of all entries; empty if there is none."""
         return specification_digest(self.entries[0].header.specification) if self.entries else ""
 
 
-def _stored(folder: Folder, progress: Progress | None, *, verify: bool = False) -> Iterator[_Stored]:
+def _files(folder: Folder, progress: Progress | None, *, verify: bool = False) -> Iterator[_File]:
     paths = [folder.entry_path(key) for key in folder.entry_keys()]
     paths += [folder.shard_path(name) for name in folder.shard_names()]
-    if progress is not None:
-        progress(0, len(paths))
-    for done, path in enumerate(paths, start=1):
+    for path in tracked(paths, progress):
         with suppress(FileNotFoundError):  # packed or deleted since the folder was listed
             yield _open(path, is_shard=path.parent == folder.shards, verify=verify)
-        if progress is not None:
-            progress(done, len(paths))
 
 
-def _open(path: Path, *, is_shard: bool, verify: bool) -> _Stored:
-    size_bytes = path.lstat().st_size
-    entries: list[Entry] = []
-    damages: list[Damage] = []
+def _open(path: Path, *, is_shard: bool, verify: bool) -> _File:
+    file = _File(path, is_shard, path.lstat().st_size, [], [])
     try:
         if is_shard:
             shard = Shard(path, path.stem)
             for key in shard.keys:
                 try:
-                    entries.append(shard.entry(key, verify=verify))
+                    file.entries.append(shard.entry(key, verify=verify))
                 except DamagedFileError as error:
-                    damages.append(Damage(path, error.reason))
+                    file.errors.append(error)
         else:
-            entries.append(read_entry(path, verify=verify))
+            file.entries.append(read_entry(path, verify=verify))
     except DamagedFileError as error:
-        path.lstat()  # raises where it is not damaged but gone
-        damages.append(Damage(path, error.reason))
-    return _Stored(path, is_shard, size_bytes, entries, damages)
+        path.lstat()  # raises FileNotFoundError if it is not damaged but gone
+        file.errors.append(error)
+    return file
+
+
+def pack(
+    cache: FeatureCache,
+    specification: str = "",
+    *,
+    clips_per_shard: int = 1000,
+    progress: Progress | None = None,
+) -> Packed:
+    """Move entries that have a file of their own into shards; they are read the same way as before.
+
+    Others may read and write meanwhile; where they pack, too, a clip may get into two shards, which costs space and
+    nothing else. A run that is killed at any moment loses nothing, and the next one goes on where it stopped. An entry
+    stays a file if it is damaged, or if a shard has its key with other content.
+
+    Args:
+        cache: The cache.
+        specification: First digits of the digest of the specification whose entries to pack; all if empty.
+        clips_per_shard: The most clips in one shard; fewer if names and paths make its header too large.
+        progress: Called with entries done and entries in all, before the first and after each shard.
+
+    Raises:
+        CacheError: If the folder is no feature cache, no entry has such a specification, ``clips_per_shard`` is not
+            positive, or the disk refuses.
+    """
+    if clips_per_shard < 1:
+        raise CacheError(f"clips_per_shard is {clips_per_shard}; it must be at least 1")
+    folder = Folder(cache.root)
+    shards = Shards(folder)
+    holds = catalogue(folder, shards)
+    digests = {row.specification_sha256 for row in (*holds.entries.values(), *holds.shards.values())}
+    if specification and not any(digest.startswith(specification) for digest in digests):
+        known = ", ".join(sorted(digest[:12] for digest in digests)) or "none"
+        raise CacheError(f"{folder.root}: no specification begins with {specification}; these are there: {known}")
+    keys_of: dict[str, list[str]] = defaultdict(list)
+    for key, row in holds.entries.items():
+        if row.specification_sha256.startswith(specification):
+            keys_of[row.specification_sha256].append(key)
+    total = sum(map(len, keys_of.values()))
+    done = 0
+    packed = Packed(0, 0, [])
+    if progress is not None:
+        progress(done, total)
+    for keys in keys_of.values():
+        for batch in _batches(folder, shards, keys, clips_per_shard):
+            moved = _move(folder, shards, batch)
+            packed = Packed(packed.clips + moved.clips, packed.shards + moved.shards, packed.left + moved.left)
+            done += len(batch)
+            if progress is not None:
+                progress(done, total)
+    return packed
+
+
+def _batches(folder: Folder, shards: Shards, keys: Sequence[str], clips_per_shard: int) -> Iterator[list[str]]:
+    """Keys whose entries go into one shard: of one shape, and with headers that a reader of the shard accepts.
+
+    Keys that a shard has already, which a killed run leaves behind, are told apart: with them shards would be smaller.
+    """
+    batches: dict[object, list[str]] = defaultdict(list)
+    sizes: dict[object, int] = defaultdict(int)
+    for key in keys:
+        kind, size_bytes = None, 0
+        with suppress(CacheError):  # what cannot be read is told apart from what is gone when the batch is moved
+            header, features = read_entry(folder.entry_path(key), verify=False)
+            kind = features.visual.shape, features.audio.shape, key in shards.listing().shard_of
+            size_bytes = header_bytes(header)
+        if sizes[kind] + size_bytes > MAX_SHARD_HEADER_BYTES - _HEADER_RESERVE_BYTES:
+            yield batches.pop(kind)
+            del sizes[kind]
+        batches[kind].append(key)
+        sizes[kind] += size_bytes
+        if len(batches[kind]) == clips_per_shard:
+            yield batches.pop(kind)
+            del sizes[kind]
+    yield from batches.values()
+
+
+def _move(folder: Folder, shards: Shards, keys: Sequence[str]) -> Packed:
+    """Pack the entries of some keys, which are in order, into one shard."""
+    entries: dict[str, Entry] = {}
+    in_a_shard: dict[Path, tuple[int, ...]] = {}
+    left: list[Path] = []
+    for key in keys:
+        path = folder.entry_path(key)
+        try:
+            state = _state(path)
+            entry = read_entry(path, verify=True)
+            twin = shards.entry(key, verify=True)
+        except (OSError, CacheError):
+            if is_plain_file(path):  # else another process packed or deleted it
+                left.append(path)
+            continue
+        if twin is None:
+            entries[key] = entry
+        elif twin.header.content_sha256 != entry.header.content_sha256:
+            left.append(path)
+            continue
+        in_a_shard[path] = state
+    if entries:
+        name = shard_name(list(entries))
+        folder.write(
+            folder.shard_path(name),
+            partial(write_shard, entries=list(entries.values())),
+            partial(_check, name=name, keys=list(entries)),
+        )
+        shards.listing()  # saves the new shard in the index
+    removed = []
+    for path, state in in_a_shard.items():
+        with suppress(OSError):
+            if _state(path) == state:  # else it was written anew, and the new content counts
+                folder.remove(path)
+                removed.append(path.stem)
+    Index(folder.index).save(gone_entries=removed)
+    return Packed(len(removed), bool(entries), left)
+
+
+def _check(path: Path, name: str, keys: Sequence[str]) -> None:
+    shard = Shard(path, name)
+    for key in keys:
+        shard.entry(key, verify=True)
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """What changes when a file is written anew."""
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns, status.st_size

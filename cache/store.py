@@ -1,49 +1,50 @@
-"""The door to the cache: features written, read, found and packed."""
+"""The cache: features are written, read and found."""
 
 import os
-import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
-from ccln.cache import index, packing
-from ccln.cache.catalogue import Catalogue, Progress, catalogue
-from ccln.cache.entry import encode, read_entry
-from ccln.cache.errors import CacheError
-from ccln.cache.features import Features
+from ccln.cache.entry import Features, encode, read_entry
+from ccln.cache.errors import CacheError, DamagedFileError
 from ccln.cache.folder import Folder, is_plain_file
-from ccln.cache.index import Row
+from ccln.cache.index import EntryRow, Index, ShardRow, storable
 from ccln.cache.keys import JSON, specification_digest
-from ccln.cache.packing import Packed
-from ccln.cache.shelf import Shelf
+from ccln.cache.shards import Shards
+
+_Item = TypeVar("_Item")
+
+Progress = Callable[[int, int], object]
+"""Called with the number of items done and of all items, before the first and after each."""
 
 
 class FeatureCache:
     """Features on disk, safe for many processes that read, write and pack at once.
 
     A clip has a file of its own, or shares a shard with others; where it has both, its own file counts. Making the
-    object touches nothing on disk: ``write`` makes the folders. The files are the truth. Questions that no single file
-    answers (``specifications``, ``find``) go to an index, which is first made to agree with the files. The object may
-    be shared by threads, pickled, and taken across a fork.
+    object touches nothing on disk: ``write`` makes the folders. The files are the truth. What no single file holds
+    (``specifications``, ``find``) comes from an index, which is first made to agree with the files. The object may be
+    shared by threads, pickled, and taken across a fork.
 
     Args:
-        root: the cache's folder.
+        root: The cache's folder.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root).resolve()
         self._folder = Folder(self.root)
-        self._shelf = Shelf(self._folder)
+        self._shards = Shards(self._folder)
         self._keys_by_source: dict[tuple[str, str], list[str]] | None = None
 
     def __reduce__(self) -> tuple[type["FeatureCache"], tuple[Path]]:
         return FeatureCache, (self.root,)  # no open shard, and nothing that may have changed meanwhile
 
     def path_of(self, key: str) -> Path:
-        """Where the entry of a key lies if it has a file of its own, whether or not it exists.
+        """Path of the entry of a key if it has a file of its own, whether or not it exists.
 
         Raises:
-            CacheError: where the key is not 64 lower-case hex digits, and so might lead out of the folder.
+            CacheError: If the key is not 64 lower-case hex digits, and so might lead out of the folder.
         """
         return self._folder.entry_path(key)
 
@@ -51,10 +52,10 @@ class FeatureCache:
         """Whether the entry exists, in a file of its own or in a shard.
 
         Raises:
-            CacheError: where the key is malformed, or the folder of shards cannot be read.
+            CacheError: If the key is malformed, or the folder of shards cannot be read.
         """
         # In this order: an entry that is being packed is in the shard before its file goes.
-        return is_plain_file(self.path_of(key)) or self._shelf.shard_of(key) is not None
+        return is_plain_file(self.path_of(key)) or key in self._shards.listing().shard_of
 
     def read(self, key: str, verify: bool = True) -> Features:
         """The features under a key, memory-mapped; changing the tensors in place never changes the file.
@@ -63,11 +64,11 @@ class FeatureCache:
         before changing them in place.
 
         Args:
-            key: from ``feature_key``, ``write`` or ``find``.
-            verify: read all bytes and compare their sha256; without it only the header is read and checked.
+            key: From ``feature_key``, ``write`` or ``find``.
+            verify: Read all bytes and compare their sha256; without it only the header is read and checked.
 
         Raises:
-            CacheError: where there is no such entry, or it is damaged.
+            CacheError: If there is no such entry, or it is damaged.
         """
         path = self.path_of(key)
         if is_plain_file(path):
@@ -76,7 +77,7 @@ class FeatureCache:
             except CacheError:
                 if is_plain_file(path):
                     raise  # else it was packed at this moment
-        entry = self._shelf.entry(key, verify=verify)
+        entry = self._shards.entry(key, verify=verify)
         if entry is None:
             self._folder.require()
             raise CacheError(f"{path}: no such entry; run ccln-extract on the clip with --cache {self.root}")
@@ -90,26 +91,26 @@ class FeatureCache:
         source_path: str | os.PathLike[str],
         specification: Mapping[str, JSON],
     ) -> str:
-        """Keeps features; a reader sees the whole entry or none, even if this process dies at any moment.
+        """Store features; a reader sees the whole entry or none, even if this process dies at any moment.
 
         Args:
-            features: what the extractors gave.
+            features: Features of one clip.
             source_sha256: ``source_digest`` of the source file.
-            source_path: the source file, kept for people and for ``find``.
-            specification: all that decides the features' values.
+            source_path: The source file, kept for people and for ``find``.
+            specification: All that decides the features' values.
 
         Returns:
             The entry's key. What was under it before is replaced.
 
         Raises:
-            CacheError: where features or specification cannot be kept, or the disk refuses.
+            CacheError: If features or specification cannot be stored, or the disk refuses.
         """
         header, data = encode(
             features, source_path=os.fspath(source_path), source_sha256=source_sha256, specification=specification
         )
         self._folder.write(self.path_of(header.key), lambda file: file.write(data))
-        with suppress(sqlite3.Error, OSError):  # the entry is safe, and the next question puts in a missing row
-            index.save(self._folder.index, {header.key: Row.of(header)})
+        # The entry is safe; a row that cannot be saved now is added when the index is next compared with the files.
+        Index(self._folder.index).save({header.key: EntryRow.of(header)})
         self._keys_by_source = None
         return header.key
 
@@ -117,12 +118,12 @@ class FeatureCache:
         """The specifications that entries were made with, by their digest; looks at the folder anew.
 
         Raises:
-            CacheError: where the folder is no feature cache, or holds files and not one of them can be used.
+            CacheError: If the folder is no feature cache, or holds files and not one of them can be used.
         """
         found: dict[str, Mapping[str, JSON]] = {}
-        holds = catalogue(self._folder, self._shelf)
-        self._keys_by_source = _by_source(holds)
-        for key, digest in _samples(holds):
+        holds = catalogue(self._folder, self._shards)
+        self._keys_by_source = holds.keys_by_source()
+        for key, digest in holds.samples():
             if digest not in found:
                 with suppress(CacheError):  # damaged or deleted since; another entry of the same digest will do
                     if (specification := self._specification_of(key)) is not None:
@@ -137,67 +138,97 @@ class FeatureCache:
     def find(self, specification_sha256: str, source_name: str) -> list[str]:
         """Keys of entries made with a specification from a source file of this stem (its name without extension).
 
-        For machines where the sources are absent. Answers from what the last call of ``specifications`` saw, without
-        the entries that are gone since; looks at the folder itself only where there was no such call, or this object
-        has written or packed after it.
+        For machines where the sources are absent. The result is what the last call of ``specifications`` found, less
+        the entries that are gone since; the folder itself is listed only if there was no such call, or this object has
+        written after it.
 
         Raises:
-            CacheError: where the folder is no feature cache.
+            CacheError: If the folder is no feature cache.
         """
         if (by_source := self._keys_by_source) is None:
-            by_source = self._keys_by_source = _by_source(catalogue(self._folder, self._shelf))
-        found = by_source.get((specification_sha256, index.storable(source_name)), [])
+            by_source = self._keys_by_source = catalogue(self._folder, self._shards).keys_by_source()
+        found = by_source.get((specification_sha256, storable(source_name)), [])
         return sorted({key for key in found if self.contains(key)})  # two runs of `pack` at once may pack a clip twice
 
-    def pack(
-        self, specification: str | None = None, *, clips_per_shard: int = 1000, progress: Progress | None = None
-    ) -> Packed:
-        """Moves entries that have a file of their own into shards; they are read the same way as before.
-
-        Others may read and write meanwhile; where they pack, too, a clip may get into two shards, which costs space
-        and nothing else. A run that is killed at any moment loses nothing, and the next one goes on
-        where it stopped. An entry stays a file where it is damaged, or where a shard has its key with other content.
-
-        Args:
-            specification: first digits of the digest of the specification whose entries to pack; all if None.
-            clips_per_shard: the most clips in one shard; fewer where names and paths make its header too large.
-            progress: called with the entries dealt with and the entries in all, before the first and after each shard.
-
-        Raises:
-            CacheError: where the folder is no feature cache, no entry has such a specification, ``clips_per_shard`` is
-                not positive, or the disk refuses.
-        """
-        packed = packing.pack(self._folder, self._shelf, specification or "", clips_per_shard, progress)
-        self._keys_by_source = None
-        return packed
-
     def sweep_partial(self) -> int:
-        """Deletes partial files older than an hour, left by runs that were killed; returns how many."""
+        """Delete partial files older than an hour, left by runs that were killed; return how many."""
         return self._folder.sweep_partial()
 
     def _specification_of(self, key: str) -> Mapping[str, JSON] | None:
         if is_plain_file(path := self.path_of(key)):
             with suppress(CacheError):  # damaged, or packed at this moment
                 return read_entry(path, verify=False).header.specification
-        entry = self._shelf.entry(key, verify=False)
+        entry = self._shards.entry(key, verify=False)
         return entry and entry.header.specification
 
 
-def _samples(holds: Catalogue) -> Iterator[tuple[str, str]]:
-    """Key and specification digest of every entry that has a file, and of one of each shard."""
-    for key, row in holds.entries.items():
-        yield key, row.specification_sha256
-    for shard in holds.shards.values():
-        yield shard.keys[0], shard.specification_sha256
+class Catalogue(NamedTuple):
+    """All entries of a cache."""
+
+    entries: dict[str, EntryRow]
+    """Of each clip that has a file of its own, by key."""
+    shards: Mapping[str, ShardRow]
+    """Of each shard, by name."""
+    unreadable: list[DamagedFileError]
+    """What is wrong with the files that are no readable entry or shard, as far as they had to be opened."""
+
+    def samples(self) -> Iterator[tuple[str, str]]:
+        """Key and specification digest of every entry that has a file, and of one of each shard."""
+        for key, row in self.entries.items():
+            yield key, row.specification_sha256
+        for shard in self.shards.values():
+            yield shard.keys[0], shard.specification_sha256
+
+    def keys_by_source(self) -> dict[tuple[str, str], list[str]]:
+        """Keys by specification digest and source name."""
+        keys: dict[tuple[str, str], list[str]] = {}
+        for key, row in self.entries.items():
+            keys.setdefault((row.specification_sha256, row.source_name), []).append(key)
+        for shard in self.shards.values():
+            for key, name in zip(shard.keys, shard.source_names, strict=True):
+                if key not in self.entries:  # a file of its own counts, and may have another name
+                    keys.setdefault((shard.specification_sha256, name), []).append(key)
+        return keys
 
 
-def _by_source(holds: Catalogue) -> dict[tuple[str, str], list[str]]:
-    """Keys by specification digest and source name."""
-    keys: dict[tuple[str, str], list[str]] = {}
-    for key, row in holds.entries.items():
-        keys.setdefault((row.specification_sha256, row.source_name), []).append(key)
-    for shard in holds.shards.values():
-        for key, name in zip(shard.keys, shard.source_names, strict=True):
-            if key not in holds.entries:  # a file of its own counts, and may have another name
-                keys.setdefault((shard.specification_sha256, name), []).append(key)
-    return keys
+def catalogue(folder: Folder, shards: Shards, progress: Progress | None = None) -> Catalogue:
+    """List what the cache holds; where index and files differ, the index is mended on the way.
+
+    Args:
+        folder: The cache's folder.
+        shards: Its shards.
+        progress: Called with files done and files in all, shards not counted.
+
+    Raises:
+        CacheError: If the folder is no feature cache, or cannot be listed.
+    """
+    folder.require()
+    shards.listing()  # before the index is read: if its rows of shards are broken, it is made anew
+    index = Index(folder.index)
+    known, known_shards = index.entries(), index.shard_names()
+    entries: dict[str, EntryRow] = {}
+    unreadable: list[DamagedFileError] = []
+    for key in tracked(folder.entry_keys(), progress):
+        path = folder.entry_path(key)
+        try:
+            entries[key] = known[key] if key in known else EntryRow.of(read_entry(path, verify=False).header)
+        except DamagedFileError as error:
+            if is_plain_file(path):  # else it was packed or deleted at this moment
+                unreadable.append(error)
+    listing = shards.listing()  # again after the entries: what is being packed is seen twice rather than not at all
+    new = {key: row for key, row in entries.items() if key not in known}
+    new_shards = {name: row for name, row in listing.rows.items() if name not in known_shards}
+    gone, gone_shards = known.keys() - entries.keys(), known_shards - listing.rows.keys()
+    if new or new_shards or gone or gone_shards:
+        index.save(new, new_shards, gone_entries=gone, gone_shards=gone_shards)
+    return Catalogue(entries, listing.rows, unreadable + listing.unreadable)
+
+
+def tracked(items: Sequence[_Item], progress: Progress | None) -> Iterator[_Item]:
+    """The items, with ``progress`` called before the first and after each."""
+    for done, item in enumerate(items):
+        if progress is not None:
+            progress(done, len(items))
+        yield item
+    if progress is not None:
+        progress(len(items), len(items))

@@ -12,7 +12,8 @@ from ccln.pipeline import defaults
 from ccln.pipeline.commands.console import OnePath, ProgressBar, command_of, new_app, run
 
 if TYPE_CHECKING:
-    from ccln.cache import Damage, FeatureCache, SpecificationSummary
+    from ccln.cache import FeatureCache, SpecificationSummary
+    from ccln.cache.errors import DamagedFileError
     from ccln.pipeline.exchange import ExportSummary, ImportSummary
 
 _SHOWN_DIGITS = 12
@@ -65,7 +66,7 @@ def verify(*, cache: Path = defaults.CACHE) -> int:
 
     with ProgressBar("verify", "file") as bar:
         found = maintenance.verify(FeatureCache(cache), progress=bar)
-    print(f"{found.sound} clips are whole, {len(found.damaged)} files damaged")
+    print(f"{found.intact} clips are whole, {len(found.damaged)} files damaged")
     return _report(found.damaged)
 
 
@@ -129,10 +130,10 @@ def pack(*, cache: Path = defaults.CACHE, specification: str = "", clips_per_sha
     Returns:
         The exit code.
     """
-    from ccln.cache import FeatureCache
+    from ccln.cache import FeatureCache, maintenance
 
     with ProgressBar("pack", "clip") as bar:
-        packed = FeatureCache(cache).pack(specification, clips_per_shard=clips_per_shard, progress=bar)
+        packed = maintenance.pack(FeatureCache(cache), specification, clips_per_shard=clips_per_shard, progress=bar)
     print(f"{packed.clips} clips packed into {packed.shards} new shards")
     for path in packed.left:
         print(f"left as it is: {path}: damaged, or a shard has it with other content", file=sys.stderr)
@@ -310,10 +311,10 @@ def _print_notes(notes: Collection[str]) -> None:
         print(f"note: {note}")
 
 
-def _report(damaged: "Collection[Damage]") -> int:
+def _report(damaged: "Collection[DamagedFileError]") -> int:
     """Name each damaged file on stderr; return the exit code."""
-    for path, reason in damaged:
-        print(f"damaged: {path}: {reason}", file=sys.stderr)
+    for error in damaged:
+        print(f"damaged: {error.path}: {error.reason}", file=sys.stderr)
     if damaged:
         print("Delete these files, and run ccln-extract or ccln-cache import-ave again.", file=sys.stderr)
     return 1 if damaged else 0

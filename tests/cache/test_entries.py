@@ -7,12 +7,7 @@ import torch
 from safetensors.torch import load_file
 from support.cache_clips import SPECIFICATION, files_below, make_features, same, sha, write
 
-from ccln.cache import CacheError, FeatureCache, Features, feature_key, repair, specification_digest
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> FeatureCache:
-    return FeatureCache(tmp_path / "cache")
+from ccln.cache import CacheError, FeatureCache, Features, feature_key, pack, repair, specification_digest
 
 
 @pytest.mark.parametrize(
@@ -67,7 +62,7 @@ def test_what_the_source_lacked_is_kept(cache: FeatureCache, missing: tuple[str,
     features = replace(make_features(), missing=missing)
     key = cache.write(features, source_sha256=sha(0), source_path="clip.mp4", specification={})
     assert cache.read(key).missing == missing
-    cache.pack()
+    pack(cache)
     assert cache.read(key).missing == missing
 
 
@@ -137,7 +132,7 @@ def test_reading_maps_the_file_without_loading_it(cache: FeatureCache, packed: b
     key = cache.write(features, source_sha256=sha(0), source_path="clip.mp4", specification={})
 
     if packed:
-        assert cache.pack().clips == 1
+        assert pack(cache).clips == 1
 
     def mapped_kilobytes(quantity: str) -> int:
         total, within = 0, False

@@ -8,12 +8,7 @@ from pathlib import Path
 import pytest
 from support.cache_clips import SPECIFICATION, index_rows, make_features, same, sha, write
 
-from ccln.cache import CacheError, FeatureCache, feature_key, repair, specification_digest
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> FeatureCache:
-    return FeatureCache(tmp_path / "cache")
+from ccln.cache import CacheError, FeatureCache, feature_key, pack, repair, specification_digest
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +18,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(4):
         write(cache, number, {**SPECIFICATION, "half": number % 2})
         if number == 1:
-            assert cache.pack().shards == 2
+            assert pack(cache).shards == 2
     return cache.root
 
 
@@ -166,7 +161,7 @@ def test_deleted_and_copied_shards_are_noticed(filled: FeatureCache, tmp_path: P
     (key,) = filled.find(digest, "clip 0")
     other = FeatureCache(tmp_path / "other")
     copied = write(other, 8, half)
-    other.pack()
+    pack(other)
     assert not filled.contains(copied)
     shutil.copytree(other.root / "shards", filled.root / "shards", dirs_exist_ok=True)
     assert filled.contains(copied)

@@ -11,12 +11,6 @@ from support.cache_clips import make_features, sha
 
 from ccln.cache import CacheError, FeatureCache, feature_key, source_digest, specification_digest
 
-
-@pytest.fixture
-def cache(tmp_path: Path) -> FeatureCache:
-    return FeatureCache(tmp_path / "cache")
-
-
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 values = st.recursive(scalars, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(), v, max_size=3))
 specifications = st.dictionaries(st.text(), values, max_size=4)

@@ -14,6 +14,7 @@ from ccln.cache import (
     FeatureCache,
     describe,
     feature_key,
+    pack,
     prune,
     repair,
     specification_digest,
@@ -32,7 +33,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write(cache, number)
     for number in (0, 1):
         write(cache, number, OLD)
-    assert cache.pack(clips_per_shard=2) == (6, 3, [])
+    assert pack(cache, clips_per_shard=2) == (6, 3, [])
     short = make_features(4, segments=2, duration_seconds=2.0)  # not padded
     silent, blind = (replace(make_features(5), missing=(stream,)) for stream in ("audio", "video"))
     for number, features, specification in ((4, short, SPECIFICATION), (5, silent, SPECIFICATION), (6, blind, OLD)):
@@ -109,7 +110,7 @@ def test_verifying_names_each_damage(cache: FeatureCache) -> None:
     calls: list[tuple[int, int]] = []
     found = verify(cache, progress=lambda *call: calls.append(call))
     assert calls == [(done, 6) for done in range(7)]
-    assert found.sound == 9 - 1 - 1 - 2
+    assert found.intact == 9 - 1 - 1 - 2
     reasons = {damage.path: damage.reason for damage in found.damaged}
     assert reasons.keys() == {file, shard, shards(cache)[1]}
     assert reasons[file] == "its content is not what was written (sha256 differs)"

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from support.cache_clips import (
-    PROCESSES,
+    DIGEST,
+    KEYS,
     SPECIFICATION,
     files_below,
     index_rows,
@@ -20,11 +21,9 @@ from support.cache_clips import (
     wait_for,
     write,
 )
+from support.cache_processes import PROCESSES, die_packing, fork_and_read, pack_until, read_until, write_many
 
-from ccln.cache import CacheError, FeatureCache, feature_key, repair, specification_digest, verify
-
-DIGEST = specification_digest(SPECIFICATION)
-KEYS = [feature_key(sha(number), DIGEST) for number in range(200)]
+from ccln.cache import CacheError, FeatureCache, pack, repair, verify
 
 
 class Killed(BaseException):
@@ -81,33 +80,20 @@ def test_packing_killed_before_each_of_its_steps_loses_nothing(
             for name in ("mkdir", "fsync", "replace", "unlink", "rmdir"):
                 patch.setattr(os, name, dying(name))
             try:
-                FeatureCache(folder).pack(clips_per_shard=3)
+                pack(FeatureCache(folder), clips_per_shard=3)
             except Killed:
                 steps += 1
             else:
                 break
         survivor = FeatureCache(folder)
         check_all(survivor, 4)
-        survivor.pack(clips_per_shard=3)
+        pack(survivor, clips_per_shard=3)
         check_all(survivor, 4)
         assert entries(survivor) == []
         repair(survivor)
         assert len(files_below(folder)) == 3  # two shards and the index: no third was needed
         assert verify(survivor) == (4, [])
     assert steps > 20
-
-
-def die_packing(root: Path, after: bool) -> None:
-    """Is killed just before, or just after, the shard gets its name."""
-    replace = os.replace
-
-    def fatal(source: Path, target: Path) -> None:
-        if after:
-            replace(source, target)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    os.replace = fatal  # type: ignore[assignment]
-    FeatureCache(root).pack()
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -120,7 +106,7 @@ def test_a_packing_process_killed_at_the_worst_moment(cache: FeatureCache, after
     assert len(list(cache.root.glob("partial/*"))) == (not after)
     assert len(list(cache.root.glob("shards/*"))) == after
     check_all(cache, 4)
-    assert cache.pack() == (4, not after, [])
+    assert pack(cache) == (4, not after, [])
     check_all(cache, 4)
 
 
@@ -133,7 +119,7 @@ def test_a_full_disk_while_packing_leaves_all_as_it_was(cache: FeatureCache, mon
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(CacheError, match=r"shards/.* cannot be written .*No space left.*free some space"):
-            cache.pack()
+            pack(cache)
     assert files_below(cache.root) == before
     check_all(cache, 4)
 
@@ -151,33 +137,12 @@ def test_an_entry_written_anew_while_it_is_packed_is_not_deleted(
         )
 
     monkeypatch.setattr(os, "replace", and_write)
-    assert cache.pack() == (3, 1, [])
+    assert pack(cache) == (3, 1, [])
     assert entries(cache) == [cache.path_of(KEYS[0])]
     assert same(cache.read(KEYS[0]), make_features(9))
 
 
 # ------------------------------------------------------------------------------------------------------ many processes
-
-
-def read_until(root: Path, done: Path) -> None:
-    """Reads every clip over and over; ends with an error as soon as one is not there or not what it should be."""
-    cache = FeatureCache(root)
-    while not done.exists():
-        for number in range(25):
-            assert cache.contains(KEYS[number])
-            assert same(cache.read(KEYS[number]), make_features(number))
-        assert all(cache.find(DIGEST, f"clip {number}") for number in range(25))
-
-
-def write_from(root: Path, first: int, last: int) -> None:
-    cache = FeatureCache(root)
-    for number in range(first, last):
-        write(cache, number)
-
-
-def pack_until(root: Path, done: Path) -> None:
-    while not done.exists():
-        FeatureCache(root).pack(clips_per_shard=5)
 
 
 def test_clips_are_read_written_and_packed_at_once(cache: FeatureCache, tmp_path: Path) -> None:
@@ -188,7 +153,7 @@ def test_clips_are_read_written_and_packed_at_once(cache: FeatureCache, tmp_path
         (read_until, (cache.root, done)),
         (pack_until, (cache.root, done)),
         (pack_until, (cache.root, done)),
-        (write_from, (cache.root, 25, 45)),
+        (write_many, (cache.root, list(range(25, 45)))),
     ]
     processes = [PROCESSES.Process(target=target, args=args) for target, args in targets]
     for process in processes:
@@ -210,22 +175,8 @@ def test_clips_are_read_written_and_packed_at_once(cache: FeatureCache, tmp_path
     assert index_rows(cache.root) == rows
 
 
-def fork_and_read(root: Path) -> None:
-    """Reads before a fork and in both processes after it."""
-    cache = FeatureCache(root)
-    assert same(cache.read(KEYS[0]), make_features(0))
-    child = os.fork()
-    sound = all(same(cache.read(key), make_features(number)) for number, key in enumerate(KEYS[:4]))
-    sound = sound and cache.find(DIGEST, "clip 1") == [KEYS[1]]
-    if child == 0:
-        os._exit(0 if sound else 1)
-    _, status = os.waitpid(child, 0)
-    assert sound
-    assert status == 0
-
-
 def test_an_open_shard_crosses_a_fork(cache: FeatureCache) -> None:
-    cache.pack()
+    pack(cache)
     process = PROCESSES.Process(target=fork_and_read, args=(cache.root,))
     process.start()
     process.join()
@@ -240,7 +191,7 @@ def test_a_reader_that_finds_its_file_gone_turns_to_the_shard(
     def late(path: Any, **named: Any) -> str:
         """The first look into the file: everything is packed just before it."""
         monkeypatch.undo()
-        FeatureCache(cache.root).pack()
+        pack(FeatureCache(cache.root))
         return realpath(path, **named)
 
     monkeypatch.setattr(os.path, "realpath", late)
@@ -250,12 +201,12 @@ def test_a_reader_that_finds_its_file_gone_turns_to_the_shard(
 
 def test_a_shard_that_appears_in_the_same_instant_as_another_is_noticed(cache: FeatureCache) -> None:
     folder = cache.root / "shards"
-    cache.pack()
+    pack(cache)
     assert not cache.contains(KEYS[7])
     moment = folder.stat().st_mtime_ns
     other = FeatureCache(cache.root)
     write(other, 7)
-    other.pack()
+    pack(other)
     os.utime(folder, ns=(moment, moment))
     assert cache.contains(KEYS[7])
     # Long after the last change the same time does mean that nothing is new.

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from support.cache_clips import (
-    PROCESSES,
+    DIGEST,
+    KEYS,
     SPECIFICATION,
     files_below,
     index_rows,
@@ -16,32 +17,9 @@ from support.cache_clips import (
     wait_for,
     write,
 )
+from support.cache_processes import PROCESSES, die_writing, write_many
 
-from ccln.cache import CacheError, FeatureCache, feature_key, repair, specification_digest
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> FeatureCache:
-    return FeatureCache(tmp_path / "cache")
-
-
-def write_many(root: Path, numbers: list[int]) -> None:
-    cache = FeatureCache(root)
-    for number in numbers:
-        write(cache, number)
-
-
-def die_at(root: Path, after: bool) -> None:
-    """Is killed just before, or just after, the partial file gets its name."""
-    replace = os.replace
-
-    def fatal(source: Path, target: Path) -> None:
-        if after:
-            replace(source, target)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    os.replace = fatal  # type: ignore[assignment]
-    write(FeatureCache(root))
+from ccln.cache import CacheError, FeatureCache, feature_key, repair
 
 
 def entries(cache: FeatureCache) -> list[Path]:
@@ -50,17 +28,17 @@ def entries(cache: FeatureCache) -> list[Path]:
 
 @pytest.mark.parametrize("after", [False, True])
 def test_a_writer_killed_at_the_worst_moment(cache: FeatureCache, after: bool) -> None:
-    process = PROCESSES.Process(target=die_at, args=(cache.root, after))
+    process = PROCESSES.Process(target=die_writing, args=(cache.root, after))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    key = feature_key(sha(0), digest := specification_digest(SPECIFICATION))
+    key = KEYS[0]
     assert not (cache.root / "index.sqlite").exists()
     assert len(list((cache.root / "partial").iterdir())) == (not after)
     assert cache.contains(key) == after
-    assert cache.find(digest, "clip 0") == [key] * after
+    assert cache.find(DIGEST, "clip 0") == [key] * after
     assert write(cache) == key  # the next run puts it right
-    assert cache.find(digest, "clip 0") == [key]
+    assert cache.find(DIGEST, "clip 0") == [key]
 
 
 def test_writers_killed_at_any_moment_leave_whole_entries_only(cache: FeatureCache) -> None:
@@ -77,10 +55,9 @@ def test_writers_killed_at_any_moment_leave_whole_entries_only(cache: FeatureCac
     assert 10 <= len(paths) < 2000
     for path in paths:
         cache.read(path.stem)
-    digest = specification_digest(SPECIFICATION)
-    found = {key for number in range(2000) if cache.contains(key := feature_key(sha(number), digest))}
+    found = {key for number in range(2000) if cache.contains(key := feature_key(sha(number), DIGEST))}
     assert found == {path.stem for path in paths}
-    assert cache.specifications() == {digest: SPECIFICATION}
+    assert cache.specifications() == {DIGEST: SPECIFICATION}
     assert {row[0] for row in index_rows(cache.root)} == found
     assert repair(cache) == (len(paths), 0, [])
 
@@ -94,10 +71,9 @@ def test_two_processes_write_one_cache(cache: FeatureCache) -> None:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0]
     rows = index_rows(cache.root)  # complete before anyone has asked, hence healed, anything
-    digest = specification_digest(SPECIFICATION)
-    assert {row[0] for row in rows} == {feature_key(sha(number), digest) for number in range(30)}
+    assert {row[0] for row in rows} == {feature_key(sha(number), DIGEST) for number in range(30)}
     for number in range(30):
-        (key,) = cache.find(digest, f"clip {number}")
+        (key,) = cache.find(DIGEST, f"clip {number}")
         assert same(cache.read(key), make_features(number))
     assert not list((cache.root / "partial").iterdir())
     assert repair(cache) == (30, 0, [])

@@ -13,32 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file
-from support.cache_clips import SPECIFICATION, make_features, raw, same, sha, write
+from support.cache_clips import KEYS, SPECIFICATION, make_features, raw, same, sha, write
 
-from ccln.cache import CacheError, FeatureCache, Features, feature_key, specification_digest, verify
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> FeatureCache:
-    return FeatureCache(tmp_path / "cache")
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache of six packed clips."""
-    cache = FeatureCache(tmp_path_factory.mktemp("template") / "cache")
-    for number in range(6):
-        write(cache, number)
-    assert cache.pack() == (6, 1, [])
-    return cache.root
-
-
-@pytest.fixture
-def packed(template: Path, tmp_path: Path) -> FeatureCache:
-    return FeatureCache(shutil.copytree(template, tmp_path / "packed"))
-
-
-KEYS = [feature_key(sha(number), specification_digest(SPECIFICATION)) for number in range(10)]
+from ccln.cache import CacheError, FeatureCache, Features, feature_key, pack, specification_digest, verify
 
 
 def shards(cache: FeatureCache) -> list[Path]:
@@ -92,10 +69,10 @@ def test_any_mixture_is_packed_by_specification_and_shape(
             written[key] = features
             groups[half, segments] += 1
             if early and number == 5:
-                cache.pack(clips_per_shard=clips_per_shard)
+                pack(cache, clips_per_shard=clips_per_shard)
         before = (cache.specifications(), {d: cache.find(d, "x") for d in cache.specifications()})
         calls: list[tuple[int, int]] = []
-        packed = cache.pack(clips_per_shard=clips_per_shard, progress=lambda *call: calls.append(call))
+        packed = pack(cache, clips_per_shard=clips_per_shard, progress=lambda *call: calls.append(call))
         assert packed.left == []
         assert entries(cache) == []
         assert calls == sorted(calls)
@@ -110,7 +87,7 @@ def test_any_mixture_is_packed_by_specification_and_shape(
         sizes = [len(load_file(path)["visual"]) for path in shards(cache)]
         assert sum(sizes) == len(clips)
         assert max(sizes) <= clips_per_shard
-        assert cache.pack() == (0, 0, [])
+        assert pack(cache) == (0, 0, [])
 
 
 def test_a_shard_is_a_plain_safetensors_file_whose_keys_can_be_made_again(packed: FeatureCache) -> None:
@@ -133,18 +110,18 @@ def test_a_specification_can_be_packed_alone(cache: FeatureCache) -> None:
     digests = [specification_digest({**SPECIFICATION, "half": half}) for half in (0, 1)]
     for number in range(4):
         write(cache, number, {**SPECIFICATION, "half": number % 2})
-    assert cache.pack(digests[1][:12]) == (2, 1, [])
+    assert pack(cache, digests[1][:12]) == (2, 1, [])
     assert {path.stem for path in entries(cache)} == {feature_key(sha(number), digests[0]) for number in (0, 2)}
     with pytest.raises(CacheError, match=r"no specification begins with f00; these are there: [0-9a-f]{12}, "):
-        cache.pack("f00")
+        pack(cache, "f00")
     for clips_per_shard in (0, -1):
         with pytest.raises(CacheError, match="clips_per_shard is"):
-            cache.pack(clips_per_shard=clips_per_shard)
+            pack(cache, clips_per_shard=clips_per_shard)
 
 
 def test_packing_what_is_no_cache(cache: FeatureCache) -> None:
     with pytest.raises(CacheError, match="is no feature cache"):
-        cache.pack()
+        pack(cache)
     assert not cache.root.exists()
 
 
@@ -153,7 +130,7 @@ def test_headers_too_large_for_one_shard_make_more_of_them(cache: FeatureCache) 
     features = make_features()
     for number in range(13):
         cache.write(features, source_sha256=sha(number), source_path=f"/{number}/{name}", specification={})
-    packed = cache.pack()
+    packed = pack(cache)
     assert packed.clips == 13
     assert packed.shards == 2
     assert len(FeatureCache(cache.root).find(specification_digest({}), name)) == 13
@@ -182,7 +159,7 @@ def test_a_file_wins_over_a_shard(packed: FeatureCache) -> None:
         assert same(cache.read(KEYS[0]), make_features(9))
         assert cache.find(digest, "new name") == [KEYS[0]]
         assert cache.find(digest, "clip 0") == []
-    assert packed.pack() == (0, 0, [packed.path_of(KEYS[0])])  # the shard has other content: the file stays
+    assert pack(packed) == (0, 0, [packed.path_of(KEYS[0])])  # the shard has other content: the file stays
     assert same(packed.read(KEYS[0]), make_features(9))
     packed.path_of(KEYS[0]).unlink()
     assert same(packed.read(KEYS[0]), make_features(0))
@@ -194,7 +171,7 @@ def test_a_damaged_file_stays_where_it_is(cache: FeatureCache) -> None:
     path = cache.path_of(KEYS[1])
     for content in (path.read_bytes()[:-1] + b"\x7f", b"not an entry"):
         path.write_bytes(content)
-        assert cache.pack().left == [path]
+        assert pack(cache).left == [path]
         assert path.read_bytes() == content
         with pytest.raises(CacheError, match="delete the file"):
             cache.read(KEYS[1])
@@ -214,7 +191,7 @@ def test_a_file_goes_only_where_its_shard_holds_it_sound(packed: FeatureCache, t
     write(packed, KEYS.index(last))
     expected = {packed.path_of(last)}
     packed = FeatureCache(packed.root)
-    assert set(packed.pack().left) == expected
+    assert set(pack(packed).left) == expected
     assert set(entries(packed)) == expected
     for number in range(6):
         assert same(packed.read(KEYS[number]), make_features(number))

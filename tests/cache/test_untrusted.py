@@ -12,11 +12,6 @@ from support.cache_clips import files_below, make_features, same, sha, write
 from ccln.cache import CacheError, FeatureCache, repair
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> FeatureCache:
-    return FeatureCache(tmp_path / "cache")
-
-
 def test_no_flipped_bit_goes_unseen(cache: FeatureCache) -> None:
     key = write(cache)
     path = cache.path_of(key)

@@ -9,32 +9,9 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from support.cache_clips import SPECIFICATION, files_below, make_features, same, sha, write
+from support.cache_clips import KEYS, files_below, make_features, same, sha, write
 
-from ccln.cache import CacheError, FeatureCache, feature_key, repair, specification_digest, verify
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> FeatureCache:
-    return FeatureCache(tmp_path / "cache")
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache of six packed clips."""
-    cache = FeatureCache(tmp_path_factory.mktemp("template") / "cache")
-    for number in range(6):
-        write(cache, number)
-    assert cache.pack() == (6, 1, [])
-    return cache.root
-
-
-@pytest.fixture
-def packed(template: Path, tmp_path: Path) -> FeatureCache:
-    return FeatureCache(shutil.copytree(template, tmp_path / "packed"))
-
-
-KEYS = [feature_key(sha(number), specification_digest(SPECIFICATION)) for number in range(10)]
+from ccln.cache import CacheError, FeatureCache, pack, repair, verify
 
 
 def shards(cache: FeatureCache) -> list[Path]:
@@ -143,7 +120,7 @@ def test_links_to_shards_are_not_followed(packed: FeatureCache, tmp_path: Path) 
     path.parent.symlink_to(outside)
     write(packed, 7)
     before = files_below(outside)
-    for question in (lambda: packed.contains(KEYS[0]), lambda: packed.read(KEYS[0]), packed.pack):
+    for question in (lambda: packed.contains(KEYS[0]), lambda: packed.read(KEYS[0]), lambda: pack(packed)):
         with pytest.raises(CacheError, match="symbolic link"):
             question()
     assert files_below(outside) == before

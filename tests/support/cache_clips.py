@@ -1,7 +1,6 @@
 """What the tests of the cache share: small features, and looks at a cache from outside."""
 
 import hashlib
-import multiprocessing
 import sqlite3
 import time
 from collections.abc import Callable
@@ -10,12 +9,9 @@ from typing import Any
 
 import torch
 
-from ccln.cache import FeatureCache, Features
+from ccln.cache import FeatureCache, Features, feature_key, specification_digest
 
 SPECIFICATION = {"visual": {"backbone": "vgg19", "frames": 16}, "audio": "vggish", "mean": [0.485, 0.456, 0.406]}
-# A server with ccln already imported forks the writers: seconds saved, and no fork of pytest's own threads.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["ccln.cache"])
 
 
 def make_features(seed: int = 0, *, segments: int = 3, duration_seconds: float = 2.5) -> Features:
@@ -26,6 +22,11 @@ def make_features(seed: int = 0, *, segments: int = 3, duration_seconds: float =
 
 def sha(text: object) -> str:
     return hashlib.sha256(str(text).encode()).hexdigest()
+
+
+DIGEST = specification_digest(SPECIFICATION)
+KEYS = [feature_key(sha(number), DIGEST) for number in range(200)]
+"""Keys of the clips that `write` writes, by their number."""
 
 
 def write(cache: FeatureCache, number: int = 0, specification: dict[str, Any] = SPECIFICATION) -> str:

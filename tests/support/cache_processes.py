@@ -1,0 +1,70 @@
+"""What the tests of the cache run in processes of their own; here, since a new process can import this folder."""
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+from ccln.cache import FeatureCache, pack
+from support.cache_clips import DIGEST, KEYS, make_features, same, write
+
+# A server with ccln already imported forks the writers: seconds saved, and no fork of pytest's own threads.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["ccln.cache"])
+
+
+def write_many(root: Path, numbers: list[int]) -> None:
+    cache = FeatureCache(root)
+    for number in numbers:
+        write(cache, number)
+
+
+def _die_renaming(after: bool) -> None:
+    """From now on this process is killed just before, or just after, a partial file gets its name."""
+    replace = os.replace
+
+    def fatal(source: Path, target: Path) -> None:
+        if after:
+            replace(source, target)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    os.replace = fatal  # type: ignore[assignment]
+
+
+def die_writing(root: Path, after: bool) -> None:
+    _die_renaming(after)
+    write(FeatureCache(root))
+
+
+def die_packing(root: Path, after: bool) -> None:
+    _die_renaming(after)
+    pack(FeatureCache(root))
+
+
+def read_until(root: Path, done: Path) -> None:
+    """Reads every clip over and over; ends with an error as soon as one is not there or not what it should be."""
+    cache = FeatureCache(root)
+    while not done.exists():
+        for number in range(25):
+            assert cache.contains(KEYS[number])
+            assert same(cache.read(KEYS[number]), make_features(number))
+        assert all(cache.find(DIGEST, f"clip {number}") for number in range(25))
+
+
+def pack_until(root: Path, done: Path) -> None:
+    while not done.exists():
+        pack(FeatureCache(root), clips_per_shard=5)
+
+
+def fork_and_read(root: Path) -> None:
+    """Reads before a fork and in both processes after it."""
+    cache = FeatureCache(root)
+    assert same(cache.read(KEYS[0]), make_features(0))
+    child = os.fork()
+    intact = all(same(cache.read(key), make_features(number)) for number, key in enumerate(KEYS[:4]))
+    intact = intact and cache.find(DIGEST, "clip 1") == [KEYS[1]]
+    if child == 0:
+        os._exit(0 if intact else 1)
+    _, status = os.waitpid(child, 0)
+    assert intact
+    assert status == 0
