@@ -5,7 +5,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,31 +16,18 @@ _STALE_SECONDS = 3600
 _ATTEMPTS = 10
 
 
-@dataclass(frozen=True)
 class Folder:
     """``entries/ab/cd/<key>.safetensors``, ``shards/<name>.safetensors``, ``partial/`` and ``index.sqlite``."""
 
-    root: Path
-
-    @property
-    def entries(self) -> Path:
-        """The folder of clips that have a file each."""
-        return self.root / "entries"
-
-    @property
-    def shards(self) -> Path:
-        """The folder of files that hold many clips each."""
-        return self.root / "shards"
-
-    @property
-    def partial(self) -> Path:
-        """The folder where files are written before they get their name."""
-        return self.root / "partial"
-
-    @property
-    def index(self) -> Path:
-        """The file of the index."""
-        return self.root / "index.sqlite"
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.entries = root / "entries"
+        """Clips that have a file each."""
+        self.shards = root / "shards"
+        """Files that hold many clips each."""
+        self.partial = root / "partial"
+        """Files that are being written, before they get their name."""
+        self.index = root / "index.sqlite"
 
     def entry_path(self, key: str) -> Path:
         """The file of a key.

@@ -1,10 +1,10 @@
 """Care of a cache: what is in it, whether it is whole, what can go, and packing it into fewer files."""
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -17,11 +17,10 @@ from ccln.cache.keys import JSON, feature_key, is_digest, shard_name, specificat
 from ccln.cache.shards import MAX_SHARD_HEADER_BYTES, Shard, Shards, header_bytes, write_shard
 from ccln.cache.store import FeatureCache, Progress, catalogue, tracked
 
-_COUNTED = ("clips", "bytes", "packed", "shards", "padded", "missing_audio", "missing_video")
 _HEADER_RESERVE_BYTES = 1 << 20  # for all in a shard's header that is not its clips': an entry's own must be smaller
 
 
-@dataclass(frozen=True)
+@dataclass
 class SpecificationSummary:
     """What a cache holds under one specification.
 
@@ -30,18 +29,18 @@ class SpecificationSummary:
 
     digest: str
     specification: Mapping[str, JSON]
-    clips: int
-    bytes: int
+    clips: int = 0
+    bytes: int = 0
     """Of whole files on disk."""
-    packed: int
+    packed: int = 0
     """Clips in shards."""
-    shards: int
-    padded: int
+    shards: int = 0
+    padded: int = 0
     """Clips whose source covers less than their segments."""
-    missing_audio: int
-    missing_video: int
-    shapes: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
-    """Of the features, each once: visual (segment, height, width, channel) and audio (segment, channel)."""
+    missing_audio: int = 0
+    missing_video: int = 0
+    shapes: set[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=set)
+    """Of the features: visual (segment, height, width, channel) and audio (segment, channel)."""
 
 
 class Verified(NamedTuple):
@@ -93,33 +92,25 @@ def describe(cache: FeatureCache, progress: Progress | None = None) -> list[Spec
     Raises:
         CacheError: If the folder is no feature cache, or cannot be listed.
     """
-    specifications: dict[str, Mapping[str, JSON]] = {}
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    shapes: dict[str, set[tuple[tuple[int, ...], tuple[int, ...]]]] = defaultdict(set)
+    summaries: dict[str, SpecificationSummary] = {}
     seen: set[str] = set()
     for file in _files(Folder(cache.root), progress):
-        digest = file.specification_sha256
+        if not file.entries:
+            continue
+        digest, specification = file.specification_sha256, file.entries[0].header.specification
+        summary = summaries.setdefault(digest, SpecificationSummary(digest, specification))
+        summary.bytes += file.bytes
+        summary.shards += file.is_shard
         for header, features in file.entries:
-            specifications[digest] = header.specification
             if (key := feature_key(header.source_sha256, digest)) not in seen:
                 seen.add(key)
-                counts[digest]["clips"] += 1
-                counts[digest]["packed"] += file.is_shard
-                counts[digest]["padded"] += header.duration_seconds < len(features.visual)
-                counts[digest].update(f"missing_{stream}" for stream in header.missing)
-                shapes[digest].add((tuple(features.visual.shape), tuple(features.audio.shape)))
-        counts[digest]["bytes"] += file.bytes
-        counts[digest]["shards"] += file.is_shard
-    summaries = [
-        SpecificationSummary(
-            digest,
-            specification,
-            shapes=tuple(sorted(shapes[digest])),
-            **{name: counts[digest][name] for name in _COUNTED},
-        )
-        for digest, specification in specifications.items()
-    ]
-    return sorted(summaries, key=lambda summary: (-summary.clips, summary.digest))
+                summary.clips += 1
+                summary.packed += file.is_shard
+                summary.padded += header.duration_seconds < len(features.visual)
+                summary.missing_audio += "audio" in header.missing
+                summary.missing_video += "video" in header.missing
+                summary.shapes.add((tuple(features.visual.shape), tuple(features.audio.shape)))
+    return sorted(summaries.values(), key=lambda summary: (-summary.clips, summary.digest))
 
 
 def verify(cache: FeatureCache, progress: Progress | None = None) -> Verified:
@@ -178,8 +169,7 @@ def prune(cache: FeatureCache, keep: Collection[str], *, delete: bool, progress:
     dropped: dict[str, set[str]] = defaultdict(set)
     size_bytes = 0
     for file in _files(folder, progress):
-        digest = file.specification_sha256
-        if not file.entries or digest in keep:
+        if not file.entries or (digest := file.specification_sha256) in keep:
             continue
         size_bytes += file.bytes
         dropped[digest].update(feature_key(header.source_sha256, digest) for header, _ in file.entries)
@@ -205,8 +195,8 @@ class _File(NamedTuple):
 
     @property
     def specification_sha256(self) -> str:
-        """Of all entries; empty if there is none."""
-        return specification_digest(self.entries[0].header.specification) if self.entries else ""
+        """Of all entries, of which there must be one."""
+        return specification_digest(self.entries[0].header.specification)
 
 
 def _files(folder: Folder, progress: Progress | None, *, verify: bool = False) -> Iterator[_File]:

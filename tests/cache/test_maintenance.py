@@ -87,8 +87,8 @@ def test_describing(cache: FeatureCache) -> None:
     assert (older.clips, older.packed, older.shards) == (3, 2, 1)
     assert (newer.padded, newer.missing_audio, newer.missing_video) == (5, 1, 0)
     assert (older.padded, older.missing_audio, older.missing_video) == (3, 0, 1)
-    assert newer.shapes == (((2, 2, 2, 4), (2, 5)), ((3, 2, 2, 4), (3, 5)))
-    assert older.shapes == (((3, 2, 2, 4), (3, 5)),)
+    assert newer.shapes == {((2, 2, 2, 4), (2, 5)), ((3, 2, 2, 4), (3, 5))}
+    assert older.shapes == {((3, 2, 2, 4), (3, 5))}
     assert newer.bytes + older.bytes == sizes(files_of(cache))
 
 
