@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ccln.pipeline.exchange import ExportSummary, ImportSummary
 
 _SHOWN_DIGITS = 12
+_SEVERAL = Parameter(consume_multiple=True, show_default=False)
 
 Progress = Annotated[Callable[[int, int], None] | None, Parameter(parse=False)]
 """Called with the number of clips done and of all clips."""
@@ -89,16 +90,16 @@ def repair(*, cache: Path = defaults.CACHE) -> int:
 def prune(
     *,
     cache: Path = defaults.CACHE,
-    keep: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=True, show_default=False)] = (),
-    runs: Path | None = None,
-    delete: Annotated[bool, Parameter(negative=())] = False,
+    keep: Annotated[tuple[str, ...], _SEVERAL] = (),
+    runs: Annotated[tuple[Path, ...], _SEVERAL] = (),
+    delete: bool = False,
 ) -> int:
     """Drop the features of all specifications but those named; without --delete, only list what would go.
 
     Args:
         cache: Folder of the cache.
         keep: First digits of the specifications to keep, as ccln-cache info shows them.
-        runs: Folder of runs, or one run: keep what their checkpoints were trained on, too.
+        runs: Folders of runs, or single runs: keep what their checkpoints were trained on, too.
         delete: Really delete.
 
     Returns:
@@ -170,7 +171,7 @@ def export_ave(
     data: OnePath | None = None,
     cache: OnePath = defaults.CACHE,
     specification: str | None = None,
-    pad: Annotated[bool, Parameter(negative=())] = False,
+    pad: bool = False,
     progress: Progress = None,
 ) -> "ExportSummary":
     """Write features, labels and splits of a data set as AVE publishes its own, for the peers' code.
@@ -225,11 +226,11 @@ def _export_ave(call: "partial[ExportSummary]") -> int:
     return 0
 
 
-def _kept(cache: "FeatureCache", keep: Collection[str], runs: Path | None) -> set[str]:
+def _kept(cache: "FeatureCache", keep: Collection[str], runs: Collection[Path]) -> set[str]:
     """Digests of the specifications to keep."""
     from ccln.cache import CacheError, specification_digest
 
-    if not keep and runs is None:
+    if not keep and not runs:
         raise CacheError("nothing is named that should be kept. Name it: --keep DIGEST, or --runs FOLDER")
     known, digests = sorted(cache.specifications()), set()
     for start in keep:
@@ -240,15 +241,15 @@ def _kept(cache: "FeatureCache", keep: Collection[str], runs: Path | None) -> se
                 f"--keep {start}: {len(named) or 'none'} of the cache's specifications begin so; they are {listed}"
             )
         digests.update(named)
-    if runs is not None:
+    for folder in runs:
         from ccln.model import load_checkpoint
 
-        folders = defaults.finished_runs(runs)
-        if (runs / "config.json").exists():  # a run itself
-            folders.append(runs)
-        if not folders:
-            raise CacheError(f"--runs {runs}: no run in it. Name the folder that ccln-train writes to")
-        digests.update(specification_digest(load_checkpoint(folder).specification) for folder in folders)
+        found = defaults.finished_runs(folder)
+        if (folder / "config.json").exists():  # a run itself
+            found.append(folder)
+        if not found:
+            raise CacheError(f"--runs {folder}: no run in it. Name the folder that ccln-train writes to")
+        digests.update(specification_digest(load_checkpoint(run).specification) for run in found)
     return digests
 
 

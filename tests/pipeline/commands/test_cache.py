@@ -147,6 +147,8 @@ def test_prune_keeps_what_checkpoints_were_trained_on(run: Run, tmp_path: Path) 
         told = run("prune", "--runs", runs).stdout
         assert gone[:12] in told
         assert kept[:12] not in told
+    save_checkpoint(tmp_path / "other", Checkpoint(model, ("a", "b"), OTHER, {}))
+    assert "would go: 0 clips" in run("prune", "--runs", "runs", "other").stdout
     config = tmp_path / "runs" / "first" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "specification": 1}))
     refused = run("prune", "--runs", "runs", "--delete")
