@@ -107,3 +107,29 @@ def ratio(part: float, whole: float) -> float:
 def none_for_nan(value: float) -> float | None:
     """The number, or None for NaN, which JSON does not have."""
     return None if math.isnan(value) else value
+
+
+def wilson_interval(share: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share of few observations (Wilson 1927, "Probable inference").
+
+    For a mean of several segments a clip `count` is that of the clips: segments of a clip are no separate observations,
+    and the interval is then rather too wide than too narrow.
+
+    Args:
+        share: 0 to 1.
+        count: Of independent observations.
+
+    Returns:
+        Its ends, 0 to 1; NaN where there is no observation.
+    """
+    if not count:
+        return math.nan, math.nan
+    square = 1.959964**2 / count
+    centre, half = share + square / 2, math.sqrt(square * (share * (1 - share) + square / 4))
+    return (centre - half) / (1 + square), (centre + half) / (1 + square)
+
+
+def interval_text(share: float, count: int) -> str:
+    """`wilson_interval` as `53.6 to 68.5 %`, a dash where there is none."""
+    low, high = wilson_interval(share, count)
+    return NO_VALUE if math.isnan(low) else f"{100 * low:.1f} to {100 * high:.1f} %"

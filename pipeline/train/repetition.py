@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from ccln.model import Part
-from ccln.pipeline.report.run import write_runs_page
+from ccln.pipeline.report.run.runs import write_runs_page
 from ccln.pipeline.train.loop import Progress
 from ccln.pipeline.train.results import TrainingResult
 from ccln.pipeline.train.run import Experiment

@@ -103,13 +103,11 @@ def write_result(
         about: more that the checkpoint shall say of the training; task, data and seed are among it.
         config: the resolved one, TOML.
     """
-    from ccln.pipeline.report.curves import plot_curves
-    from ccln.pipeline.report.run import RunFacts, write_run_page
+    from ccln.pipeline.report.run.run import RunFacts, write_run_page
 
     write_text(result.folder / "config.toml", config)
     metrics = _metrics(result, identity)
     write_text(result.folder / METRICS_NAME, json.dumps(metrics, indent=2, allow_nan=False) + "\n")
-    plot_curves(result.history, result.best_epoch, result.validation.columns, result.folder / "curves.png")
     network = cast(Network, fitted.model)  # the loop takes any
     versions = {name: importlib.metadata.version(name) for name in ("ccln", "torch", "accelerate")}
     facts = RunFacts(

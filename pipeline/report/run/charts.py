@@ -1,13 +1,49 @@
-"""Small plots as SVG: curves over epochs, histograms of whole seconds, dots of single runs."""
+"""Charts of training runs: matplotlib figures, as SVG that takes its colours and font from the page around it."""
 
+import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
-from ccln.pipeline.report.run.markup import Markup, drawing, element, joined
+import numpy as np
+from markupsafe import Markup
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-WIDTH = 350
-_HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 190, 46, 10, 10, 32
-_STYLES = (("thick a", ""), ("b", "6 3"), ("c", "2 2"), ("", "9 3 2 3"), ("", "1 3"), ("a", "4 4"), ("b", "12 3"))
+_INK, _SOFT, _LINE, _FAINT = "#1b1e23", "#565d68", "#868d98", "#d9dce1"
+_BLUE, _ORANGE, _GREEN = "#0072b2", "#b84f00", "#00795a"  # the colour-blind tell them apart
+_VARIABLES = {
+    **{_INK: "ink", _SOFT: "soft", _LINE: "line", _FAINT: "faint"},
+    **{_BLUE: "a", _ORANGE: "b", _GREEN: "c"},
+}
+"""Custom property of the page's style for each colour."""
+_CURVES = ((_BLUE, "-"), (_ORANGE, "--"), (_GREEN, "-."), (_SOFT, "-"), (_BLUE, ":"), (_ORANGE, ":"), (_GREEN, ":"))
+_WIDTH = 350  # pixels, which are points of the figure: the SVG scales
+_STYLE = {
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "text.color": _INK,
+    "axes.labelcolor": _SOFT,
+    "axes.edgecolor": _LINE,
+    "xtick.color": _SOFT,
+    "ytick.color": _SOFT,
+    "grid.color": _FAINT,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "ccln",  # the same chart has the same ids
+}
 
 
 def line_chart(
@@ -22,36 +58,36 @@ def line_chart(
         log: Whether the axis of values is logarithmic.
         top: Where a linear axis ends; if None, with the highest value.
     """
-    drawable = {name: [v if _is_drawable(v, log) else math.nan for v in values] for name, values in curves.items()}
-    finite = [v for values in drawable.values() for v in values if not math.isnan(v)] or [1.0]
-    low, high = (min(finite), max(finite)) if log else (0.0, top or max(finite) or 1.0)
-    if log and low == high:
-        low, high = low / 2, high * 2
-    epochs = len(next(iter(drawable.values()), ()))
-    along = _scale(1, max(epochs, 2), _LEFT, WIDTH - _RIGHT)
-    measure = math.log if log else float
-    up = _scale(measure(low), measure(high), _HEIGHT - _BOTTOM, _TOP)
-    parts = [_tick(up(measure(value)), value) for value in (_decades(low, high) if log else _round_numbers(low, high))]
-    for epoch in sorted({1, *range(5, epochs - 2, 5), epochs}) if epochs else ():
-        parts.append(element("text", str(epoch), x=along(epoch), y=_HEIGHT - 16, class_="soft middle"))
-    parts.append(element("text", "epoch", x=WIDTH / 2, y=_HEIGHT - 2, class_="soft middle"))
-    at = along(marked)
-    parts.append(element("line", x1=at, x2=at, y1=_TOP, y2=_HEIGHT - _BOTTOM, class_="mark"))
-    side = {"x": at - 4, "class_": "soft end"} if marked > epochs / 2 else {"x": at + 4, "class_": "soft"}
-    parts.append(element("text", f"chosen: {marked}", y=_HEIGHT - _BOTTOM - 5, **side))
-    legend, x, y = [], 6.0, _HEIGHT + 12.0
-    for number, (name, values) in enumerate(drawable.items()):
-        style, dash = _STYLES[number % len(_STYLES)]
-        look = {"class_": f"curve {style}".strip(), "stroke_dasharray": dash or "none"}
-        points = [(along(n), up(measure(v))) for n, v in enumerate(values, 1) if not math.isnan(v)]
-        parts.append(element("polyline", points=" ".join(f"{px:.1f},{py:.1f}" for px, py in points), **look))
-        wide = 34 + 6.2 * len(name)
-        if x + wide > WIDTH and x > 6:
-            x, y = 6.0, y + 16
-        legend.append(element("line", x1=x, x2=x + 24, y1=y - 4, y2=y - 4, **look))
-        legend.append(element("text", name, x=x + 28, y=y))
-        x += wide + 6
-    return drawing(WIDTH, y + 6, *parts, *legend, label=label)
+    with _figure(230) as figure:
+        axes = figure.subplots()
+        _draw_curves(axes, curves, marked, log=log, top=top)
+        figure.legend(loc="outside lower left", ncols=3, fontsize=9, handlelength=2.4, columnspacing=1.2)
+        return _svg(figure, label)
+
+
+def save_curves(
+    losses: Mapping[str, Sequence[float]], shares: Mapping[str, Sequence[float]], marked: int, path: Path
+) -> None:
+    """Losses and validation scores over the epochs beside each other, written atomically as PNG.
+
+    Args:
+        losses: By name, a value an epoch.
+        shares: Validation scores in per cent, the same.
+        marked: The selected epoch, from 1.
+        path: Of the picture.
+    """
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
+        left, right = figure.subplots(1, 2)
+        _draw_curves(left, losses, marked, log=True)
+        left.set_title("Training losses")
+        _draw_curves(right, shares, marked, top=100.0)
+        right.set_title("Validation, %")
+        for axes in (left, right):
+            axes.legend(fontsize=8)
+        partial = path.with_name(f".{path.name}.partial")
+        FigureCanvasAgg(figure).print_png(str(partial))
+    partial.replace(path)
 
 
 def histogram(values: Sequence[int], *, label: str, before: str, after: str) -> Markup:
@@ -64,93 +100,119 @@ def histogram(values: Sequence[int], *, label: str, before: str, after: str) -> 
         after: What a positive one means.
     """
     reach = max([2, *(abs(value) for value in values)])
-    counts = {second: sum(value == second for value in values) for second in range(-reach, reach + 1)}
-    along, up = _scale(-reach - 0.5, reach + 0.5, 8, WIDTH - 8), _scale(0, max(*counts.values(), 1), 140, 20)
-    wide = 0.8 * (along(1) - along(0))
-    parts = []
-    for second, count in counts.items():
-        x, y = along(second), up(count)
-        bar = element("rect", element("title", f"{_signed(second)} s: {count}"), x=x - wide / 2, y=y, width=wide,
-                      height=140 - y, class_="bar")  # fmt: skip
-        parts.append(bar)
-        if count:
-            parts.append(element("text", str(count), x=x, y=y - 4, class_="middle"))
-        if reach <= 7 or not second % 2:
-            parts.append(element("text", _signed(second), x=x, y=154, class_="soft middle"))
-    parts.append(element("line", x1=8, x2=WIDTH - 8, y1=140, y2=140, class_="axis"))
-    parts.append(element("text", f"← {before}", x=8, y=172, class_="soft"))
-    parts.append(element("text", "seconds", x=WIDTH / 2, y=172, class_="soft middle"))
-    parts.append(element("text", f"{after} →", x=WIDTH - 8, y=172, class_="soft end"))
-    return drawing(WIDTH, 178, *parts, label=label)
+    counts = Counter(values)
+    positions = range(-reach, reach + 1)
+    with _figure(180) as figure:
+        axes = figure.subplots()
+        bars = axes.bar(positions, [counts[second] for second in positions], color=_BLUE)
+        axes.bar_label(bars, [str(counts[second] or "") for second in positions], padding=2, fontsize=9)
+        shown = [second for second in positions if reach <= 7 or not second % 2]
+        axes.set_xticks(shown, [f"{second:+d}".replace("-", "−") if second else "0" for second in shown])
+        axes.grid(visible=False)
+        axes.set_xlabel("seconds")
+        below: Any = {"xycoords": ("axes fraction", axes.xaxis.label), "va": "bottom", "color": _SOFT}
+        axes.annotate(f"← {before}", (0, 0), **below)
+        axes.annotate(f"{after} →", (1, 0), ha="right", **below)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        return _svg(figure, label)
 
 
 def dot_plot(
-    groups: Mapping[str, Sequence[float]], *, label: str, unit: str = "%", span: tuple[float, float] | None = None
+    groups: Mapping[str, Sequence[float]],
+    *,
+    label: str,
+    unit: str = "%",
+    span: tuple[float, float] | None = None,
+    intervals: Mapping[str, tuple[float, float]] | None = None,
 ) -> Markup:
-    """A line a group: a dot for each value, and an upright bar at their mean, written beside it.
+    """A row a group: a dot for each value, and an upright bar at their mean, written beside it.
 
     Args:
         groups: Values by name; what is not finite is left out.
         label: What the chart shows, in words.
         unit: Of the values, "%" or "s".
         span: Where the axis begins and ends; if None, a little beyond the values.
+        intervals: Of groups that have one, its ends; drawn as a line.
     """
-    values = [value for group in groups.values() for value in group if math.isfinite(value)] or [0.0, 1.0]
-    room = max(0.1 * (max(values) - min(values)), 1.0 if unit == "%" else 0.05)
-    low, high = span or (min(values) - room, max(values) + room)
-    along, height = _scale(low, high, 10, WIDTH - 52), 40 * len(groups)
-    parts = []
-    for at in _round_numbers(low, high):
-        x = along(at)
-        parts.append(element("line", x1=x, x2=x, y1=4, y2=height, class_="grid"))
-        parts.append(element("text", f"{at:.4g}", x=x, y=height + 14, class_="soft middle"))
-    for number, (name, group) in enumerate(groups.items()):
-        y = 40 * number + 28
-        finite = [value for value in group if math.isfinite(value)]
-        parts.append(element("text", name, x=4, y=y - 13, class_="bold"))
-        parts.append(element("line", x1=10, x2=WIDTH - 52, y1=y, y2=y, class_="grid"))
-        for value in finite:
-            dot = element("circle", element("title", f"{name}: {value:.2f} {unit}"), cx=along(value), cy=y, r=4.5,
-                          class_="dot")  # fmt: skip
-            parts.append(dot)
-        if finite:
-            mean = sum(finite) / len(finite)
-            parts.append(element("line", x1=along(mean), x2=along(mean), y1=y - 8, y2=y + 8, class_="curve thick"))
-            shown = f"{mean:.1f} %" if unit == "%" else f"{mean:.2f} {unit}"
-            parts.append(element("text", shown, x=WIDTH - 2, y=y + 4, class_="end"))
-    return drawing(WIDTH, height + 20, *parts, label=label)
+    found = {name: [value for value in values if math.isfinite(value)] for name, values in groups.items()}
+    finite = [value for values in found.values() for value in values] or [0.0, 1.0]
+    room = max(0.1 * (max(finite) - min(finite)), 1.0 if unit == "%" else 0.05)
+    with _figure(36 + 36 * len(groups)) as figure:
+        axes = figure.subplots()
+        axes.set_xlim(*(span or (min(finite) - room, max(finite) + room)))
+        axes.set_ylim(len(groups) - 0.6, -0.7)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        beside: Any = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points", "annotation_clip": False}
+        for row, (name, values) in enumerate(found.items()):
+            axes.annotate(name, (0, row), (0, 9), **beside)
+            if intervals and name in intervals:
+                axes.plot(intervals[name], (row, row), color=_BLUE, lw=5, alpha=0.3, solid_capstyle="butt")
+            axes.plot(values, [row] * len(values), "o", ms=6, mfc=_BLUE, mec=_INK, mew=0.8, alpha=0.6)
+            if values:
+                mean = float(np.mean(values))
+                axes.plot((mean, mean), (row - 0.16, row + 0.16), color=_INK, lw=2)
+                text = f"{mean:.1f} %" if unit == "%" else f"{mean:.2f} {unit}"
+                axes.annotate(text, (1, row), (0, 9), ha="right", **beside)
+        return _svg(figure, label)
 
 
-def _tick(y: float, value: float) -> Markup:
-    return joined([
-        element("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=y, y2=y, class_="grid"),
-        element("text", f"{value:.3g}", x=_LEFT - 5, y=y + 4, class_="soft end"),
-    ])  # fmt: skip
+def _draw_curves(
+    axes: Axes, curves: Mapping[str, Sequence[float]], marked: int, *, log: bool = False, top: float | None = None
+) -> None:
+    for (name, values), (color, dash) in zip(curves.items(), _CURVES * len(curves), strict=False):
+        drawable = [value if math.isfinite(value) and (value > 0 or not log) else math.nan for value in values]
+        width = 2.4 if name == "total" else 1.6
+        axes.plot(range(1, len(values) + 1), drawable, label=name, color=color, ls=dash, lw=width)
+    if log:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_ylim(0, top)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("epoch")
+    axes.axvline(marked, color=_INK, lw=1, ls=":")
+    last = max(map(len, curves.values()), default=1)
+    offset, side = (-4, "right") if marked > last / 2 else (4, "left")
+    beside: Any = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points", "color": _SOFT}
+    axes.annotate(f"chosen: {marked}", (marked, 1), (offset, 0), ha=side, va="top", **beside)
 
 
-def _is_drawable(value: float, log: bool) -> bool:
-    return math.isfinite(value) and (value > 0 or not log)
+@contextmanager
+def _figure(height: int) -> Iterator[Figure]:
+    """An empty figure of the width of a card, drawn in the style of the page."""
+    with rc_context(_STYLE):
+        yield Figure(figsize=(_WIDTH / 72, height / 72), facecolor="none", layout="constrained")
 
 
-def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
-    """From values to places."""
-    return lambda value: start + (end - start) * (value - low) / (high - low)
+def _svg(figure: Figure, label: str) -> Markup:
+    """The figure as an element of the page.
 
-
-def _signed(seconds: int) -> str:
-    return f"{seconds:+d}".replace("-", "−") if seconds else "0"
-
-
-def _round_numbers(low: float, high: float) -> list[float]:
-    """Four to six or so numbers between two, a step of 1, 2 or 5 times a power of ten apart."""
-    rough = (high - low) / 5
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = power * next(factor for factor in (1, 2, 5, 10) if factor * power >= 0.999 * rough)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [float(f"{number * step:.6g}") for number in range(first, last + 1)]
-
-
-def _decades(low: float, high: float) -> list[float]:
-    """Powers of ten between two numbers, and their ends where there are fewer than two."""
-    powers = [10.0**n for n in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]
-    return powers if len(powers) > 1 else [low, math.sqrt(low * high), high]
+    The page's security policy allows no style attributes: they become attributes of their own, and colours the page's
+    variables, which follow its light and dark style.
+    """
+    for axes in figure.axes:
+        axes.set_facecolor("none")
+    file = io.StringIO()
+    FigureCanvasSVG(figure).print_svg(file, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    root = ElementTree.fromstring(file.getvalue())
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag.rpartition("}")[2] in ("metadata", "style"):
+                parent.remove(child)
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        for declaration in element.attrib.pop("style", "").split(";"):
+            name, _, value = (part.strip() for part in declaration.partition(":"))
+            if value and name not in ("font", "font-family"):
+                element.set(name, f"var(--{_VARIABLES[value]})" if value in _VARIABLES else value)
+        if target := element.attrib.pop("{http://www.w3.org/1999/xlink}href", None):
+            element.set("href", target)
+        if element.tag == "g":
+            element.attrib.pop("id", None)  # the same in each figure
+    view = root.attrib["viewBox"]
+    root.attrib = {"class": "plot", "viewBox": view, "role": "img", "aria-label": label}
+    return Markup(ElementTree.tostring(root, encoding="unicode"))

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from ccln.pipeline.metrics.evaluation import Column
 from ccln.pipeline.metrics.seeds import PLUS_MINUS, ablation_rows, seeds_rows
-from ccln.pipeline.report.run.charts import dot_plot
-from ccln.pipeline.report.run.document import PAGE_NAME, section, write_document
-from ccln.pipeline.report.run.markup import Markup, element, table
+from ccln.pipeline.report.run import PAGE_NAME
+from ccln.pipeline.report.run.page import write_page
 
 if TYPE_CHECKING:
     from ccln.pipeline.train.results import TrainingResult
@@ -28,75 +26,38 @@ def write_runs_page(
         title: any text.
         runs: of each method, by its name, the runs in the order of their seeds; all of one task.
         reference: the method that the others are compared with, seed by seed; if None, they are not.
+
+    Returns:
+        The path of the page.
     """
     first = next(iter(runs.values()))[0]
     columns = [column for column in first.test.columns if column.over_seeds]
-    splits = {
-        split: {name: [getattr(run, split) for run in of_method] for name, of_method in runs.items()}
-        for split in ("test", "validation")
-    }
-    tables = [
-        table(seeds_rows(of_split) if reference is None else ablation_rows(of_split, reference), split.capitalize())
-        for split, of_split in splits.items()
-    ]
-    compared = (
-        f" Each method is the network less what its name says; “{reference} minus this” is what the lack costs, taken "
-        "seed by seed: it is worth notice where it is well beyond twice its standard error."
-        if reference is not None
-        else ""
-    )
-    seeds = max(map(len, runs.values()))
-    lead = (
-        f"The same training was done with {seeds} seed{'s' * (seeds != 1)}, which decide first weights, order and "
-        f"noise; each run was selected on validation and scored once on the {first.test.clips} test clips. What "
-        f"differs between the seeds is luck.{compared}"
-    )
-    plots = [_card(column, splits["test"]) for column in columns]
-    return write_document(
+    tables = {}
+    for split in ("test", "validation"):
+        of_split = {name: [getattr(run, split) for run in of_method] for name, of_method in runs.items()}
+        tables[split] = seeds_rows(of_split) if reference is None else ablation_rows(of_split, reference)
+    return write_page(
         folder,
-        title,
-        element("section", element("p", lead, class_="lead")),
-        section("On test, run by run", element("div", *plots, class_="cards"),
-                note="Each dot is a run, the upright bar their mean, written beside it."),
-        section("In numbers", *tables, element("p", PLUS_MINUS, class_="small")),
-        _single_runs(folder, runs, columns),
-        *([_baselines(first, columns)] if first.baselines else []),
-    )  # fmt: skip
+        "runs.html",
+        title=title,
+        first=first,
+        columns=columns,
+        seeds=max(map(len, runs.values())),
+        reference=reference,
+        tables=tables,
+        plus_minus=PLUS_MINUS,
+        plots={
+            column: {
+                name: [_FACTOR[column.unit] * getattr(run.test, column.name) for run in of_method]
+                for name, of_method in runs.items()
+            }
+            for column in columns
+        },
+        runs=[(run, *_link(folder, run.folder)) for of_method in runs.values() for run in of_method],
+    )
 
 
-def _card(column: Column, scores: Mapping[str, Sequence[object]]) -> Markup:
-    factor = _FACTOR[column.unit]
-    values = {name: [factor * getattr(of, column.name) for of in runs] for name, runs in scores.items()}
-    better = "lower is better" if column.unit == "s" else "higher is better"
-    heading = f"{column.heading}, {column.unit} ({better})"
-    return element("div", element("h3", heading), dot_plot(values, label=heading, unit=column.unit), class_="card")
-
-
-def _single_runs(folder: Path, runs: Mapping[str, Sequence["TrainingResult"]], columns: Sequence[Column]) -> Markup:
-    head = ["run", *(f"{column.heading} test" for column in columns), "validation", "epoch chosen"]
-    rows = [
-        [
-            _link(folder, run.folder),
-            *(column.shown(run.test) for column in columns),
-            f"{100 * run.validation.selection:.1f} %",
-            str(run.best_epoch),
-        ]
-        for of_method in runs.values()
-        for run in of_method
-    ]
-    note = "Each run has a page of its own, with its curves, confusions, and best and worst clips."
-    return section("The single runs", table([head, *rows], class_="sortable"), note=note)
-
-
-def _link(folder: Path, run: Path) -> str:
-    """The way to a run's page by a path from here, where it has one."""
+def _link(folder: Path, run: Path) -> tuple[str, str | None]:
+    """Name of a run as its path from here, and the way to its page where it has one."""
     name = Path(os.path.relpath(run, folder)).as_posix()
-    if not (run / PAGE_NAME).exists():
-        return name
-    return element("a", name, href=quote(os.fsencode(f"{name}/{PAGE_NAME}")))
-
-
-def _baselines(first: "TrainingResult", columns: Sequence[Column]) -> Markup:
-    rows = [[name, *(column.shown(scores) for column in columns)] for name, scores in first.baselines.items()]
-    note = "What answers score on the same test clips that look at no clip; one that is told the class uses the truth."
-    return section("To be read against", table([["", *(column.heading for column in columns)], *rows]), note=note)
+    return name, quote(os.fsencode(f"{name}/{PAGE_NAME}")) if (run / PAGE_NAME).exists() else None

@@ -1,4 +1,4 @@
-"""The colours of what is drawn, those of `ccln.pipeline.report.curves`: the colour-blind tell them apart."""
+"""The colours of what is drawn, those of `ccln.pipeline.report.run.charts`: the colour-blind tell them apart."""
 
 INK = "#222222"
 PAPER = "#f6f6f4"

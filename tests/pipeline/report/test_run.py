@@ -1,4 +1,4 @@
-"""The page of a training run: it says what metrics.json says, escapes all names, and asks for nothing else."""
+"""The page of a training run: it shows what metrics.json holds, escapes all names, and loads nothing."""
 
 import json
 import re
@@ -9,14 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
+from support.pages import BROWSER
 from support.training_clips import made_up_set
 
 from ccln.pipeline.data.clips import AnnotatedClip
+from ccln.pipeline.metrics.evaluation import wilson_interval
 from ccln.pipeline.metrics.localization import PredictedClips, Predictions, SegmentDetails
-from ccln.pipeline.metrics.segments import score
-from ccln.pipeline.report.run import PAGE_NAME, RunFacts, write_run_page
-from ccln.pipeline.report.run.localization import boundary_errors, ranked_clips
-from ccln.pipeline.report.run.markup import Markup, element
+from ccln.pipeline.metrics.segments import ORACLE_CLASS, score
+from ccln.pipeline.report.run import PAGE_NAME
+from ccln.pipeline.report.run.charts import line_chart
+from ccln.pipeline.report.run.localization import best_and_worst, boundary_errors, confidences, ranked_clips
+from ccln.pipeline.report.run.run import RunFacts, write_run_page
 from ccln.pipeline.train.repetition import ablate, train_seeds
 from ccln.pipeline.train.results import TrainingResult
 from ccln.pipeline.train.run import prepare, train
@@ -111,8 +115,7 @@ def test_a_run_ends_with_a_page_of_its_own_figures(result: TrainingResult) -> No
         rows = {name: cells for name, *cells in table[1:]}
         assert len(rows) == len(expected) + len(metrics[baselines])
         for name, scores in metrics[baselines].items():
-            (full,) = (row for row in rows if row.endswith(f": {name}"))
-            expected[full] = scores
+            expected[name if name == ORACLE_CLASS else f"trivial baseline: {name}"] = scores
         if split == "validation" and "ablated" in metrics:
             expected |= {f"this network, {n}": scores for n, scores in metrics["validation_ablated"].items()}
         for name, scores in expected.items():
@@ -131,8 +134,10 @@ def test_a_run_ends_with_a_page_of_its_own_figures(result: TrainingResult) -> No
 def test_a_page_asks_for_nothing_from_anywhere(result: TrainingResult) -> None:
     text = (result.folder / PAGE_NAME).read_text()
     page = Page(result.folder / PAGE_NAME)
-    assert not re.search(r"https?:|//[a-z]|url\(|@import", text)
-    assert not [a for _, attributes in page.tags for a in attributes if a in ("src", "href", "style", "onclick")]
+    assert not re.search(r"https?:|//[a-z]|url\((?!#)|@import", text)
+    attributes = [(name, value or "") for _, found in page.tags for name, value in found.items()]
+    assert not [name for name, _ in attributes if name in ("src", "style", "onclick")]
+    assert all(value.startswith("#") for name, value in attributes if name == "href")
     policy = next(a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
     assert policy is not None
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
@@ -143,9 +148,9 @@ def test_the_matrix_holds_every_segment(told: dict[str, Any], result: TrainingRe
     details = result.on_test.details
     if not isinstance(details, SegmentDetails):
         return
-    titles = re.findall(r"truth (\w+), answer (\w+): (\d+) of", (result.folder / PAGE_NAME).read_text())
+    titles = re.findall(r"truth (\w+), prediction (\w+): (\d+) of", (result.folder / PAGE_NAME).read_text())
     names = ("Bark", "Cat", "Flute", "background")
-    found = {(true, answer): int(count) for true, answer, count in titles}
+    found = {(true, predicted): int(count) for true, predicted, count in titles}
     for (row, column), count in np.ndenumerate(details.scores.confusion):
         assert found[names[row], names[column]] == count
 
@@ -173,17 +178,21 @@ def test_no_name_becomes_markup(result: TrainingResult, tmp_path: Path) -> None:
         path = write_run_page(changed, facts(data=f"/sets/{name}\udce9", class_names=(name, "b", "c"), config=name))
         page = Page(path)
         assert name in page.words
-        tags.append([tag for tag, _ in page.tags if tag not in ("text", "title")])  # short names have room on bars
+        tags.append([tag for tag, _ in page.tags])
     assert tags[0] == tags[1]
     assert "<script>alert" not in (tmp_path / PAGE_NAME).read_text()
     assert "<img" not in (tmp_path / PAGE_NAME).read_text()
 
 
-def test_only_markup_is_not_escaped() -> None:
-    assert element("p", "<b>", Markup("<i>x</i>"), class_='"') == '<p class="&quot;">&lt;b&gt;<i>x</i></p>'
+def test_charts_escape_names_and_take_the_colours_of_the_page() -> None:
+    chart = line_chart({NASTY: [1.0, 0.5]}, 1, label=NASTY)
+    assert "<script>" not in chart
+    assert "<img" not in chart
+    assert 'stroke="var(--a)"' in chart
+    assert not re.search(r"#[0-9a-f]{6}\b", chart)
 
 
-def answers(truth: list[list[int]], event: list[list[float]], classes: list[list[float]]) -> PredictedClips:
+def predicted(truth: list[list[int]], event: list[list[float]], classes: list[list[float]]) -> PredictedClips:
     probability = np.array(event)
     logits = np.log(probability / (1 - probability))
     clips = tuple(AnnotatedClip(row, None, f"v{row}", (), "test") for row in range(len(truth)))
@@ -199,16 +208,49 @@ def test_clips_are_ranked_by_right_seconds_then_confidence() -> None:
         [0.4, 0.4, 0.6, 0.6],
     )
     half = [0.9, 0.1, 0.1, 0.1]
-    found = answers(truth, [unsure, wrong, half, sure, less_wrong], [[0.8, 0.2]] * 5)
-    order, right, confidence = ranked_clips(found)
-    assert order.tolist() == [3, 0, 2, 4, 1]  # the surest of the wrong is the worst
-    assert right.tolist() == [4, 0, 3, 4, 0]
-    assert confidence[3] == pytest.approx((2 * 0.9 * 0.8 + 2 * 0.9) / 4)
+    found = predicted(truth, [unsure, wrong, half, sure, less_wrong], [[0.8, 0.2]] * 5)
+    assert ranked_clips(found).tolist() == [3, 0, 2, 4, 1]  # the most confident of the wrong is the worst
+    assert confidences(found)[3] == pytest.approx((2 * 0.9 * 0.8 + 2 * 0.9) / 4)
 
 
 def test_of_clips_that_are_all_right_those_with_boundaries_come_first() -> None:
-    found = answers([[0, 0], [0, 2]], [[0.95, 0.95], [0.6, 0.4]], [[0.9, 0.1]] * 2)
-    assert ranked_clips(found)[0].tolist() == [1, 0]
+    found = predicted([[0, 0], [0, 2]], [[0.95, 0.95], [0.6, 0.4]], [[0.9, 0.1]] * 2)
+    assert ranked_clips(found).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 11, 12, 13])
+def test_no_clip_is_among_the_best_and_the_worst(count: int) -> None:
+    found = predicted([[0, 2]] * count, [[0.9, 0.1]] * count, [[0.9, 0.1]] * count)
+    best, worst = best_and_worst(found)
+    assert not set(best) & set(worst)
+    assert len(best) + len(worst) == min(count, 12)
+    assert len(best) <= 6
+
+
+@pytest.mark.parametrize(("hits", "count"), [(0, 3), (1, 10), (5, 10), (10, 10), (98, 160)])
+def test_the_interval_is_wilsons(hits: int, count: int) -> None:
+    expected = binomtest(hits, count).proportion_ci(method="wilson")
+    assert wilson_interval(hits / count, count) == pytest.approx((expected.low, expected.high), abs=1e-7)
+
+
+def test_of_no_clips_there_is_no_interval() -> None:
+    assert np.isnan(wilson_interval(float("nan"), 0)).all()
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here: apt-get install chromium")
+@pytest.mark.xdist_group("browser")
+def test_no_table_is_cut_on_a_phone(result: TrainingResult) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 390, "height": 800})
+        complaints: list[str] = []
+        page.on("console", lambda message: complaints.append(message.text))
+        page.goto((result.folder / PAGE_NAME).as_uri())
+        wide = "[...document.querySelectorAll('body *')].filter(one => one.getBoundingClientRect().right > 390.5)"
+        assert page.evaluate(f"{wide}.map(one => one.outerHTML.slice(0, 80))") == []
+        assert complaints == []
+        browser.close()
 
 
 def test_errors_at_the_ends_are_those_that_are_scored() -> None:
@@ -216,7 +258,7 @@ def test_errors_at_the_ends_are_those_that_are_scored() -> None:
     truth = np.array([[2, 0, 0, 2, 2], [1, 1, 1, 2, 2], [2, 2, 1, 1, 2], [0, 0, 2, 2, 2]])
     event = np.array([[0.9, 0.9, 0.1, 0.1, 0.1], [0.1, 0.9, 0.9, 0.9, 0.1], [0.9, 0.9, 0.1, 0.1, 0.1], [0.9] * 5])
     classes = np.array([[0.9, 0.1], [0.1, 0.9], [0.1, 0.9], [0.1, 0.9]]) + 0.01 * random.random((4, 2))
-    found = answers(truth.tolist(), event.tolist(), classes.tolist())
+    found = predicted(truth.tolist(), event.tolist(), classes.tolist())
     starts, ends, events = boundary_errors(found, 2)
     assert (starts, ends, events) == ([-1, 1], [-1, 1], 4)  # the third is not overlapped, the fourth of another class
     scores = score(found.predictions.segment_labels(), truth, 2)
