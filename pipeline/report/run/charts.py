@@ -27,7 +27,7 @@ _VARIABLES = {
 """Custom property of the page's style for each colour."""
 _CURVES = ((_BLUE, "-"), (_ORANGE, "--"), (_GREEN, "-."), (_SOFT, "-"), (_BLUE, ":"), (_ORANGE, ":"), (_GREEN, ":"))
 _WIDTH = 350  # pixels, which are points of the figure: the SVG scales
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 10,
     "text.color": _INK,

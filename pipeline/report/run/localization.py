@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ccln.pipeline.events import equal_runs
 from ccln.pipeline.metrics.evaluation import interval_text, percent
 from ccln.pipeline.metrics.events import events_by_class, with_partners
 from ccln.pipeline.metrics.localization import PredictedClips, SegmentDetails, largest_confusions
+from ccln.pipeline.segments import equal_runs
 
 SHOWN_CLIPS = 6
 _SHADES = 10

@@ -97,7 +97,7 @@ def _selection(scores: TaskScores) -> float:
     return -1.0 if math.isnan(scores.selection) else scores.selection
 
 
-def _counts(by_split: Mapping[Split, int]) -> str:
+def _counts(by_split: Mapping[Any, int]) -> str:
     return ", ".join(f"{split} {count}" for split, count in by_split.items() if count)
 
 
