@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ccln.pipeline.commands.cache import export_ave, import_ave
+    from ccln.pipeline.commands.demo import demo
     from ccln.pipeline.commands.extract import extract
-    from ccln.pipeline.demo.demo import demo
     from ccln.pipeline.evaluate import evaluate
     from ccln.pipeline.localize.localize import localize
     from ccln.pipeline.train.run import train
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["demo", "evaluate", "export_ave", "extract", "import_ave", "localize", "train"]
 
 _HOMES = {
-    "demo": "demo.demo",
+    "demo": "commands.demo",
     "evaluate": "evaluate",
     "export_ave": "commands.cache",
     "extract": "commands.extract",

@@ -1,46 +1,120 @@
-"""The ccln-demo command: everything once, on videos that it makes."""
+"""The ccln-demo command: the whole pipeline on a small data set that it makes."""
 
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from ccln.pipeline import defaults
-from ccln.pipeline.commands.console import ProgressBar, run_single
+from ccln.pipeline.commands.console import OnePath, ProgressBar, run_function
+
+if TYPE_CHECKING:
+    from ccln.pipeline.localize.result import Event, LocatedVideo
+    from ccln.pipeline.train.results import TrainingResult
+
+_EPOCHS = 40
+_UNITS = {"make videos": "clip", "extract": "clip", "train": "epoch"}
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo made."""
+
+    training: "TrainingResult"
+    located: "LocatedVideo"
+    """One test clip."""
+    truth: "Event"
+    """The event that is annotated in it."""
+    timeline: Path
+    """Picture of the located clip."""
+    commands: tuple[str, ...]
+    """The three commands that do the same on the videos."""
+
+
+def demo(
+    out: OnePath = defaults.DEMO,
+    *,
+    seed: int = 0,
+    progress: Annotated[Callable[[str, int, int, str], None] | None, Parameter(parse=False)] = None,
+) -> DemoResult:
+    """Make a small data set of raw videos, and run extract, train and localize on it.
+
+    Args:
+        out: Folder for everything (videos/, features/, run/, timelines/); must be empty or not exist yet.
+        seed: Of the data set and of the training.
+        progress: Called with a stage's name, items done, items in all, and a note.
+
+    Raises:
+        FileExistsError: `out` is a file, or holds something.
+    """
+    from ccln import extract, localize, train
+    from ccln.pipeline.data.ave import read_ave_folder
+    from ccln.pipeline.demo.dataset import make_demo_dataset
+    from ccln.pipeline.localize.result import Event
+
+    def show(stage: str, done: int, total: int, note: str = "") -> None:
+        if progress is not None:
+            progress(stage, done, total, note)
+
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"{out}: is not an empty folder. Remove it, or choose another: --out")
+    videos, cache, run, timelines = out / "videos", out / "features", out / "run", out / "timelines"
+    make_demo_dataset(videos, seed=seed, progress=partial(show, "make videos"))
+    extract([videos], cache=cache, preset="light", progress=partial(show, "extract"))
+    training = train(videos, cache=cache, out=run, seed=seed, epochs=_EPOCHS, progress=partial(show, "train"))
+
+    # A clip whose event is neither very short nor touches the clip's ends shows two boundaries.
+    clips = read_ave_folder(videos).clips_of("test")
+    clear = [clip for clip in clips for start, end in clip.spans if start > 0 and end < 10 and end - start > 2]
+    example = (clear or clips)[0]
+    assert example.label is not None  # each of the demo's clips has an event
+    video = videos / "AVE" / f"{example.video_id}.mp4"
+    return DemoResult(
+        training=training,
+        located=localize(video, checkpoint=run, plot=timelines).clips[0],
+        truth=Event(example.label, *example.spans[0], 1.0),
+        timeline=timelines / f"{video.stem}.png",
+        commands=(
+            f"ccln-extract {_words(videos)} --cache {_words(cache)} --preset light",
+            f"ccln-train --data {_words(videos)} --cache {_words(cache)} --out {_words(run)} "
+            f"--seed {seed} --epochs {_EPOCHS}",
+            f"ccln-localize {_words(video)} --checkpoint {_words(run)} --plot {_words(timelines)}",
+        ),
+    )
+
+
+def _words(path: Path) -> str:
+    return shlex.quote(str(path))
 
 
 def demo_command() -> None:
     """Entry point of ccln-demo."""
-    about = "Make a small data set of raw videos, and run extract, train and localize on it."
-    run_single("ccln-demo", about, _demo)
+    run_function("ccln-demo", demo, _demo)
 
 
-def _demo(*, out: Path = defaults.DEMO, seed: int = 0) -> int:
-    """Run ccln-demo.
-
-    Parameters
-    ----------
-    out
-        Folder for everything; must be empty or not exist yet.
-    seed
-        Of the data set and of the training.
-    """
+def _demo(call: "partial[DemoResult]") -> int:
     from ccln.pipeline.commands.formats import score_table
     from ccln.pipeline.commands.located import clip_table
-    from ccln.pipeline.demo.demo import demo
 
     bars: dict[str, ProgressBar] = {}
-    units = {"make videos": "clip", "extract": "clip", "train": "epoch"}
 
-    def progress(stage: str, done: int, total: int, note: str = "") -> None:
-        bars.setdefault(stage, ProgressBar(stage, units[stage]))(done, total, note)
+    def show(stage: str, done: int, total: int, note: str) -> None:
+        bars.setdefault(stage, ProgressBar(stage, _UNITS[stage]))(done, total, note)
         if done == total:
             bars[stage].close()
 
-    shown = demo(out, seed=seed, progress=progress)
-    print(score_table(shown.training))
+    result = call(progress=show)
+    print(score_table(result.training))
     print()
-    print(clip_table(shown.located))
-    truth = shown.truth
+    print(clip_table(result.located))
+    truth = result.truth
     print(f"  truth  {truth.label}  {truth.start_seconds:g} – {truth.end_seconds:g} s")
-    print(f"\nIts timeline, drawn: {shown.timeline}\n\nThree commands did it, after the videos were made:")
-    for command in shown.commands:
+    print(f"\nIts timeline, drawn: {result.timeline}\n\nThree commands did it, after the videos were made:")
+    for command in result.commands:
         print(f"  {command}")
     return 0
