@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from ccln.pipeline import defaults
 from ccln.pipeline.commands.console import OnePath, ProgressBar, run_function
+from ccln.pipeline.commands.extract import extract
 
 if TYPE_CHECKING:
     from ccln.pipeline.localize.result import Event, LocatedVideo
@@ -51,10 +52,11 @@ def demo(
     Raises:
         FileExistsError: `out` is a file, or holds something.
     """
-    from ccln import extract, localize, train
     from ccln.pipeline.data.ave import read_ave_folder
     from ccln.pipeline.demo.dataset import make_demo_dataset
+    from ccln.pipeline.localize.localize import localize
     from ccln.pipeline.localize.result import Event
+    from ccln.pipeline.train.run import train
 
     def show(stage: str, done: int, total: int, note: str = "") -> None:
         if progress is not None:
