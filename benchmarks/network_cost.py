@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from ccln.model import CCLN, ModelConfig, backbone, losses, matching
-from ccln.model.backbone import Backbone
-from ccln.model.contrast import NamingBranch
+from ccln.model import CCLN, ModelConfig, losses, matching, network
+from ccln.model.network import ClassifyingBranch, EventNetwork
 from ccln.pipeline.data.clips import Split
 from ccln.pipeline.train.config import TrainingConfig
 from ccln.pipeline.train.loop import Selectable, Task
@@ -25,7 +24,7 @@ Batch = dict[str, Tensor]
 PARTS = {
     "attention": "guided attention",
     "standardization": "encoders",
-    "picture_norm": "encoders",
+    "visual_norm": "encoders",
     "audio_encoder": "encoders",
     "visual_encoder": "encoders",
     "interaction": "SBI",
@@ -130,16 +129,16 @@ def labelled(model: nn.Module) -> Iterator[None]:
         label(model, "forward", REST)
         for name, child in _children(model):
             label(child, "forward", "heads" if name.endswith("_head") else PARTS.get(name, name))
-            if isinstance(child, NamingBranch):
-                label(child, "votes", PARTS[name])
-        label(backbone, "pooled_unit", PARTS["branch"])
+            if isinstance(child, ClassifyingBranch):
+                label(child, "class_logits", PARTS[name])
+        label(network, "pooled_unit", PARTS["branch"])
         for module in (losses, matching):
             label(module, "wccl_loss", PARTS["branch"])
         yield
 
 
 def _children(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The network's parts by their names, those of all its backbones among them."""
+    """The network's parts by their names, those of all its members among them."""
     for name, child in model.named_children():
         if isinstance(child, nn.ModuleList):
             for one in child:
@@ -169,17 +168,17 @@ class PlainNetwork(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        whole = Backbone(config)
+        whole = EventNetwork(config)
         self.attention = CCLN(config).attention
-        self.picture_norm = whole.picture_norm
+        self.visual_norm = whole.visual_norm
         self.audio_encoder, self.visual_encoder = whole.audio_encoder, whole.visual_encoder
         self.event_head = nn.Linear(2 * config.width, 1)
         self.class_head = nn.Linear(2 * config.width, config.class_count)
 
     def forward(self, visual: Tensor, audio: Tensor) -> PlainOutput:
         """(B, T, H, W, C), (B, T, D) -> what evaluation reads."""
-        picture = self.attention(visual, audio)[0]
-        view = torch.cat([self.audio_encoder(audio), self.visual_encoder(self.picture_norm(picture))], -1)
+        attended = self.attention(visual, audio)[0]
+        view = torch.cat([self.audio_encoder(audio), self.visual_encoder(self.visual_norm(attended))], -1)
         return PlainOutput(self.event_head(view).squeeze(-1), self.class_head(view.mean(1)))
 
 

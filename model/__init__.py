@@ -1,13 +1,13 @@
 """CCLN: the network, its losses and its checkpoint. Knows tensors, nothing of files of videos or of the cache."""
 
-from ccln.model.checkpoint import Checkpoint, CheckpointError, Network, NetworkType, load_checkpoint, save_checkpoint
-from ccln.model.config import PARTS, ModelConfig, Part
-from ccln.model.event_decoding import EventDecoding
+from ccln.model.checkpoint import Checkpoint, CheckpointError, Network, load_checkpoint, save_checkpoint
+from ccln.model.config import PARTS, EventDecoding, LossConfig, ModelConfig, Part
 from ccln.model.hub import load_pretrained
-from ccln.model.losses import LossConfig, supervised_loss
+from ccln.model.losses import supervised_loss, weak_loss
 from ccln.model.matching import MatchingNetwork, matching_loss
 from ccln.model.network import CCLN, Output
-from ccln.model.weak import weak_loss
+
+NetworkType = type[CCLN] | type[MatchingNetwork]
 
 __all__ = [
     "CCLN",

@@ -10,36 +10,71 @@ import os
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
+import msgspec
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import Tensor, nn
 
-from ccln.model.config import ModelConfig
-from ccln.model.event_decoding import EventDecoding
-from ccln.model.matching import MatchingNetwork
-from ccln.model.network import CCLN
+from ccln.model.config import EventDecoding, ModelConfig
 
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
 MAX_CONFIG_BYTES = 16 * 2**20
 """An account of the training may name a million clips."""
-_FORMAT = 2
+_FORMAT = 3
 _MAX_HEADER_BYTES = 2**20  # what a safetensors file holds beside the numbers themselves
-
-Network = CCLN | MatchingNetwork
-"""What a checkpoint may hold."""
-
-NetworkType = type[CCLN] | type[MatchingNetwork]
-
-_NETWORKS: Mapping[str, NetworkType] = {"ccln": CCLN, "matching": MatchingNetwork}
 
 
 class CheckpointError(Exception):
     """A checkpoint that is missing, damaged, or does not fit; the message says which file, why, and what to do."""
+
+
+class Network(nn.Module):
+    """A network that checkpoints may hold: made from a config, with a name for its kind in `config.json`."""
+
+    kinds: ClassVar[dict[str, type["Network"]]] = {}
+    """By those names. The classes enter themselves, so that they may import this module."""
+    kind: ClassVar[str]
+
+    def __init_subclass__(cls, kind: str | None = None) -> None:
+        super().__init_subclass__()
+        if kind is not None:
+            cls.kind = kind
+            Network.kinds[kind] = cls
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self._loaded: Mapping[str, Any] | None = None
+
+    @property
+    def checkpoint(self) -> "Checkpoint":
+        """The network with all that is known of it: what it was last loaded from or saved as.
+
+        Training it further changes its weights and nothing else of this; a new account of the training becomes known by
+        `save_checkpoint`.
+
+        Raises:
+            CheckpointError: the network was never loaded nor saved.
+        """
+        if self._loaded is None:
+            raise CheckpointError(
+                "this network was never loaded nor saved, so its classes and extractors are not known: load one "
+                "(from_pretrained), or save this one first: save_checkpoint(folder, Checkpoint(network, ...))"
+            )
+        return Checkpoint(self, **self._loaded)
+
+    @checkpoint.setter
+    def checkpoint(self, checkpoint: "Checkpoint") -> None:
+        """Set by loading and saving."""
+        # Less the network: one that holds itself keeps its memory until the garbage collector finds it.
+        names = [field.name for field in fields(checkpoint) if field.name != "model"]
+        self._loaded = {name: getattr(checkpoint, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -53,11 +88,24 @@ class Checkpoint:
     specification: dict[str, Any]
     """Of the extractors whose features it reads."""
     training: dict[str, Any]
-    """How it came about: task, seed, data, rows, scores, versions; anyone may have written it, as all of this."""
+    """How it was trained: task, seed, data, rows, scores, versions; like all of this, anyone may have written it."""
     decoding: EventDecoding = field(default_factory=EventDecoding)
-    """How its predictions become events."""
-    weights_sha256: str = ""
-    """Of the weights file that it was loaded from."""
+    """How its output is decoded into events."""
+    weights_sha256: str = field(default="", compare=False)
+    """Of the weights file that it was loaded from or saved to."""
+
+
+class _Config(msgspec.Struct, forbid_unknown_fields=True):
+    """`config.json`."""
+
+    format: Literal[2, 3]
+    network: str
+    model: dict[str, Any]
+    class_names: tuple[str, ...]
+    specification: dict[str, Any]
+    training: dict[str, Any]
+    decoding: dict[str, Any]
+    weights_sha256: str
 
 
 def save_checkpoint(folder: Path | str, checkpoint: Checkpoint) -> None:
@@ -76,27 +124,27 @@ def save_checkpoint(folder: Path | str, checkpoint: Checkpoint) -> None:
         for name, data in files.items():
             Path(partial, name).write_bytes(data)
             os.replace(Path(partial, name), folder / name)
-    checkpoint.model.checkpoint = checkpoint
+    checkpoint.model.checkpoint = replace(checkpoint, weights_sha256=_sha256(files[WEIGHTS_NAME]))
 
 
 def checkpoint_files(checkpoint: Checkpoint) -> dict[str, bytes]:
-    """What the files of a checkpoint hold, by name, in the order in which they are to be written.
+    """Contents of the files of a checkpoint by name, in the order in which they are to be written.
 
     Raises:
         ValueError: the specification or the account of the training holds NaN or infinity.
     """
     weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.model.state_dict().items()})
-    config = {
-        "format": _FORMAT,
-        "network": next(name for name, kind in _NETWORKS.items() if isinstance(checkpoint.model, kind)),
-        "model": asdict(checkpoint.model.config),
-        "class_names": list(checkpoint.class_names),
-        "specification": checkpoint.specification,
-        "training": checkpoint.training,
-        "decoding": asdict(checkpoint.decoding),
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
-    }
-    text = json.dumps(config, indent=2, allow_nan=False) + "\n"
+    config = _Config(
+        format=_FORMAT,
+        network=checkpoint.model.kind,
+        model=asdict(checkpoint.model.config),
+        class_names=checkpoint.class_names,
+        specification=checkpoint.specification,
+        training=checkpoint.training,
+        decoding=asdict(checkpoint.decoding),
+        weights_sha256=_sha256(weights),
+    )
+    text = json.dumps(msgspec.structs.asdict(config), indent=2, allow_nan=False) + "\n"
     return {WEIGHTS_NAME: weights, CONFIG_NAME: text.encode()}
 
 
@@ -110,14 +158,15 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
     config, model, decoding = _read_config(folder)
     with _blaming(folder / WEIGHTS_NAME) as path:
         data = _read(path, _weights_limit_bytes(model))
-        if hashlib.sha256(data).hexdigest() != config["weights_sha256"]:
+        if _sha256(data) != config.weights_sha256:
             raise ValueError(f"its sha256 is not the one in {CONFIG_NAME}")
         weights = load(data)
+        if config.format == 2:
+            weights = {".".join(map(_new_name, name.split("."))): tensor for name, tensor in weights.items()}
         _check_weights(model.state_dict(), weights)
         model.load_state_dict(weights, assign=True)
-    class_names = tuple(config["class_names"])
     checkpoint = Checkpoint(
-        model.eval(), class_names, config["specification"], config["training"], decoding, config["weights_sha256"]
+        model.eval(), config.class_names, config.specification, config.training, decoding, config.weights_sha256
     )
     model.checkpoint = checkpoint
     return checkpoint
@@ -132,15 +181,60 @@ def weights_limit_bytes(folder: Path) -> int:
     return _weights_limit_bytes(_read_config(folder)[1])
 
 
-def _read_config(folder: Path) -> tuple[dict[str, Any], Network, EventDecoding]:
+def _read_config(folder: Path) -> tuple[_Config, Network, EventDecoding]:
     """The config, and by it the network, without any numbers, and the decoding."""
     with _blaming(folder / CONFIG_NAME) as path:
         config = _parse_config(_read(path, MAX_CONFIG_BYTES))
+        kind = Network.kinds.get(config.network)
+        if kind is None:
+            raise ValueError(f"network = {config.network!r:.30}: this version has {', '.join(Network.kinds)}")
+        _check_names("model", {field.name for field in fields(ModelConfig)}, config.model)
+        _check_names("decoding", {field.name for field in fields(EventDecoding)}, config.decoding)
         with torch.device("meta"):  # so that a forged config allocates nothing
-            model = _NETWORKS[config["network"]](ModelConfig(**config["model"]))
-        if len(config["class_names"]) != model.config.class_count:
-            raise ValueError(f"{len(config['class_names'])} class names for {model.config.class_count} classes")
-        return config, model, EventDecoding(**config["decoding"])
+            model = kind(ModelConfig(**config.model))
+        if len(config.class_names) != model.config.class_count:
+            raise ValueError(f"{len(config.class_names)} class names for {model.config.class_count} classes")
+        return config, model, EventDecoding(**config.decoding)
+
+
+def _parse_config(data: bytes) -> _Config:
+    # Not by msgspec: its parser names no field where a number is out of range.
+    config = json.loads(data.decode(), parse_constant=_refuse_constant)
+    found = config.get("format") if isinstance(config, dict) else None
+    if found == 1:
+        raise ValueError(f"it is of format 1, and this version reads format {_FORMAT}: train again with this version")
+    if found not in (2, _FORMAT):
+        raise ValueError(f"it is no config of format {_FORMAT}, the one that this version reads")
+    return msgspec.convert(_migrated(config) if found == 2 else config, _Config)
+
+
+_RENAMED = {
+    "reading": "decoding",
+    "shortest_event_seconds": "minimum_duration_seconds",
+    "backbones": "members",
+    "picture_norm": "visual_norm",
+    "heard_head": "audio_head",
+    "seen_head": "visual_head",
+    "anchors": "prototypes",
+}
+"""Names of format 2, in the config and in the dotted names of weights, and what they are called in format 3."""
+
+
+def _migrated(config: dict[str, Any]) -> dict[str, Any]:
+    """A config of format 2 under the names of format 3; nothing else is different."""
+    config = {_new_name(name): value for name, value in config.items()}
+    for table in ("model", "decoding"):
+        if isinstance(config.get(table), dict):
+            config[table] = {_new_name(name): value for name, value in config[table].items()}
+    return config
+
+
+def _new_name(name: str) -> str:
+    return _RENAMED.get(name, name)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _weights_limit_bytes(model: Network) -> int:
@@ -149,7 +243,7 @@ def _weights_limit_bytes(model: Network) -> int:
 
 @contextmanager
 def _blaming(path: Path) -> Iterator[Path]:
-    """Whatever is wrong with a file that nobody vouches for becomes one CheckpointError that names it."""
+    """Whatever is wrong with a file that comes from outside becomes one CheckpointError that names it."""
     try:
         yield path
     except (ValueError, TypeError, OverflowError, MemoryError, RuntimeError, SafetensorError, OSError) as error:
@@ -166,36 +260,6 @@ def _read(path: Path, limit_bytes: int) -> bytes:
     return path.read_bytes()
 
 
-def _parse_config(data: bytes) -> dict[str, Any]:
-    config = json.loads(data.decode(), parse_constant=_refuse_constant)
-    found = config.get("format") if isinstance(config, dict) else None
-    if found == 1:
-        raise ValueError(f"it is of format 1, and this version reads format {_FORMAT}: train again with this version")
-    if found != _FORMAT:
-        raise ValueError(f"it is no config of format {_FORMAT}, the one that this version reads")
-    known = {
-        "format": int,
-        "network": str,
-        "model": dict,
-        "class_names": list,
-        "specification": dict,
-        "training": dict,
-        "decoding": dict,
-        "weights_sha256": str,
-    }
-    _check_names("it", known, config)
-    for name, kind in known.items():
-        if not isinstance(config[name], kind):
-            raise ValueError(f"{name} must be of type {kind.__name__}")
-    if config["network"] not in _NETWORKS:
-        raise ValueError(f"network = {config['network']!r:.30}: this version has {', '.join(_NETWORKS)}")
-    for name, kind in (("model", ModelConfig), ("decoding", EventDecoding)):
-        _check_names(name, {field.name for field in fields(kind)}, config[name])
-    if not all(isinstance(name, str) for name in config["class_names"]):
-        raise ValueError("class_names must be strings")
-    return config
-
-
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
@@ -206,7 +270,7 @@ def _check_names(what: str, wanted: Collection[str], found: Collection[str]) -> 
         raise ValueError(f"{what} lacks, or should not have: {', '.join(different[:3])}")
 
 
-def _check_weights(wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> None:
+def _check_weights(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
     _check_names("it", wanted, found)
     for name, tensor in found.items():
         shape = wanted[name].shape

@@ -1,67 +1,117 @@
-"""Every number that fixes the network's shape, in one frozen dataclass."""
+"""Numbers that fix a network's shape, its losses, and how its output is decoded into events."""
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args, get_type_hints
+
+import msgspec
+from msgspec import Meta
 
 Part = Literal["sbi", "fee", "wccl"]
 PARTS: tuple[Part, ...] = get_args(Part)
-MAX_BACKBONES = 32
-"""Each is made one by one: more would let a forged config take all time and memory before any weight is read."""
+
+Count = Annotated[int, Meta(ge=1)]
+NotNegative = Annotated[float, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0)]
+Probability = Annotated[float, Meta(ge=0, lt=1)]
+Temperature = Annotated[float, Meta(ge=0.001, le=1000)]
+"""Beyond, logits that are divided by it can leave the range of float32."""
+
+
+def check_fields(config: object) -> None:
+    """Check every field of a dataclass against its annotation.
+
+    Raises:
+        ValueError: a value has another type or lies outside its range, or is NaN or infinity; the message names it.
+    """
+    for name, kind in get_type_hints(type(config), include_extras=True).items():
+        value = getattr(config, name)
+        try:
+            msgspec.convert(value, kind)
+        except msgspec.ValidationError as error:
+            reason = str(error).replace("Expected", "expected").replace("`", "")
+            raise ValueError(f"{name} = {value!r:.30}: {reason}") from error
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} = {value!r:.30}: expected a finite number")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Shape of a CCLN; saved with its weights."""
+    """Shape of a network; saved with its weights."""
 
-    visual_height: int
+    visual_height: Count
     """Rows of the visual feature map."""
-    visual_width: int
+    visual_width: Count
     """Columns of the visual feature map."""
-    visual_channels: int
+    visual_channels: Count
     """Channels of the visual feature map."""
-    audio_channels: int
-    """Numbers that describe one segment's sound."""
-    class_count: int
+    audio_channels: Count
+    """Channels of a segment's audio feature."""
+    class_count: Count
     """Event classes, background not counted."""
-    segment_count: int = 10
+    segment_count: Count = 10
     """Segments (seconds) in a clip."""
-    width: int = 128
+    width: Count = 128
     """Model width d; even, and divisible by the number of heads."""
-    backbones: int = 2
-    """Backbone networks behind the attention, whose answers are averaged."""
-    heads: int = 4
+    members: Annotated[int, Meta(ge=1, le=32)] = 2
+    """Ensemble members after the attention, whose outputs are averaged. More than the limit would let a forged config
+    take all time and memory before any weight is read: the members are made one by one."""
+    heads: Count = 4
     """Attention heads in interaction and integration."""
-    embedding_width: int = 128
+    embedding_width: Count = 128
     """Length p of the vectors that WCCL compares."""
-    dropout: float = 0.2
-    """Probability that a hidden unit is dropped in training."""
-    channel_dropout: float = 0.3
+    dropout: Probability = 0.2
+    """Probability that a hidden channel is dropped in training."""
+    channel_dropout: Probability = 0.3
     """Probability that a visual channel is dropped from a clip in training."""
-    branch_noise: float = 0.1
+    branch_noise: NotNegative = 0.1
     """Standard deviation of the noise that the branch network adds to its (normalised) input in training."""
-    foreground_gain: float = 0.3
+    foreground_gain: NotNegative = 0.3
     """FEE's alpha: how far a sure foreground second is raised over a sure background second."""
     without: tuple[Part, ...] = ()
     """Parts left out, for ablation: any of sbi, fee, wccl."""
 
     def __post_init__(self) -> None:
-        sizes = ("visual_height", "visual_width", "visual_channels", "audio_channels", "class_count", "segment_count")
-        for name in (*sizes, "width", "backbones", "heads", "embedding_width"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} = {value!r}: expected a whole number of at least 1")
-        if self.backbones > MAX_BACKBONES:
-            raise ValueError(f"backbones = {self.backbones}: expected at most {MAX_BACKBONES}")
+        check_fields(self)
         if self.width % (2 * self.heads):
             raise ValueError(f"width = {self.width}: must be a multiple of twice the {self.heads} heads")
-        for name in ("dropout", "channel_dropout", "branch_noise", "foreground_gain"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-                raise ValueError(f"{name} = {value!r}: expected a finite number, at least 0")
-        if max(self.dropout, self.channel_dropout) >= 1:
-            raise ValueError(f"dropout {self.dropout} and channel_dropout {self.channel_dropout} must be less than 1")
-        unknown = set(self.without) - set(PARTS)
-        if unknown:
-            raise ValueError(f"without = {sorted(unknown)}: the parts are {', '.join(PARTS)}")
         object.__setattr__(self, "without", tuple(part for part in PARTS if part in self.without))  # one order
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the losses beside the event and the class loss, whose weight is one."""
+
+    fee_weight: NotNegative = 0.2
+    """Weight of FEE: its distance between event and background, and the cross-entropy of its adaptive weight."""
+    wccl_weight: Positive = 0.3
+    """Weight of WCCL once it is warm; above 0, for the branch network, whose class logits count, learns from it alone.
+    """
+    modality_weight: NotNegative = 0.3
+    """Weight of the loss that makes "seen" and "heard" both true exactly where the event is."""
+    temperature: Positive = 0.1
+    """WCCL's temperature."""
+    margin: NotNegative = 1.0
+    """Wanted cosine distance between a scene's event and its background."""
+
+    def __post_init__(self) -> None:
+        if self.wccl_weight == 0:
+            raise ValueError("wccl_weight = 0: expected a number above 0; to do without WCCL, leave the part out")
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class EventDecoding:
+    """What turns logits into events; chosen on validation and saved with the weights that it was chosen for."""
+
+    event_threshold: Annotated[float, Meta(gt=0, lt=1)] = 0.5
+    """Least probability of an event's segments."""
+    minimum_duration_seconds: Count = 1
+    """Whole segments; what is shorter is no event."""
+    event_temperature: Temperature = 1.0
+    """The event logits are divided by it."""
+    class_temperature: Temperature = 1.0
+    """The class logits are divided by it."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)

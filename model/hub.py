@@ -1,25 +1,29 @@
-"""Checkpoints on the Hugging Face hub, which is asked only when one of these functions is called.
+"""Networks on the Hugging Face hub, which is asked only when one of these functions is called.
 
-Of a repository two files are fetched, by name, and read as any checkpoint is: nobody vouches for them.
+Of a repository two files are fetched, by name, and read as any checkpoint is: they come from outside.
+`huggingface_hub.PyTorchModelHubMixin` does not serve: a base class, it would be imported with every network, it reads
+a config of any size before anything can be checked, and it takes neither a checkpoint's other contents nor our errors.
 """
 
+import json
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path, PureWindowsPath
-from typing import Any
+from typing import Any, Self
 
-from ccln.model.card import model_card
 from ccln.model.checkpoint import (
     CONFIG_NAME,
     MAX_CONFIG_BYTES,
     WEIGHTS_NAME,
     Checkpoint,
     CheckpointError,
+    Network,
     checkpoint_files,
     load_checkpoint,
+    save_checkpoint,
     weights_limit_bytes,
 )
 
@@ -27,11 +31,78 @@ CARD_NAME = "README.md"
 
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 _TIMEOUT_SECONDS = 10.0
+_LONGEST = 200  # letters of one value on a card
 _FETCH_REMEDY = (
     "No folder here has that name. Check it and the revision, log in (hf auth login) if the repository is private, "
     f"or name a folder that holds its {CONFIG_NAME} and {WEIGHTS_NAME}"
 )
 _PUSH_REMEDY = "Log in (hf auth login) with a token that may write there, or keep it in a folder: save_pretrained"
+
+
+class Pretrained(Network):
+    """A network that is loaded, saved and published together with all that its use needs."""
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder: Path | str, *, revision: str | None = None) -> Self:
+        """Load a network, in evaluation mode, on the CPU; its `checkpoint` is all that came with it.
+
+        Args:
+            name_or_folder: a folder as `save_checkpoint` or ccln-train writes it, or else, if a str, "owner/name" on
+                the Hugging Face hub, as `load_pretrained` fetches it.
+            revision: branch, tag or commit on the hub; the newest commit of its main branch if None.
+
+        Raises:
+            CheckpointError: it cannot be had, is damaged, or holds a network of another kind.
+        """
+        network = load_pretrained(name_or_folder, revision=revision).model
+        if not isinstance(network, cls):
+            kind = type(network).__name__
+            raise CheckpointError(f"{name_or_folder} holds a {kind}, no {cls.__name__}: load it by that class")
+        return network
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Write a folder that `from_pretrained` and the commands read.
+
+        Raises:
+            CheckpointError: the network was never loaded nor saved.
+            OSError: the folder cannot be written.
+        """
+        save_checkpoint(folder, self.checkpoint)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        commit_message: str = "Upload a trained network",
+    ) -> str:
+        """Publish the network on the Hugging Face hub, as one commit: weights, config and a README.md made from it.
+
+        A README.md that is there is replaced. Of the training data, only the name is published, not where they lie.
+
+        Args:
+            repo_id: "owner/name"; made if it is not there.
+            private: whether a new repository is; one that is there stays as it is. If None, the owner's default.
+            token: with the right to write there; if None, the one that is logged in.
+            commit_message: first line of the commit's message.
+
+        Returns:
+            Address of the commit.
+
+        Raises:
+            CheckpointError: the network was never loaded nor saved, or the hub does not take it.
+        """
+        import huggingface_hub as hub
+
+        checkpoint = self.checkpoint
+        checkpoint = replace(checkpoint, training=_without_paths(checkpoint.training))
+        with _blaming(repo_id, _PUSH_REMEDY):
+            client = hub.HfApi(token=token)
+            repository = client.create_repo(repo_id, private=private, exist_ok=True).repo_id  # with its owner
+            files = checkpoint_files(checkpoint) | {CARD_NAME: model_card(checkpoint, repository).encode()}
+            added = [hub.CommitOperationAdd(name, data) for name, data in files.items()]
+            return client.create_commit(repository, added, commit_message=commit_message).commit_url
 
 
 def load_pretrained(name_or_folder: Path | str, *, revision: str | None = None) -> Checkpoint:
@@ -60,26 +131,52 @@ def load_pretrained(name_or_folder: Path | str, *, revision: str | None = None) 
         return load_checkpoint(_fetch(name, revision))
 
 
-def push_checkpoint(
-    checkpoint: Checkpoint, repo_id: str, *, private: bool | None, token: str | None, commit_message: str
-) -> str:
-    """Publish a checkpoint and its card as one commit; `Pretrained.push_to_hub` tells the arguments.
+def model_card(checkpoint: Checkpoint, repository: str) -> str:
+    """The page that introduces a published network, as model hubs show it.
+
+    Args:
+        checkpoint: all that its account of the training holds may be shown to anyone.
+        repository: where it is published, "owner/name".
 
     Returns:
-        Address of the commit.
-
-    Raises:
-        CheckpointError: the hub does not take it.
+        Markdown, with the metadata that the Hugging Face hub reads before it.
     """
-    import huggingface_hub as hub
+    import jinja2
+    from markupsafe import Markup
 
-    checkpoint = replace(checkpoint, training=_without_paths(checkpoint.training))
-    with _blaming(repo_id, _PUSH_REMEDY):
-        client = hub.HfApi(token=token)
-        repository = client.create_repo(repo_id, private=private, exist_ok=True).repo_id  # with its owner
-        files = checkpoint_files(checkpoint) | {CARD_NAME: model_card(checkpoint, repository).encode()}
-        added = [hub.CommitOperationAdd(name, data) for name, data in files.items()]
-        return client.create_commit(repository, added, commit_message=commit_message).commit_url
+    # Every value that the template prints is made plain text, unless it is marked safe there.
+    environment = jinja2.Environment(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=lambda value: value if isinstance(value, Markup) else _plain(value),
+    )
+    training = checkpoint.training
+    # What a training writes as a mapping may be anything in a checkpoint from outside.
+    mappings = {name: found if isinstance(found := training.get(name), dict) else {} for name in _MAPPINGS}
+    template = environment.from_string(Path(__file__).with_name("card.md.j2").read_text("utf-8"))
+    return template.render(
+        checkpoint=checkpoint,
+        decoding=asdict(checkpoint.decoding),
+        localizes=checkpoint.model.kind == "ccln",
+        name=repository.rsplit("/", 1)[-1],
+        repository=repository,
+        specification=json.dumps(checkpoint.specification, indent=2, ensure_ascii=False),
+        training=training,
+        **mappings,
+    )
+
+
+_MAPPINGS = ("test", "validation", "versions")
+
+
+def _plain(value: Any) -> str:
+    """A value as text of one line in which nothing is markup."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if value is None:
+        return "none"
+    return re.sub(r"([\\`*_\[\]<>#|~!&])", r"\\\1", " ".join(str(value)[:_LONGEST].split()))
 
 
 def _fetch(repository: str, revision: str | None) -> Path:
@@ -123,7 +220,7 @@ def _cached(repository: str, revision: str | None) -> Path | None:
 
 
 def _without_paths(training: dict[str, Any]) -> dict[str, Any]:
-    """The account of a training less the place of its data, which is nobody's business; their name stays."""
+    """The account of a training less the place of its data, which is private; their name stays."""
     data = training.get("data")
     named = {"data": PureWindowsPath(data).name} if isinstance(data, str) else {}  # it splits at / and at \
     return {name: value for name, value in training.items() if name != "data"} | named

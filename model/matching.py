@@ -1,7 +1,7 @@
 """Cross-modality localization: embeddings of single seconds, each modality on its own, and what they are trained on.
 
 A query of l seconds in one modality is laid upon every l seconds of the other; where the sum of distances is smallest,
-the event is said to start. Axes in the order (batch, segment, height, width, channel).
+there the event is predicted to start. Axes in the order (batch, segment, height, width, channel).
 """
 
 from typing import NamedTuple
@@ -10,32 +10,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ccln.model.config import ModelConfig
-from ccln.model.contrast import Branch, wccl_loss
-from ccln.model.dropout import ClipDropout
-from ccln.model.losses import LossConfig
-from ccln.model.pretrained import Pretrained
-from ccln.model.standardization import Standardization
+from ccln.model.config import LossConfig, ModelConfig
+from ccln.model.hub import Pretrained
+from ccln.model.layers import Branch, ClipDropout, Standardization
+from ccln.model.losses import wccl_loss
 
 
 class MatchingOutput(NamedTuple):
-    """What a matching network says of a batch of clips: unit vectors, near to each other where they belong together."""
+    """Output of a matching network: unit vectors, near to each other where they belong together."""
 
-    heard: Tensor
-    """Of each second's sound (batch, segment, embedding)."""
-    seen: Tensor
-    """Of each second's picture (batch, segment, embedding)."""
+    audio: Tensor
+    """Of each second's audio (batch, segment, embedding)."""
+    visual: Tensor
+    """Of each second's frames (batch, segment, embedding)."""
     branch: tuple[Tensor, Tensor] | None
-    """The branch network's view of the event's sound and of its picture, each (batch, embedding); None without a branch
-    network, and outside training."""
+    """The branch network's audio and visual view of the event, each (batch, embedding); None without a branch network,
+    and outside training."""
 
 
 class SecondEncoder(nn.Module):
     """One modality, each second on its own, to unit vectors (our reading).
 
-    The backbone's temporal encoder less its recurrence: what is not told of the seconds around, nor of the time, can
-    give away neither where in its clip a query was cut out nor where events usually start. With the recurrence, each
-    query cut out before it, as many were found in four times the time (docs/experiments.md).
+    CCLN's temporal encoder less its recurrence: an embedding that depends neither on the seconds around nor on the time
+    can give away neither where in its clip a query was cut out nor where events usually start. With the recurrence,
+    each query cut out before it, as many were found in four times the time (docs/experiments.md).
     """
 
     def __init__(self, channels: int, width: int, embedding: int, dropout: float) -> None:
@@ -50,48 +48,36 @@ class SecondEncoder(nn.Module):
         return F.normalize(self.head(self.projection(features)), dim=-1)
 
 
-class MatchingNetwork(Pretrained, nn.Module):
-    """Embeds the seconds of sound and picture so that those of one event lie close together.
+class MatchingNetwork(Pretrained, kind="matching"):
+    """Embeds the seconds of each modality so that those of one event lie close together.
 
     No part of it lets one modality see the other, and none lets a second see another second.
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        """Build it from the config of a CCLN, of which the parts sbi and fee have no counterpart here.
+        """Make it from the config of a CCLN, of which the parts sbi and fee have no counterpart here.
 
         Raises:
             ValueError: the config leaves out sbi or fee.
         """
-        super().__init__()
+        super().__init__(config)
         absent = [part for part in config.without if part != "wccl"]
         if absent:
             raise ValueError(f"without = {absent}: a matching network has no such part, only wccl can be left out")
-        self.config = config
         width = 2 * config.width  # without recurrence and interaction that is cheap, and finds more
         self.standardization = Standardization(config.audio_channels)
         self.channel_dropout = ClipDropout(config.channel_dropout)
         self.audio_encoder = SecondEncoder(config.audio_channels, width, config.embedding_width, config.dropout)
-        self.picture_norm = nn.LayerNorm(config.visual_channels)
+        self.visual_norm = nn.LayerNorm(config.visual_channels)
         self.visual_encoder = SecondEncoder(config.visual_channels, width, config.embedding_width, config.dropout)
-        self.branch = (
-            None
-            if "wccl" in config.without
-            else Branch(
-                config.visual_channels,
-                config.audio_channels,
-                width,
-                config.embedding_width,
-                config.branch_noise,
-                config.dropout,
-            )
-        )
+        self.branch = None if "wccl" in config.without else Branch(config, width)
 
     def forward(self, visual: Tensor, audio: Tensor, event: Tensor | None = None) -> MatchingOutput:
         """Embed a batch of clips.
 
         Args:
             visual: (batch, segment, height, width, channel), floating point; of any height and width, for only the mean
-                over the regions is read.
+                over the regions is used.
             audio: (batch, segment, channel), floating point.
             event: (batch, segment), 1 in event segments; what the branch network pools over, so needed in training.
 
@@ -105,11 +91,11 @@ class MatchingNetwork(Pretrained, nn.Module):
                 f"{config.visual_channels} and {config.audio_channels} channels"
             )
         audio = self.standardization(audio)  # (B, T, D)
-        picture = self.channel_dropout(visual.mean((2, 3)))  # (B, T, C)
+        mean = self.channel_dropout(visual.mean((2, 3)))  # (B, T, C)
         branch = None
         if self.training and self.branch is not None and event is not None:
-            branch = self.branch(audio, picture, _pooling_weights(event))
-        return MatchingOutput(self.audio_encoder(audio), self.visual_encoder(self.picture_norm(picture)), branch)
+            branch = self.branch(mean, audio, _pooling_weights(event))
+        return MatchingOutput(self.audio_encoder(audio), self.visual_encoder(self.visual_norm(mean)), branch)
 
 
 def is_findable(event: Tensor) -> Tensor:
@@ -151,7 +137,7 @@ def window_distances(queries: Tensor, searched: Tensor, event: Tensor) -> Tensor
 def window_contrast(queries: Tensor, searched: Tensor, event: Tensor, temperature: float) -> Tensor:
     """Cross-entropy of the true start under a softmax over all windows of the clip (our reading).
 
-    The very decision that is scored: the event's seconds are positives, those around it in the same clip negatives.
+    The decision that is scored: the event's seconds are positives, those around it in the same clip negatives.
 
     Args:
         queries: unit vectors (batch, segment, embedding) of the query's modality.
@@ -184,14 +170,14 @@ def matching_loss(
         Scalars: a2v, v2a, and wccl where the network has it; total.
     """
     losses = {
-        "a2v": window_contrast(output.heard, output.seen, event, config.temperature),
-        "v2a": window_contrast(output.seen, output.heard, event, config.temperature),
+        "a2v": window_contrast(output.audio, output.visual, event, config.temperature),
+        "v2a": window_contrast(output.visual, output.audio, event, config.temperature),
     }
     total = (losses["a2v"] + losses["v2a"]) / 2
     if output.branch is not None:
         weights = _pooling_weights(event)
-        heard, seen = (F.normalize((weights[..., None] * z).sum(1), dim=-1) for z in (output.heard, output.seen))
-        losses["wccl"] = wccl_loss((heard, seen), output.branch, labels, config.temperature)
+        audio, visual = (F.normalize((weights[..., None] * z).sum(1), dim=-1) for z in (output.audio, output.visual))
+        losses["wccl"] = wccl_loss((audio, visual), output.branch, labels, config.temperature)
         total = total + config.wccl_weight * wccl_warmth * losses["wccl"]
     return losses | {"total": total}
 

@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ccln.model.config import ModelConfig
-from ccln.model.losses import LossConfig
+from ccln.model.config import LossConfig, ModelConfig
 
 # What the features and the data set decide, and `--without`, is nobody's to write into a file.
 _FROM_DATA = {"visual_height", "visual_width", "visual_channels", "audio_channels", "class_count", "segment_count"}

@@ -150,7 +150,13 @@ class Experiment:
         Raises:
             TrainingError: the task's network has no such part.
         """
-        network = self.task.network_type(self.model_config(without))
+        network = self.task.network_type(self.model_config())
+        if without:
+            # What is left starts from the full network's weights: runs of one seed then differ in the parts alone.
+            full = network.state_dict()
+            with torch.device("meta"):
+                network = self.task.network_type(self.model_config(without))
+            network.load_state_dict(full, strict=False, assign=True)
         network.standardization.learn(torch.stack(self.features.splits["train"].audio))
         return network
 

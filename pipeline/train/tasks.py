@@ -141,8 +141,8 @@ def _predicted(evaluation: Evaluation) -> PredictedClips:
 
 
 def _gates(output: Output) -> dict[str, Tensor]:
-    gates = {"gate/sbi": torch.stack([one.gate.mean() for one in output.backbones]).mean()}
-    foreground = [one.foreground_logits for one in output.backbones if one.foreground_logits is not None]
+    gates = {"gate/sbi": torch.stack([one.gate.mean() for one in output.members]).mean()}
+    foreground = [one.foreground_logits for one in output.members if one.foreground_logits is not None]
     if foreground:  # there is an FEE
         gates["gate/fee"] = torch.stack(foreground).sigmoid().mean()
     return gates

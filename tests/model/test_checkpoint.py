@@ -1,6 +1,8 @@
 """A checkpoint comes back as it was saved, and a writer that is stopped leaves nothing that loads wrongly."""
 
+import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from support.checkpoints import CONFIG, NAMES, SPECIFICATION, TRAINING, change_config, checkpoint, refused, same_outputs
 
 from ccln.model import (
@@ -50,7 +52,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path, without: tuple[Any, ...]):
     assert {parameter.device.type for parameter in loaded.model.parameters()} == {"cpu"}
 
 
-def test_events_are_read_the_usual_way_where_nothing_else_is_said(folder: Path):
+def test_decoding_has_defaults(folder: Path):
     assert load_checkpoint(folder).decoding == EventDecoding(0.5, 1, 1.0, 1.0)
 
 
@@ -143,10 +145,57 @@ def test_a_linked_snapshot_loads(folder: Path, tmp_path: Path):
     assert same_outputs(load_checkpoint(snapshot).model, checkpoint().model)
 
 
-def test_nan_in_what_is_told_of_the_training_is_not_written(tmp_path: Path):
+def test_nan_in_the_account_of_the_training_is_not_written(tmp_path: Path):
     with pytest.raises(ValueError, match="JSON compliant"):
         save_checkpoint(tmp_path, replace(checkpoint(), training={"loss": float("nan")}))
     assert list(tmp_path.iterdir()) == []
+
+
+# --- A folder of the format before -----------------------------------------------------------------------------------
+
+FORMER_NAMES = {
+    r"^(members\.\d\.)?visual_norm": r"\1picture_norm",
+    r"^members": "backbones",
+    r"audio_head": "heard_head",
+    r"visual_head": "seen_head",
+    r"prototypes": "anchors",
+}
+
+
+def former_name(name: str) -> str:
+    for pattern, former in FORMER_NAMES.items():
+        name = re.sub(pattern, former, name)
+    return name
+
+
+def as_format_2(folder: Path) -> None:
+    """Make a checkpoint what it was in format 2: the same under other names."""
+    data = save({former_name(name): tensor for name, tensor in load_file(folder / "model.safetensors").items()})
+    (folder / "model.safetensors").write_bytes(data)
+
+    def rename(config: dict[str, Any]) -> None:
+        config["format"] = 2
+        config["model"]["backbones"] = config["model"].pop("members")
+        config["reading"] = config.pop("decoding")
+        config["reading"]["shortest_event_seconds"] = config["reading"].pop("minimum_duration_seconds")
+        config["weights_sha256"] = hashlib.sha256(data).hexdigest()
+
+    change_config(folder, rename)
+
+
+@pytest.mark.parametrize("kind", ["ccln", "matching"])
+def test_format_2_is_still_loaded(tmp_path: Path, kind: str):
+    saved = replace(checkpoint() if kind == "ccln" else matching_checkpoint(), decoding=EventDecoding(0.3, 2, 1.7, 3))
+    save_checkpoint(tmp_path / "run", saved)
+    as_format_2(tmp_path / "run")
+    loaded = load_checkpoint(tmp_path / "run")
+    assert same_outputs(saved.model, loaded.model)
+    assert loaded.decoding == saved.decoding
+    assert loaded.model.config == saved.model.config
+    save_checkpoint(tmp_path / "again", loaded)
+    save_checkpoint(tmp_path / "run", saved)
+    for name in ("config.json", "model.safetensors"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
 
 
 # --- A writer that is stopped -----------------------------------------------------------------------------------------
@@ -181,7 +230,7 @@ def test_a_killed_writer_leaves_the_old_checkpoint_or_none_that_loads(
         patched.setattr(Path, "write_bytes", counted(Path.write_bytes))
         with pytest.raises(Killed):
             save_checkpoint(tmp_path, new)
-    name = "backbones.1.event_head.bias"
+    name = "members.1.event_head.bias"
     weights_are_new = any(path.name == "model.safetensors" for path in tmp_path.iterdir()) and (
         load_file(tmp_path / "model.safetensors")[name].equal(new.model.state_dict()[name])
     )
@@ -200,11 +249,11 @@ def test_config_is_the_last_to_be_written(tmp_path: Path, monkeypatch: pytest.Mo
     written: list[str] = []
     really_replace = os.replace
 
-    def replace_and_tell(source: Path, target: Path) -> None:
+    def replace_and_note(source: Path, target: Path) -> None:
         written.append(target.name)
         really_replace(source, target)
 
-    monkeypatch.setattr(os, "replace", replace_and_tell)
+    monkeypatch.setattr(os, "replace", replace_and_note)
     save_checkpoint(tmp_path, checkpoint())
     assert written == ["model.safetensors", "config.json"]
 

@@ -9,7 +9,7 @@ from pytorch_metric_learning.losses import SupConLoss
 from torch import Tensor
 from torch.nn import functional as F
 
-from ccln.model.contrast import contrastive_loss, wccl_loss
+from ccln.model.losses import contrastive_loss, wccl_loss
 
 pytestmark = pytest.mark.usefixtures("one_core")
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ccln.model.dropout import ClipDropout
+from ccln.model.layers import ClipDropout
 
 
 def clips(count: int = 64, channels: int = 256) -> torch.Tensor:

@@ -26,7 +26,7 @@ from ccln.model import (
     load_pretrained,
     save_checkpoint,
 )
-from ccln.model.card import model_card
+from ccln.model.hub import model_card
 
 pytestmark = pytest.mark.usefixtures("one_core")
 
@@ -66,7 +66,7 @@ def publish(hub: Hub, folder: Path, repository: str = "me/net", leave_out: tuple
 
 
 def refused(name: str, *parts: str, revision: str | None = None) -> str:
-    """One error that says all of this."""
+    """One error whose message has all of this."""
     with pytest.raises(CheckpointError) as caught:
         CCLN.from_pretrained(name, revision=revision)
     message = str(caught.value)
@@ -157,7 +157,7 @@ def test_what_is_published_is_fetched(hub: Hub, tmp_path: Path, kind: str):
     found, known = fetched.checkpoint, network.checkpoint
     assert (found.class_names, found.specification, found.decoding) == (NAMES, SPECIFICATION, known.decoding)
     assert found.training == {**ACCOUNT, "data": "AVE_Dataset"}
-    assert network.checkpoint.training["data"] == PLACE  # told here, not published
+    assert network.checkpoint.training["data"] == PLACE  # known here, not published
 
 
 def test_only_two_files_are_fetched(hub: Hub, tmp_path: Path):

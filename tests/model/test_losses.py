@@ -14,10 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ccln.model import LossConfig, Output, supervised_loss, weak_loss
-from ccln.model.backbone import BackboneOutput
-from ccln.model.enhancement import scene_distance_loss
-from ccln.model.losses import each_modality_loss, seen_and_heard_loss
-from ccln.model.network import BranchOutput
+from ccln.model.losses import each_modality_loss, scene_distance_loss, seen_and_heard_loss
+from ccln.model.network import BranchOutput, MemberOutput
 
 pytestmark = pytest.mark.usefixtures("one_core")
 
@@ -166,7 +164,7 @@ def test_a_factor_may_be_high_where_the_other_is_low():
 
 
 def output(count: int = 3, segments: int = 4, classes: int = 5, seed: int = 0) -> Output:
-    """What two backbones and a branch might say; the answer of the whole is noise, for no loss is to read it."""
+    """As of two members and a branch; the output of the whole is noise, for no loss is to read it."""
     random = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int) -> Tensor:
@@ -175,8 +173,8 @@ def output(count: int = 3, segments: int = 4, classes: int = 5, seed: int = 0) -
     def unit() -> tuple[Tensor, Tensor]:
         return F.normalize(draw(6), dim=-1), F.normalize(draw(6), dim=-1)
 
-    backbones = [
-        BackboneOutput(
+    members = [
+        MemberOutput(
             event_logits=draw(segments),
             class_logits=draw(classes),
             segment_class_logits=None,
@@ -196,7 +194,7 @@ def output(count: int = 3, segments: int = 4, classes: int = 5, seed: int = 0) -
         audio_logits=draw(segments, classes),
         visual_logits=draw(segments, classes),
         attention=draw(segments, 2, 2),
-        backbones=tuple(backbones),
+        members=tuple(members),
         branch=BranchOutput(unit(), (draw(classes), draw(classes))),
     )
 
@@ -225,31 +223,31 @@ def contrast(anchors: Tensor, others: Tensor, temperature: float) -> float:
     return -np.mean([log_share[clip, clip] for clip, label in enumerate(LABELS.tolist()) if label >= 0]).item()
 
 
-def reference_wccl(said: Output, temperature: float) -> float:
-    """Half the contrast between each backbone's and the branch's views, half the naming by the branch's votes."""
-    assert said.branch is not None
-    branch_heard, branch_seen = said.branch.views
+def reference_wccl(result: Output, temperature: float) -> float:
+    """Half the contrast between each member's and the branch's views, half the branch's cross-entropy of classes."""
+    assert result.branch is not None
+    branch_heard, branch_seen = result.branch.views
     directions = []
-    for backbone in said.backbones:
-        assert backbone.views is not None
-        heard, seen = backbone.views
+    for member in result.members:
+        assert member.views is not None
+        heard, seen = member.views
         pairs = [(heard, seen), (seen, heard), (heard, branch_seen)]
         pairs += [(seen, branch_heard), (branch_heard, heard), (branch_seen, seen)]
         directions += [contrast(one, other, temperature) for one, other in pairs]
-    return float((np.mean(directions) + np.mean([mean_log_share(votes) for votes in said.branch.votes])) / 2)
+    return float((np.mean(directions) + np.mean([mean_log_share(logits) for logits in result.branch.class_logits])) / 2)
 
 
 @pytest.mark.parametrize("warmth", [0.0, 0.25, 1.0])
 def test_the_total_is_the_weighted_sum_of_its_parts(warmth: float):
-    said = output()
-    losses = supervised_loss(said, EVENT, LABELS, CONFIG, warmth)
+    result = output()
+    losses = supervised_loss(result, EVENT, LABELS, CONFIG, warmth)
     expected = {
-        "event": np.mean([binary_cross_entropy(one.event_logits) for one in said.backbones]),
-        "class": np.mean([mean_log_share(one.class_logits) for one in said.backbones]),
+        "event": np.mean([binary_cross_entropy(one.event_logits) for one in result.members]),
+        "class": np.mean([mean_log_share(one.class_logits) for one in result.members]),
         "modality": np.mean(
             [
                 loss(one.audio_logits, one.visual_logits, EVENT, LABELS).item()
-                for one in said.backbones
+                for one in result.members
                 for loss in (seen_and_heard_loss, each_modality_loss)
             ]
         )
@@ -260,11 +258,11 @@ def test_the_total_is_the_weighted_sum_of_its_parts(warmth: float):
                     one.enhanced.detach().numpy(), one.foreground_logits.sigmoid().detach().numpy(), EVENT.numpy(), 1.0
                 )
                 + binary_cross_entropy(one.foreground_logits)
-                for one in said.backbones
+                for one in result.members
                 if one.foreground_logits is not None
             ]
         ),
-        "wccl": reference_wccl(said, CONFIG.temperature),
+        "wccl": reference_wccl(result, CONFIG.temperature),
     }
     weights = {"event": 1, "class": 1, "modality": 0.2, "fee": 0.5, "wccl": 0.7 * warmth}
     expected["total"] = sum(weights[name] * expected[name] for name in weights)
@@ -273,72 +271,72 @@ def test_the_total_is_the_weighted_sum_of_its_parts(warmth: float):
 
 @pytest.mark.parametrize("temperature", [0.1, 0.5])
 def test_wccl_uses_no_segment_label_and_is_alike_in_both_tasks(temperature: float):
-    said, config = output(), replace(CONFIG, temperature=temperature)
+    result, config = output(), replace(CONFIG, temperature=temperature)
     for event in (EVENT, 1 - EVENT, torch.zeros_like(EVENT)):
-        loss = supervised_loss(said, event, LABELS, config)["wccl"]
-        assert loss.item() == pytest.approx(reference_wccl(said, temperature), rel=1e-5)
-    assert torch.equal(weak_loss(said, LABELS, config)["wccl"], loss)
+        loss = supervised_loss(result, event, LABELS, config)["wccl"]
+        assert loss.item() == pytest.approx(reference_wccl(result, temperature), rel=1e-5)
+    assert torch.equal(weak_loss(result, LABELS, config)["wccl"], loss)
 
 
-def test_no_loss_reads_the_answer_of_the_whole():
-    said = output()
-    answer = [said.event_logits, said.class_logits, said.audio_logits, said.visual_logits, said.attention]
-    for losses in (supervised_loss(said, EVENT, LABELS, CONFIG), weak_loss(said, LABELS, CONFIG)):
-        assert torch.autograd.grad(losses["total"], answer, allow_unused=True) == (None,) * len(answer)
+def test_no_loss_reads_the_output_of_the_whole():
+    result = output()
+    whole = [result.event_logits, result.class_logits, result.audio_logits, result.visual_logits, result.attention]
+    for losses in (supervised_loss(result, EVENT, LABELS, CONFIG), weak_loss(result, LABELS, CONFIG)):
+        assert torch.autograd.grad(losses["total"], whole, allow_unused=True) == (None,) * len(whole)
 
 
 def test_parts_that_the_network_lacks_are_not_in_the_losses():
     whole = output()
-    backbones = tuple(one._replace(foreground_logits=None, views=None) for one in whole.backbones)
-    bare = whole._replace(backbones=backbones, branch=None)
+    members = tuple(one._replace(foreground_logits=None, views=None) for one in whole.members)
+    bare = whole._replace(members=members, branch=None)
     losses = supervised_loss(bare, EVENT, LABELS, CONFIG)
     assert losses.keys() == {"event", "class", "modality", "total"}
     torch.testing.assert_close(losses["total"], losses["event"] + losses["class"] + 0.2 * losses["modality"])
 
 
 def test_a_clip_without_event_has_no_class_to_learn():
-    said = output()
-    assert said.branch is not None
-    losses = supervised_loss(said, EVENT, LABELS, CONFIG)
-    of_backbones = torch.autograd.grad(losses["class"], [one.class_logits for one in said.backbones])
-    of_votes = torch.autograd.grad(losses["wccl"], said.branch.votes)
-    for gradient in (*of_backbones, *of_votes):
+    result = output()
+    assert result.branch is not None
+    losses = supervised_loss(result, EVENT, LABELS, CONFIG)
+    of_members = torch.autograd.grad(losses["class"], [one.class_logits for one in result.members])
+    of_branch = torch.autograd.grad(losses["wccl"], result.branch.class_logits)
+    for gradient in (*of_members, *of_branch):
         assert torch.equal(gradient[2], torch.zeros(5))
         assert (gradient[:2] != 0).all()
 
 
 def test_a_batch_without_any_event_is_finite():
-    said = output()
-    losses = supervised_loss(said, torch.zeros(3, 4), torch.full((3,), -1), CONFIG)
+    result = output()
+    losses = supervised_loss(result, torch.zeros(3, 4), torch.full((3,), -1), CONFIG)
     losses["total"].backward()
     assert losses["class"] == losses["wccl"] == 0
     assert torch.isfinite(losses["total"])
-    for backbone in said.backbones:
-        assert backbone.event_logits.grad is not None
-        assert torch.isfinite(backbone.event_logits.grad).all()
+    for member in result.members:
+        assert member.event_logits.grad is not None
+        assert torch.isfinite(member.event_logits.grad).all()
 
 
 @pytest.mark.parametrize("scale", [50.0, 1e4])
 def test_the_total_is_finite_for_extreme_logits(scale: float):
-    said = output()
-    assert said.branch is not None
+    result = output()
+    assert result.branch is not None
 
     def extreme(logits: Tensor) -> Tensor:
         return (scale * logits.detach().sign()).requires_grad_()
 
     names = ("event_logits", "class_logits", "audio_logits", "visual_logits", "foreground_logits")
-    leaves = [{name: extreme(getattr(one, name)) for name in names} for one in said.backbones]
-    votes = (extreme(said.branch.votes[0]), extreme(said.branch.votes[1]))
-    backbones = tuple(one._replace(**of_one) for one, of_one in zip(said.backbones, leaves, strict=True))
-    sure = said._replace(backbones=backbones, branch=said.branch._replace(votes=votes))
+    leaves = [{name: extreme(getattr(one, name)) for name in names} for one in result.members]
+    of_branch = (extreme(result.branch.class_logits[0]), extreme(result.branch.class_logits[1]))
+    members = tuple(one._replace(**of_one) for one, of_one in zip(result.members, leaves, strict=True))
+    sure = result._replace(members=members, branch=result.branch._replace(class_logits=of_branch))
     total = supervised_loss(sure, EVENT, LABELS, CONFIG)["total"]
     assert torch.isfinite(total)
-    changed = [*votes, *(leaf for of_one in leaves for leaf in of_one.values())]
+    changed = [*of_branch, *(leaf for of_one in leaves for leaf in of_one.values())]
     assert all(torch.isfinite(slope).all() for slope in torch.autograd.grad(total, changed))
 
 
-def test_a_branch_that_votes_is_taught():
-    with pytest.raises(ValueError, match="wccl_weight = 0: expected a finite number above 0"):
+def test_the_branch_network_is_always_trained():
+    with pytest.raises(ValueError, match=r"wccl_weight = 0: .* leave the part out"):
         LossConfig(wccl_weight=0)
 
 
@@ -354,7 +352,7 @@ def test_a_temperature_of_zero_is_refused():
         LossConfig(temperature=0.0)
 
 
-def test_each_modality_is_told_the_class_of_the_event_and_nothing_of_the_background():
+def test_each_modality_learns_the_class_of_the_event_and_nothing_of_the_background():
     generator = torch.Generator().manual_seed(0)
     heard, seen = torch.randn(3, 4, 2, generator=generator), torch.randn(3, 4, 2, generator=generator)
     event = torch.tensor([[1.0, 1, 0, 0], [0, 0, 0, 0], [0, 1, 1, 1]])

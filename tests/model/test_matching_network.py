@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ccln.model import LossConfig, ModelConfig
-from ccln.model.contrast import wccl_loss
+from ccln.model.losses import wccl_loss
 from ccln.model.matching import (
     MatchingNetwork,
     is_findable,
@@ -49,7 +49,7 @@ spans = st.tuples(st.integers(0, 9), st.integers(1, 10)).map(lambda s: (s[0], mi
 
 def test_embeddings_are_unit_vectors():
     output = network().eval()(*features())
-    for embeddings in (output.heard, output.seen):
+    for embeddings in (output.audio, output.visual):
         assert embeddings.shape == (4, 10, 4)
         torch.testing.assert_close(embeddings.norm(dim=-1), torch.ones(4, 10))
 
@@ -58,10 +58,10 @@ def test_no_modality_sees_the_other():
     visual, audio = features()
     model = network().eval()
     plain = model(visual, audio)
-    torch.testing.assert_close(model(visual.flip(0), audio).heard, plain.heard)
-    torch.testing.assert_close(model(visual, audio.flip(0)).seen, plain.seen)
-    assert not torch.allclose(model(visual, audio.flip(0)).heard, plain.heard)
-    assert not torch.allclose(model(visual.flip(0), audio).seen, plain.seen)
+    torch.testing.assert_close(model(visual.flip(0), audio).audio, plain.audio)
+    torch.testing.assert_close(model(visual, audio.flip(0)).visual, plain.visual)
+    assert not torch.allclose(model(visual, audio.flip(0)).audio, plain.audio)
+    assert not torch.allclose(model(visual.flip(0), audio).visual, plain.visual)
 
 
 @settings(max_examples=20, deadline=None)
@@ -71,29 +71,29 @@ def test_a_query_cut_out_and_embedded_alone_is_the_query_in_its_clip(span: tuple
     visual, audio = features()
     model = network().eval()
     whole, alone = model(visual, audio), model(visual[:, slice(*span)], audio[:, slice(*span)])
-    torch.testing.assert_close(alone.heard, whole.heard[:, slice(*span)])
-    torch.testing.assert_close(alone.seen, whole.seen[:, slice(*span)])
+    torch.testing.assert_close(alone.audio, whole.audio[:, slice(*span)])
+    torch.testing.assert_close(alone.visual, whole.visual[:, slice(*span)])
 
 
 def test_to_shuffle_the_seconds_shuffles_the_embeddings():
     visual, audio = features()
     model, order = network().eval(), torch.randperm(10, generator=torch.Generator().manual_seed(0))
     shuffled, plain = model(visual[:, order], audio[:, order]), model(visual, audio)
-    torch.testing.assert_close(shuffled.heard, plain.heard[:, order])
-    torch.testing.assert_close(shuffled.seen, plain.seen[:, order])
+    torch.testing.assert_close(shuffled.audio, plain.audio[:, order])
+    torch.testing.assert_close(shuffled.visual, plain.visual[:, order])
 
 
 def test_a_map_counts_by_its_mean():
     visual, audio = features()
     model = network().eval()
     mean = visual.mean((2, 3), keepdim=True)
-    torch.testing.assert_close(model(mean, audio).seen, model(visual, audio).seen)
+    torch.testing.assert_close(model(mean, audio).visual, model(visual, audio).visual)
 
 
 def test_a_clip_loses_the_same_visual_channels_in_all_its_seconds():
     model = network(channel_dropout=0.5, dropout=0.0).train()
     visual, audio = features(clips=1)
-    seen = model(visual[:, :1].expand(-1, 10, -1, -1, -1), audio).seen
+    seen = model(visual[:, :1].expand(-1, 10, -1, -1, -1), audio).visual
     torch.testing.assert_close(seen, seen[:, :1].expand_as(seen))
 
 
@@ -199,8 +199,9 @@ def test_total_is_the_weighted_sum_and_wccl_that_of_the_event_seconds():
     torch.testing.assert_close(losses["total"], expected)
     pooled = [
         torch.stack([z[0, 0:3].mean(0), z[1, 2:9].mean(0), z[2].mean(0), z[3].mean(0)])
-        for z in (output.heard, output.seen)
+        for z in (output.audio, output.visual)
     ]
-    heard, seen = (torch.nn.functional.normalize(z, dim=-1) for z in pooled)
+    audio_view, visual_view = (torch.nn.functional.normalize(z, dim=-1) for z in pooled)
+    views = audio_view, visual_view
     assert output.branch is not None
-    torch.testing.assert_close(losses["wccl"], wccl_loss((heard, seen), output.branch, labels, LOSS.temperature))
+    torch.testing.assert_close(losses["wccl"], wccl_loss(views, output.branch, labels, LOSS.temperature))

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from support.networks import SMALL, backbones_of, clips, each_ablation, integrated_and_said, network, tensors, truth
+from support.networks import SMALL, clips, each_ablation, integrated_and_outputs, members_of, network, tensors, truth
 from torch import Tensor
 
 from ccln.model import CCLN, LossConfig, ModelConfig, Part, supervised_loss
@@ -22,37 +22,37 @@ pytestmark = pytest.mark.usefixtures("one_core")
     ("height", "width", "channels", "audio_channels", "classes", "segments"),
     [(7, 7, 512, 128, 28, 10), (1, 1, 5, 1, 1, 1), (4, 6, 32, 64, 2, 3), (1, 9, 1, 7, 5, 12)],
 )
-def test_outputs_have_the_shapes_that_the_config_says(
+def test_outputs_have_the_shapes_of_the_config(
     height: int, width: int, channels: int, audio_channels: int, classes: int, segments: int, batch: int
 ):
     config = ModelConfig(
-        *(height, width, channels, audio_channels, classes, segments), width=32, backbones=2, embedding_width=12
+        *(height, width, channels, audio_channels, classes, segments), width=32, members=2, embedding_width=12
     )
     output = network(config)(*clips(config, batch))
-    assert len(output.backbones) == 2
-    for said in (output, *output.backbones):
-        assert said.event_logits.shape == (batch, segments)
-        assert said.class_logits.shape == (batch, classes)
-        assert said.audio_logits.shape == said.visual_logits.shape == (batch, segments, classes)
+    assert len(output.members) == 2
+    for one in (output, *output.members):
+        assert one.event_logits.shape == (batch, segments)
+        assert one.class_logits.shape == (batch, classes)
+        assert one.audio_logits.shape == one.visual_logits.shape == (batch, segments, classes)
     assert output.attention.shape == (batch, segments, height, width)
     assert output.branch is not None
-    for said in output.backbones:
-        assert said.gate.shape == (batch, config.heads, segments, segments)
-        assert said.foreground_logits.shape == (batch, segments)
-        assert said.enhanced.shape == (batch, segments, config.width)
-        assert said.views is not None
-        for vectors in (*said.views, *output.branch.views):
+    for one in output.members:
+        assert one.gate.shape == (batch, config.heads, segments, segments)
+        assert one.foreground_logits.shape == (batch, segments)
+        assert one.enhanced.shape == (batch, segments, config.width)
+        assert one.views is not None
+        for vectors in (*one.views, *output.branch.views):
             assert vectors.shape == (batch, 12)
             torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(batch))
-    assert [votes.shape for votes in output.branch.votes] == [(batch, classes)] * 2
+    assert [logits.shape for logits in output.branch.class_logits] == [(batch, classes)] * 2
     assert all(torch.isfinite(tensor).all() for tensor in tensors(output).values())
 
 
-def test_the_backbones_views_are_for_training_only_but_the_branch_votes_always():
-    learning, reading = network().train()(*clips()), network().eval()(*clips())
-    assert [said.views is None for said in (*learning.backbones, *reading.backbones)] == [False, False, True, True]
-    assert learning.branch is not None
-    assert reading.branch is not None
+def test_members_have_views_in_training_only_but_the_branch_class_logits_always():
+    training, evaluating = network().train()(*clips()), network().eval()(*clips())
+    assert [one.views is None for one in (*training.members, *evaluating.members)] == [False, False, True, True]
+    assert training.branch is not None
+    assert evaluating.branch is not None
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,9 @@ def test_features_of_another_shape_are_refused(visual_shape: tuple[int, ...], au
         {"segment_count": True},
         {"width": 18},
         {"heads": 3},
-        {"backbones": 0},
-        {"backbones": 2.0},
-        {"backbones": 33},
+        {"members": 0},
+        {"members": 2.0},
+        {"members": 33},
         {"dropout": 1.0},
         {"dropout": -0.1},
         {"dropout": float("nan")},
@@ -126,9 +126,9 @@ def test_every_ablation_trains_a_step(without: tuple[Part, ...]):
 @each_ablation
 def test_an_ablation_leaves_out_that_part_and_nothing_else(without: tuple[Part, ...]):
     patterns = {
-        "sbi": r"backbones\.\d\.interaction\.gate_",
-        "fee": r"backbones\.\d\.enhancement\.",
-        "wccl": r"branch\.|backbones\.\d\.(audio|visual)_projection\.",
+        "sbi": r"members\.\d\.interaction\.gate_",
+        "fee": r"members\.\d\.enhancement\.",
+        "wccl": r"branch\.|members\.\d\.(audio|visual)_projection\.",
     }
     whole = {name for name, _ in CCLN(SMALL).named_parameters()}
     left = {name for name, _ in CCLN(replace(SMALL, without=without)).named_parameters()}
@@ -138,50 +138,50 @@ def test_an_ablation_leaves_out_that_part_and_nothing_else(without: tuple[Part, 
 
 def test_without_fee_the_joint_view_reaches_the_heads_as_it_is():
     model = network(replace(SMALL, without=("fee",))).eval()
-    for integrated, said in zip(*integrated_and_said(model), strict=True):
-        assert torch.equal(said.enhanced, integrated)
-        assert said.foreground_logits is None
+    for integrated, one in zip(*integrated_and_outputs(model), strict=True):
+        assert torch.equal(one.enhanced, integrated)
+        assert one.foreground_logits is None
 
 
-def test_without_wccl_there_are_no_views_and_no_votes():
+def test_without_wccl_there_are_no_views_and_no_class_logits_of_a_branch():
     for model in (
         network(replace(SMALL, without=("wccl",))).train(),
         network(replace(SMALL, without=("wccl",))).eval(),
     ):
         output = model(*clips())
         assert output.branch is None
-        assert [said.views for said in output.backbones] == [None, None]
-        mean = torch.stack([said.class_logits.log_softmax(-1) for said in output.backbones]).mean(0)
+        assert [one.views for one in output.members] == [None, None]
+        mean = torch.stack([one.class_logits.log_softmax(-1) for one in output.members]).mean(0)
         torch.testing.assert_close(output.class_logits, mean)
 
 
-# --- Backbones and branch ---------------------------------------------------------------------------------------------
+# --- Members and branch -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 @pytest.mark.parametrize("training", [False, True])
-def test_the_answer_is_the_mean_of_the_backbones_and_the_branchs_votes(training: bool, count: int):
-    output = network(replace(SMALL, backbones=count)).train(training)(*clips())
-    assert len(output.backbones) == count
+def test_the_output_is_the_members_mean_and_the_branchs_class_logits(training: bool, count: int):
+    output = network(replace(SMALL, members=count)).train(training)(*clips())
+    assert len(output.members) == count
     for name in ("event_logits", "audio_logits", "visual_logits"):
-        each = np.stack([getattr(said, name).detach().double().numpy() for said in output.backbones])
+        each = np.stack([getattr(one, name).detach().double().numpy() for one in output.members])
         np.testing.assert_allclose(getattr(output, name).detach(), each.mean(0), atol=1e-5, err_msg=name)
     assert output.branch is not None
-    expected = sum(votes.detach().double().numpy() for votes in output.branch.votes)
-    for said in output.backbones:
-        logits = said.class_logits.detach().double().numpy()
+    expected = sum(logits.detach().double().numpy() for logits in output.branch.class_logits)
+    for one in output.members:
+        logits = one.class_logits.detach().double().numpy()
         expected = expected + (logits - np.log(np.exp(logits).sum(-1, keepdims=True))) / count
     np.testing.assert_allclose(output.class_logits.detach(), expected, atol=1e-5)
 
 
-def test_backbones_differ_in_their_first_weights_and_in_nothing_else():
+def test_members_differ_in_their_first_weights_and_in_nothing_else():
     model = network()
-    first, second = (backbone.state_dict() for backbone in backbones_of(model))
+    first, second = (member.state_dict() for member in members_of(model))
     assert {name: weight.shape for name, weight in first.items()} == {name: w.shape for name, w in second.items()}
     drawn = [name for name, weight in first.items() if weight.unique().numel() > 1]
     assert len(drawn) > 20
     assert all(not torch.equal(first[name], second[name]) for name in drawn)
-    one, other = model.eval()(*clips()).backbones
+    one, other = model.eval()(*clips()).members
     for name in (
         "event_logits",
         "class_logits",
@@ -191,47 +191,47 @@ def test_backbones_differ_in_their_first_weights_and_in_nothing_else():
         "foreground_logits",
     ):
         assert not torch.allclose(getattr(one, name), getattr(other, name), atol=1e-3), name
-    model.backbones[1].load_state_dict(first)
-    same, again = model(*clips()).backbones
+    model.members[1].load_state_dict(first)
+    same, again = model(*clips()).members
     assert all(torch.equal(value, tensors(again)[name]) for name, value in tensors(same).items())
 
 
-def test_a_backbone_knows_nothing_of_the_others_and_of_the_branch():
+def test_a_member_does_not_depend_on_the_others_nor_on_the_branch():
     model = network().eval()
     before = model(*clips())
     with torch.no_grad():
-        for part in (model.backbones[1], model.branch):
+        for part in (model.members[1], model.branch):
             assert part is not None
             for parameter in part.parameters():
                 parameter.add_(torch.randn_like(parameter))
     after = model(*clips())
-    assert all(torch.equal(v, tensors(after.backbones[0])[name]) for name, v in tensors(before.backbones[0]).items())
+    assert all(torch.equal(v, tensors(after.members[0])[name]) for name, v in tensors(before.members[0]).items())
     assert not torch.allclose(after.event_logits, before.event_logits, atol=1e-3)
     assert not torch.allclose(after.class_logits, before.class_logits, atol=1e-3)
 
 
-def test_the_first_backbones_start_alike_however_many_there_are():
-    few, many = (backbones_of(network(replace(SMALL, backbones=count)))[1].state_dict() for count in (2, 3))
+def test_the_first_members_start_alike_however_many_there_are():
+    few, many = (members_of(network(replace(SMALL, members=count)))[1].state_dict() for count in (2, 3))
     assert all(torch.equal(few[name], many[name]) for name in few)
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_the_branch_reads_the_attended_picture_and_the_sound_pooled_with_the_event_probability(training: bool):
+def test_the_branch_reads_attended_features_pooled_with_the_event_probability(training: bool):
     model = network(replace(SMALL, branch_noise=0.0, dropout=0.0)).train(training)
     model.standardization.mean.fill_(0.5)
     assert model.branch is not None
     read: list[tuple[Tensor, Tensor, Tensor]] = []
     model.branch.register_forward_pre_hook(lambda _module, inputs: read.append(inputs))
-    pictures: list[Tensor] = []
-    model.attention.register_forward_hook(lambda _module, _inputs, result: pictures.append(result[0]))
+    attended: list[Tensor] = []
+    model.attention.register_forward_hook(lambda _module, _inputs, result: attended.append(result[0]))
     visual, audio = clips()
     output = model(visual, audio)
-    ((heard, seen, weights),) = read
-    torch.testing.assert_close(heard, model.standardization(audio))
-    assert torch.equal(seen, pictures[0])
-    assert pictures[0].requires_grad
+    ((branch_visual, branch_audio, weights),) = read
+    torch.testing.assert_close(branch_audio, model.standardization(audio))
+    assert torch.equal(branch_visual, attended[0])
+    assert attended[0].requires_grad
     torch.testing.assert_close(weights, output.event_logits.sigmoid())
-    assert not seen.requires_grad
+    assert not branch_visual.requires_grad
     assert not weights.requires_grad
 
 
@@ -255,7 +255,7 @@ def test_a_clip_is_read_alike_in_any_company(without: tuple[Part, ...]):
         torch.testing.assert_close(value[2], together[name][2], rtol=1e-4, atol=1e-5, msg=name)
 
 
-def test_what_is_heard_does_not_depend_on_the_picture():
+def test_audio_logits_do_not_depend_on_the_frames():
     model = network().eval()
     visual, audio = clips()
     before, after = model(visual, audio), model(clips(seed=1)[0], audio)
@@ -264,11 +264,11 @@ def test_what_is_heard_does_not_depend_on_the_picture():
     assert not torch.allclose(before.event_logits, after.event_logits, atol=1e-3)
 
 
-def test_what_is_seen_depends_on_the_sound_through_attention_only():
+def test_visual_logits_depend_on_the_audio_through_attention_only():
     model = network().eval()
     visual, audio = clips()
-    other_sound = clips(seed=1)[1]
-    assert not torch.allclose(model(visual, audio).visual_logits, model(visual, other_sound).visual_logits, atol=1e-3)
-    looked_at = model.attention(visual, audio)
-    model.attention.register_forward_hook(lambda _module, _inputs, _result: looked_at)
-    assert torch.equal(model(visual, audio).visual_logits, model(visual, other_sound).visual_logits)
+    other_audio = clips(seed=1)[1]
+    assert not torch.allclose(model(visual, audio).visual_logits, model(visual, other_audio).visual_logits, atol=1e-3)
+    attended = model.attention(visual, audio)
+    model.attention.register_forward_hook(lambda _module, _inputs, _result: attended)
+    assert torch.equal(model(visual, audio).visual_logits, model(visual, other_audio).visual_logits)

@@ -7,13 +7,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.networks import SMALL, backbones_of, clips, integrated_and_said, network, results_of
+from support.networks import SMALL, clips, integrated_and_outputs, members_of, network, results_of
 from torch import Tensor, nn
 
 from ccln.model import Part
-from ccln.model.contrast import NamingBranch
-from ccln.model.enhancement import ForegroundEventEnhancement
-from ccln.model.interaction import Fusion, SelfConstrainedBimodalInteraction
+from ccln.model.network import (
+    ClassifyingBranch,
+    ForegroundEventEnhancement,
+    Fusion,
+    SelfConstrainedBimodalInteraction,
+)
 
 pytestmark = pytest.mark.usefixtures("one_core")
 
@@ -22,11 +25,11 @@ def test_without_sbi_each_modality_attends_to_the_other_plainly():
     audio, visual, fused = views(seed=3)
     for parameter_seed in range(3):
         module = interaction(parameter_seed, constrained=False)
-        heard, seen, gate = module(audio, visual, fused)
+        new_audio, new_visual, gate = module(audio, visual, fused)
         assert torch.equal(gate, torch.ones_like(gate))
-        expected_heard, expected_seen = reference_interaction(module, audio, visual, fused, constrained=False)
-        np.testing.assert_allclose(heard.detach(), expected_heard, atol=1e-5)
-        np.testing.assert_allclose(seen.detach(), expected_seen, atol=1e-5)
+        expected_audio, expected_visual = reference_interaction(module, audio, visual, fused, constrained=False)
+        np.testing.assert_allclose(new_audio.detach(), expected_audio, atol=1e-5)
+        np.testing.assert_allclose(new_visual.detach(), expected_visual, atol=1e-5)
 
 
 def unit_rows(x: np.ndarray) -> np.ndarray:
@@ -37,59 +40,59 @@ def pooled(view: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.stack([weights[clip] @ view[clip] / weights[clip].sum() for clip in range(len(view))])
 
 
-def test_a_backbones_views_are_what_the_interaction_found_pooled_with_fees_weight():
+def test_a_members_views_are_those_after_the_interaction_pooled_with_fees_weight():
     model = network(replace(SMALL, dropout=0.0, channel_dropout=0.0)).train()
-    found = [results_of(backbone.interaction) for backbone in backbones_of(model)]
+    found = [results_of(member.interaction) for member in members_of(model)]
     output = model(*clips())
-    for backbone, [(heard, seen, gate)], said in zip(backbones_of(model), found, output.backbones, strict=True):
-        assert said.gate is gate
-        assert said.views is not None
-        assert said.foreground_logits is not None
-        weights = sigmoid(said.foreground_logits.detach().double().numpy())
-        layers = (backbone.audio_projection, backbone.visual_projection)
-        for layer, view, answer in zip(layers, (heard, seen), said.views, strict=True):
+    for member, [(audio, visual, gate)], one in zip(members_of(model), found, output.members, strict=True):
+        assert one.gate is gate
+        assert one.views is not None
+        assert one.foreground_logits is not None
+        weights = sigmoid(one.foreground_logits.detach().double().numpy())
+        layers = (member.audio_projection, member.visual_projection)
+        for layer, view, result in zip(layers, (audio, visual), one.views, strict=True):
             assert layer is not None
             expected = unit_rows(linear(layer, pooled(view.detach().double().numpy(), weights)))
-            np.testing.assert_allclose(answer.detach(), expected, atol=1e-5)
+            np.testing.assert_allclose(result.detach(), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("without", [(), ("fee",)])
-def test_a_backbone_names_the_clip_by_the_joint_view_and_the_evidence_of_its_event_seconds(without: tuple[Part, ...]):
+def test_a_members_class_is_that_of_the_joint_view_and_the_evidence_of_event_seconds(without: tuple[Part, ...]):
     model = network(replace(SMALL, without=without)).eval()
-    for backbone, said in zip(backbones_of(model), model(*clips()).backbones, strict=True):
-        view, heard, seen = (
-            tensor.detach().double().numpy() for tensor in (said.enhanced, said.audio_logits, said.visual_logits)
+    for member, one in zip(members_of(model), model(*clips()).members, strict=True):
+        view, audio, visual = (
+            tensor.detach().double().numpy() for tensor in (one.enhanced, one.audio_logits, one.visual_logits)
         )
         # Without FEE no second counts more than another.
-        foreground = torch.zeros(view.shape[:2]) if said.foreground_logits is None else said.foreground_logits
+        foreground = torch.zeros(view.shape[:2]) if one.foreground_logits is None else one.foreground_logits
         weights = sigmoid(foreground.detach().double().numpy())
-        expected = linear(backbone.class_head, pooled(view, weights)) + pooled(heard + seen, weights)
-        np.testing.assert_allclose(said.class_logits.detach(), expected, atol=1e-5)
-        np.testing.assert_allclose(said.event_logits.detach(), linear(backbone.event_head, view)[..., 0], atol=1e-5)
+        expected = linear(member.class_head, pooled(view, weights)) + pooled(audio + visual, weights)
+        np.testing.assert_allclose(one.class_logits.detach(), expected, atol=1e-5)
+        np.testing.assert_allclose(one.event_logits.detach(), linear(member.event_head, view)[..., 0], atol=1e-5)
 
 
-def test_the_branchs_views_and_votes_are_the_formulas_of_its_docstring():
+def test_the_branchs_views_and_class_logits_are_the_formulas_of_its_docstring():
     torch.manual_seed(0)
-    branch = NamingBranch(8, 6, 16, 12, noise=0.5, dropout=0.5, class_count=4).eval()
+    branch = ClassifyingBranch(replace(SMALL, embedding_width=12, branch_noise=0.5, dropout=0.5), 16).eval()
     for parameter in branch.parameters():
         nn.init.normal_(parameter, std=0.5)
     random = torch.Generator().manual_seed(0)
     audio, visual, weights = (torch.randn(3, 5, *shape, generator=random) for shape in ((6,), (8,), ()))
     weights = weights.sigmoid()
-    views_of_branch = branch(audio, visual, weights)
-    anchors = unit_rows(branch.anchors.detach().double().numpy())
+    views_of_branch = branch(visual, audio, weights)
+    prototypes = unit_rows(branch.prototypes.detach().double().numpy())
     parts = (
         (branch.audio_norm, branch.audio_view[0], branch.audio_projection, audio),
         (branch.visual_norm, branch.visual_view[0], branch.visual_projection, visual),
     )
-    for (norm, layer, projection, x), view, votes in zip(
-        parts, views_of_branch, branch.votes(views_of_branch), strict=True
+    for (norm, layer, projection, x), view, logits in zip(
+        parts, views_of_branch, branch.class_logits(views_of_branch), strict=True
     ):
         assert isinstance(layer, nn.Linear)
         hidden = np.maximum(linear(layer, layer_norm(norm, x.double().numpy())), 0)
         expected = unit_rows(linear(projection, pooled(hidden, weights.double().numpy())))
         np.testing.assert_allclose(view.detach(), expected, atol=1e-5)
-        np.testing.assert_allclose(votes.detach(), branch.scale.item() * expected @ anchors.T, atol=1e-5)
+        np.testing.assert_allclose(logits.detach(), branch.scale.item() * expected @ prototypes.T, atol=1e-5)
 
 
 def test_attention_weights_are_shares_of_the_regions():
@@ -98,7 +101,7 @@ def test_attention_weights_are_shares_of_the_regions():
     torch.testing.assert_close(output.attention.sum((-2, -1)), torch.ones(4, 5))
 
 
-def test_the_sound_decides_where_the_network_looks():
+def test_the_audio_decides_where_the_network_looks():
     visual, audio = clips()
     model = network().eval()
     before, after = model(visual, audio).attention, model(visual, audio.roll(1, 0)).attention
@@ -177,10 +180,10 @@ def reference_interaction(
 def test_interaction_is_the_formula_of_its_docstring(seed: int):
     audio, visual, fused = views(seed=seed)
     module = interaction(seed)
-    heard, seen, _ = module(audio, visual, fused)
-    expected_heard, expected_seen = reference_interaction(module, audio, visual, fused)
-    np.testing.assert_allclose(heard.detach(), expected_heard, atol=1e-5)
-    np.testing.assert_allclose(seen.detach(), expected_seen, atol=1e-5)
+    new_audio, new_visual, _ = module(audio, visual, fused)
+    expected_audio, expected_visual = reference_interaction(module, audio, visual, fused)
+    np.testing.assert_allclose(new_audio.detach(), expected_audio, atol=1e-5)
+    np.testing.assert_allclose(new_visual.detach(), expected_visual, atol=1e-5)
 
 
 def used_weights(module: SelfConstrainedBimodalInteraction, inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -248,16 +251,16 @@ def gated_alike(bias: float) -> SelfConstrainedBimodalInteraction:
 def test_where_nothing_passes_each_modality_stays_itself():
     module = gated_alike(-1e4)
     audio, visual, fused = views()
-    heard, seen, _ = module(audio, visual, fused)
-    torch.testing.assert_close(heard, module.audio_norm(audio))
-    torch.testing.assert_close(seen, module.visual_norm(visual))
+    new_audio, new_visual, _ = module(audio, visual, fused)
+    torch.testing.assert_close(new_audio, module.audio_norm(audio))
+    torch.testing.assert_close(new_visual, module.visual_norm(visual))
 
 
 def test_gradients_stay_finite_where_nothing_passes():
     module = gated_alike(-1e4)
     inputs = [view.requires_grad_() for view in views()]
-    heard, seen, _ = module(*inputs)
-    (1e4 * (heard * inputs[2].detach() + seen * inputs[2].detach())).sum().backward()
+    new_audio, new_visual, _ = module(*inputs)
+    (1e4 * (new_audio * inputs[2].detach() + new_visual * inputs[2].detach())).sum().backward()
     for parameter in (*inputs, *module.parameters()):
         assert parameter.grad is None or torch.isfinite(parameter.grad).all()
 
@@ -289,5 +292,5 @@ def test_enhancement_is_the_formula_of_its_docstring(gain: float):
 
 def test_the_network_uses_the_gain_of_its_config():
     model = network(replace(SMALL, foreground_gain=0.0)).eval()
-    for integrated, said in zip(*integrated_and_said(model), strict=True):
-        assert torch.equal(said.enhanced, integrated)
+    for integrated, one in zip(*integrated_and_outputs(model), strict=True):
+        assert torch.equal(one.enhanced, integrated)

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from support.networks import SMALL, backbones_of, clips, each_ablation, network, tensors, truth
+from support.networks import SMALL, clips, each_ablation, members_of, network, tensors, truth
 from torch import Tensor, nn
 
 from ccln.model import CCLN, LossConfig, ModelConfig, Output, Part, supervised_loss
-from ccln.model.attention import GuidedAttention
+from ccln.model.network import GuidedAttention
 
 pytestmark = pytest.mark.usefixtures("one_core")
 
@@ -71,7 +71,7 @@ def test_dropout_and_noise_act_in_training_only():
     quiet = network(replace(SMALL, dropout=0.0, channel_dropout=0.0, branch_noise=0.1)).train()
     first, second = tensors(quiet(*clips())), tensors(quiet(*clips()))
     differ = {name for name in first if not torch.equal(first[name], second[name])}
-    assert differ == {f"branch.{what}.{modality}" for what in ("views", "votes") for modality in (0, 1)} | {
+    assert differ == {f"branch.{what}.{modality}" for what in ("views", "class_logits") for modality in (0, 1)} | {
         "class_logits"
     }
 
@@ -80,7 +80,7 @@ def test_the_branch_is_undisturbed_outside_training():
     branch = network().eval().branch
     assert branch is not None
     visual, audio = clips()
-    views_of_branch = [branch(audio, visual.mean((2, 3)), torch.ones(4, 5)) for _ in range(2)]
+    views_of_branch = [branch(visual.mean((2, 3)), audio, torch.ones(4, 5)) for _ in range(2)]
     assert torch.equal(views_of_branch[0][0], views_of_branch[1][0])
     assert torch.equal(views_of_branch[0][1], views_of_branch[1][1])
 
@@ -100,17 +100,17 @@ def of_branch(model: CCLN) -> set[str]:
 
 
 @pytest.mark.parametrize("without", [(), ("fee",)])
-def test_what_the_branch_says_changes_the_branch_alone(without: tuple[Part, ...]):
+def test_losses_of_the_branch_change_the_branch_alone(without: tuple[Part, ...]):
     """Not where the network looks, and not the event probabilities with which its views are pooled."""
     model = network(replace(SMALL, without=without)).train()
     branch = model(*clips()).branch
     assert branch is not None
-    votes, views = (torch.cat(pair).square().sum() for pair in (branch.votes, [v[:, :4] for v in branch.views]))
-    assert reached(votes, model) == of_branch(model)
-    assert reached(views, model) == of_branch(model) - {"branch.anchors", "branch.scale"}
+    logits, views = (torch.cat(pair).square().sum() for pair in (branch.class_logits, [v[:, :4] for v in branch.views]))
+    assert reached(logits, model) == of_branch(model)
+    assert reached(views, model) == of_branch(model) - {"branch.prototypes", "branch.scale"}
 
 
-def test_the_branch_learns_from_wccl_alone_and_wccl_teaches_the_attention_through_the_backbones():
+def test_the_branch_learns_from_wccl_alone_and_the_attention_through_the_members():
     model = network().train()
     event, labels = truth()
     output = model(*clips(count=4))
@@ -119,28 +119,28 @@ def test_the_branch_learns_from_wccl_alone_and_wccl_teaches_the_attention_throug
     assert not reached(others, model) & of_branch(model)
     by_wccl = reached(losses["wccl"], model)
     assert of_branch(model) < by_wccl
-    for part in ("attention.query", "backbones.0.audio_projection", "backbones.1.visual_projection"):
+    for part in ("attention.query", "members.0.audio_projection", "members.1.visual_projection"):
         assert any(name.startswith(part) for name in by_wccl), part
     heads = {name for name, _ in model.named_parameters() if "_head." in name}
     assert heads
     assert not by_wccl & heads
-    # With the backbones' views held fast, what WCCL asks of the branch reaches nothing else.
-    fast = [said._replace(views=tuple(view.detach() for view in said.views or ())) for said in output.backbones]
-    held = supervised_loss(output._replace(backbones=tuple(fast)), event, labels, LossConfig())["wccl"]
+    # With the members' views held fast, WCCL reaches nothing but the branch.
+    fast = [one._replace(views=tuple(view.detach() for view in one.views or ())) for one in output.members]
+    held = supervised_loss(output._replace(members=tuple(fast)), event, labels, LossConfig())["wccl"]
     assert reached(held, model) == of_branch(model)
 
 
-def test_each_backbone_learns_on_its_own():
-    """The loss is the mean of the backbones' losses, not that of their mean: one learns as if the others were not."""
+def test_each_member_learns_on_its_own():
+    """The loss is the mean of the members' losses, not that of their mean: one learns as if the others were not."""
     model = network(replace(SMALL, without=("wccl",))).train()
     output = model(*clips())
     event, labels = truth()
 
-    def gradients(said: Output) -> list[Tensor]:
-        total = supervised_loss(said, event, labels, LossConfig())["total"]
-        return list(torch.autograd.grad(total, list(backbones_of(model)[0].parameters()), retain_graph=True))
+    def gradients(result: Output) -> list[Tensor]:
+        total = supervised_loss(result, event, labels, LossConfig())["total"]
+        return list(torch.autograd.grad(total, list(members_of(model)[0].parameters()), retain_graph=True))
 
-    alone = gradients(output._replace(backbones=output.backbones[:1]))
+    alone = gradients(output._replace(members=output.members[:1]))
     for half, whole in zip(gradients(output), alone, strict=True):
         torch.testing.assert_close(2 * half, whole)
 
@@ -200,11 +200,3 @@ def test_a_dropped_visual_channel_is_dropped_in_every_second_of_a_clip():
     assert torch.equal(dropped.any(1), dropped.all(1))
     assert 0.3 < dropped.all(1).float().mean() < 0.7
     assert not (attention.eval()(visual, audio)[0] == 0).any()
-
-
-@each_ablation
-def test_what_is_not_left_out_starts_from_the_same_weights(without: tuple[Part, ...]):
-    """So that differences between ablations of one seed are those of the parts."""
-    whole, ablated = (network(replace(SMALL, without=parts)).state_dict() for parts in ((), without))
-    assert ablated.keys() <= whole.keys()
-    assert all(torch.equal(whole[name], value) for name, value in ablated.items())

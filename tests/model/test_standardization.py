@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.training_clips import made_up_set
 
-from ccln.model import CCLN, ModelConfig
-from ccln.model.standardization import Standardization
+from ccln.model import CCLN, MatchingNetwork, ModelConfig
+from ccln.model.layers import Standardization
 from ccln.pipeline.train.run import prepare
 from ccln.pipeline.train.trainable import TaskName
 
@@ -55,7 +55,9 @@ def test_a_run_teaches_its_network_what_is_usual_in_its_training_split(task: Tas
     data, cache, config = made_up_set(tmp_path)
     experiment = prepare(data, task=task, cache=cache, config=config)
     train = torch.stack(experiment.features.splits["train"].audio)
-    standard = experiment.new_network().standardization(train).flatten(0, 1)
+    network = experiment.new_network()
+    assert isinstance(network, CCLN | MatchingNetwork)
+    standard = network.standardization(train).flatten(0, 1)
     torch.testing.assert_close(standard.mean(0), torch.zeros(5), atol=1e-4, rtol=0)
     torch.testing.assert_close(standard.std(0), torch.ones(5), atol=1e-2, rtol=0)
 

@@ -20,7 +20,7 @@ CONFIG = ModelConfig(
     class_count=3,
     segment_count=4,
     width=16,
-    backbones=2,
+    members=2,
     heads=2,
     embedding_width=8,
 )

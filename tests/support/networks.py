@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ccln.model import CCLN, PARTS, ModelConfig, Part
-from ccln.model.backbone import Backbone, BackboneOutput
+from ccln.model.network import EventNetwork, MemberOutput
 
 SMALL = ModelConfig(
     visual_height=2,
@@ -18,7 +18,7 @@ SMALL = ModelConfig(
     class_count=4,
     segment_count=5,
     width=16,
-    backbones=2,
+    members=2,
     heads=2,
     embedding_width=8,
 )
@@ -51,7 +51,7 @@ def truth(config: ModelConfig = SMALL, count: int = 4) -> tuple[Tensor, Tensor]:
 
 
 def tensors(output: tuple[Any, ...]) -> dict[str, Tensor]:
-    """All tensors of nested (named) tuples by their dotted names, such as "backbones.1.views.0"."""
+    """All tensors of nested (named) tuples by their dotted names, such as "members.1.views.0"."""
     fields = output._asdict() if hasattr(output, "_asdict") else dict(enumerate(output))  # type: ignore
     found: dict[str, Tensor] = {}
     for name, value in fields.items():
@@ -62,15 +62,15 @@ def tensors(output: tuple[Any, ...]) -> dict[str, Tensor]:
     return found
 
 
-def backbones_of(model: CCLN) -> list[Backbone]:
-    return [backbone for backbone in model.backbones if isinstance(backbone, Backbone)]
+def members_of(model: CCLN) -> list[EventNetwork]:
+    return [member for member in model.members if isinstance(member, EventNetwork)]
 
 
-def integrated_and_said(model: CCLN) -> tuple[list[Tensor], tuple[BackboneOutput, ...]]:
-    """What each backbone's integration returns for `clips`, and what the backbone then says."""
-    integrated = [results_of(backbone.integration) for backbone in backbones_of(model)]
-    said = model(*clips()).backbones
-    return [one for (one,) in integrated], said
+def integrated_and_outputs(model: CCLN) -> tuple[list[Tensor], tuple[MemberOutput, ...]]:
+    """Of each member, what its integration returns for `clips`, and its output."""
+    integrated = [results_of(member.integration) for member in members_of(model)]
+    outputs = model(*clips()).members
+    return [one for (one,) in integrated], outputs
 
 
 def results_of(module: nn.Module) -> list[Any]:

@@ -10,7 +10,7 @@ from ccln.cache import FeatureCache, Features
 
 SPECIFICATION = {"made": "for a test"}
 CLASSES = ("Bark", "Cat", "Flute")
-CONFIG = "[model]\nwidth = 16\nbackbones = 2\nheads = 2\nembedding_width = 8\n[training]\nbatch_size = 4\n"
+CONFIG = "[model]\nwidth = 16\nmembers = 2\nheads = 2\nembedding_width = 8\n[training]\nbatch_size = 4\n"
 
 Row = tuple[str, str | None, int, int]
 """Name, class or None, start and end in seconds."""

@@ -222,7 +222,7 @@ def test_training_on_means_is_training_on_maps():
     batch = CrossModalityLocalization(features, LossConfig()).clips.__getitems__([3, 1])
     network = small_network().eval()
     maps = torch.stack([clips.visual[3], clips.visual[1]]).float()
-    torch.testing.assert_close(network(batch["visual"], batch["audio"]).seen, network(maps, batch["audio"]).seen)
+    torch.testing.assert_close(network(batch["visual"], batch["audio"]).visual, network(maps, batch["audio"]).visual)
     assert torch.equal(batch["event"], clips.event[[3, 1]])
     assert torch.equal(batch["label"], clips.labels[[3, 1]])
 

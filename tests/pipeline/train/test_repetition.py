@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.networks import each_ablation
 from support.training_clips import made_up_set
 
-from ccln.model import load_checkpoint
+from ccln.model import Part, load_checkpoint
 from ccln.pipeline.metrics.seeds import ablation_table, seeds_table
 from ccln.pipeline.train.repetition import ablate, train_seeds
 from ccln.pipeline.train.run import Experiment, prepare, train
@@ -83,3 +84,18 @@ def test_selection_on_test_is_reported_only_when_asked(told: dict[str, Any], tmp
     label = "selected on test, as some papers do: optimistic"
     assert json.loads((watching.folder / "metrics.json").read_text())[label] == watching.best_test_selection
     assert label not in (blind.folder / "metrics.json").read_text()
+
+
+@each_ablation
+def test_an_ablation_starts_from_the_weights_of_the_full_network(experiment: Experiment, without: tuple[Part, ...]):
+    """So that differences between ablations of one seed are those of the parts."""
+    started = []
+    for parts in ((), without):
+        torch.manual_seed(0)
+        network = experiment.new_network(parts)
+        assert network.config.without == parts
+        started.append((network.state_dict(), torch.rand(1)))
+    (full, drawn), (reduced, drawn_too) = started
+    assert reduced.keys() <= full.keys()
+    assert all(torch.equal(full[name], value) for name, value in reduced.items())
+    assert torch.equal(drawn, drawn_too)  # and its dropout from the same random numbers

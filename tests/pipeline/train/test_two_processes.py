@@ -33,7 +33,7 @@ from ccln.pipeline.train.tasks import SupervisedLocalization, WeakLocalization
 # second process. High enough a learning rate that wrong gradients would show.
 TRAINING = TrainingConfig(epochs=2, batch_size=11, learning_rate=3e-3)
 STEADY = ModelConfig(
-    *(2, 2, 4, 5, 3), width=16, backbones=2, heads=2, embedding_width=8, dropout=0, channel_dropout=0, branch_noise=0
+    *(2, 2, 4, 5, 3), width=16, members=2, heads=2, embedding_width=8, dropout=0, channel_dropout=0, branch_noise=0
 )
 BARE = replace(STEADY, without=("sbi", "fee", "wccl"))
 RANDOM = replace(STEADY, dropout=0.2)

@@ -17,8 +17,7 @@ from torch.nn import functional as F
 
 from ccln.cache import FeatureCache
 from ccln.model import CCLN, LossConfig, ModelConfig, weak_loss
-from ccln.model.losses import log_both_and_not
-from ccln.model.weak import multiple_instance_loss, own_segment_labels
+from ccln.model.losses import log_both_and_not, multiple_instance_loss, own_segment_labels
 from ccln.pipeline.data import read_dataset
 from ccln.pipeline.data.features import load_features
 from ccln.pipeline.data.published import published_background_name
@@ -98,7 +97,7 @@ PARTS = ((), ("sbi",), ("fee",), ("wccl",), ("sbi", "fee", "wccl"))
 @pytest.mark.parametrize("labels", [[0, 1, -1, 0], [-1, -1, -1, -1], [2]])
 def test_every_part_is_trained_by_clip_labels_alone(without: Any, labels: Sequence[int]) -> None:
     torch.manual_seed(0)
-    model = CCLN(ModelConfig(2, 2, 4, 5, 3, width=16, backbones=2, heads=2, embedding_width=8, without=without))
+    model = CCLN(ModelConfig(2, 2, 4, 5, 3, width=16, members=2, heads=2, embedding_width=8, without=without))
     output = model(torch.randn(len(labels), 10, 2, 2, 4), torch.randn(len(labels), 10, 5))
     losses = weak_loss(output, torch.tensor(labels), LossConfig())
     expected = {"event", "class", "modality", "total"} | ({"fee", "wccl"} - set(without))
@@ -111,13 +110,13 @@ def test_every_part_is_trained_by_clip_labels_alone(without: Any, labels: Sequen
 
 def test_the_total_is_the_weighted_sum() -> None:
     torch.manual_seed(0)
-    model = CCLN(ModelConfig(2, 2, 4, 5, 3, width=16, backbones=2, heads=2, embedding_width=8))
+    model = CCLN(ModelConfig(2, 2, 4, 5, 3, width=16, members=2, heads=2, embedding_width=8))
     output = model(torch.randn(4, 10, 2, 2, 4), torch.randn(4, 10, 5))
     config = LossConfig(fee_weight=0.7, wccl_weight=0.6, modality_weight=0.5)
-    without_votes = output._replace(branch=None)
+    without_branch = output._replace(branch=None)
     alone = [
-        weak_loss(without_votes._replace(backbones=(one,)), torch.tensor([0, 1, -1, 0]), config)
-        for one in output.backbones
+        weak_loss(without_branch._replace(members=(one,)), torch.tensor([0, 1, -1, 0]), config)
+        for one in output.members
     ]
     losses = weak_loss(output, torch.tensor([0, 1, -1, 0]), config, 0.25)
     total = losses["event"] + losses["class"] + 0.5 * losses["modality"] + 0.7 * losses["fee"] + 0.15 * losses["wccl"]
@@ -127,20 +126,20 @@ def test_the_total_is_the_weighted_sum() -> None:
         assert not torch.isclose(alone[0][name], alone[1][name])
 
 
-def test_fees_distance_is_the_mean_over_the_scenes_in_which_a_backbone_finds_both_event_and_background() -> None:
+def test_fees_distance_is_the_mean_over_the_scenes_in_which_a_member_finds_both_event_and_background() -> None:
     torch.manual_seed(0)
-    model = CCLN(ModelConfig(2, 2, 4, 5, 3, width=16, backbones=2, heads=2, embedding_width=8))
+    model = CCLN(ModelConfig(2, 2, 4, 5, 3, width=16, members=2, heads=2, embedding_width=8))
     output, labels = model(torch.randn(8, 10, 2, 2, 4), torch.randn(8, 10, 5)), torch.tensor([0, 1, -1, 0, 2, 2, 1, 0])
     scenes, distances, entropies = [], [], []
-    for one in output.backbones:
+    for one in output.members:
         event = own_segment_labels(log_both_and_not(one.audio_logits, one.visual_logits)[0], labels)
         assert one.foreground_logits is not None
         entropies.append(F.binary_cross_entropy(one.foreground_logits.sigmoid(), event))
         found = (one.foreground_logits > 0) & (labels >= 0)[:, None]
         scenes.append(int((found.any(1) & ~found.all(1)).sum()))
-        alone = weak_loss(output._replace(branch=None, backbones=(one,)), labels, LossConfig())
+        alone = weak_loss(output._replace(branch=None, members=(one,)), labels, LossConfig())
         distances.append(alone["fee"] - entropies[-1])
-    assert len(set(scenes)) == 2  # else a mean of the backbones' means would do
+    assert len(set(scenes)) == 2  # else a mean of the members' means would do
     expected = sum(n * d for n, d in zip(scenes, distances, strict=True)) / sum(scenes) + sum(entropies) / 2
     torch.testing.assert_close(weak_loss(output, labels, LossConfig())["fee"], expected)
 
@@ -161,15 +160,15 @@ def test_a_weak_batch_holds_nothing_of_the_segments(made: Made) -> None:
 
 
 @pytest.mark.parametrize("task", ["weak", "supervised"])
-def test_what_is_watched_of_the_gates_is_their_mean_over_the_backbones(made: Made, task: TaskName) -> None:
+def test_what_is_watched_of_the_gates_is_their_mean_over_the_members(made: Made, task: TaskName) -> None:
     experiment = prepare(made[0], task=task, cache=made[1], config=made[2])
     batch = experiment.task.clips.__getitems__([2, 0, 5])
     model = experiment.new_network()
     said = results_of(model)
     losses = experiment.task.losses(model, batch, 1.0)
-    assert len(said[0].backbones) == 2
-    passed = [one.gate.mean().item() for one in said[0].backbones]
-    raised = [one.foreground_logits.sigmoid().mean().item() for one in said[0].backbones]
+    assert len(said[0].members) == 2
+    passed = [one.gate.mean().item() for one in said[0].members]
+    raised = [one.foreground_logits.sigmoid().mean().item() for one in said[0].members]
     assert losses["gate/sbi"].item() == pytest.approx(sum(passed) / 2)
     assert losses["gate/fee"].item() == pytest.approx(sum(raised) / 2)
 
@@ -240,7 +239,7 @@ def test_boundaries_are_found_without_having_been_told(tmp_path: Path) -> None:
     data = ave_folder(tmp_path / "set", rows, [f"none{index}" for index in range(10)])
     config = tmp_path / "small.toml"
     config.write_text(
-        "[model]\nwidth = 32\nbackbones = 2\nheads = 2\nembedding_width = 8\n"
+        "[model]\nwidth = 32\nmembers = 2\nheads = 2\nembedding_width = 8\n"
         "[training]\nbatch_size = 16\nlearning_rate = 0.003\n"
     )
     result = train(data, task="weak", cache=cache.root, config=config, epochs=30, out=tmp_path / "run")
