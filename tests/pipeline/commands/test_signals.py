@@ -1,0 +1,116 @@
+"""Ctrl-C and SIGTERM, sent to the commands as they run: what is finished is kept, and the end comes soon."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ccln.cache import FeatureCache
+from ccln.pipeline.train.run_folder import STATE_NAME
+
+SOON_SECONDS = 15  # five, as promised, on a machine that has other things to do as well
+SLEEPER = """
+import time
+from ccln.pipeline.commands.console import run_function
+from ccln.pipeline.workers import worked_on
+
+def sleep() -> None:
+    '''Work on what never ends.'''
+    for _ in worked_on(range(20), lambda number: print(number, flush=True) or time.sleep(600), workers=2):
+        pass
+
+run_function("sleeper", sleep, lambda call: call() or 0, stopped="Nothing was done.")
+"""
+
+both_signals = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+
+
+@contextmanager
+def started(*words: object) -> Iterator[subprocess.Popen[str]]:
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(list(map(str, words)), stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def script(name: str) -> Path:
+    return Path(sys.executable).with_name(name)
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def stopped_with(process: subprocess.Popen[str], number: signal.Signals) -> str:
+    """What a process writes to stderr that is sent a signal, and ends as it should."""
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=SOON_SECONDS)
+    assert process.returncode == 128 + number, errors
+    assert "Traceback" not in errors
+    return errors
+
+
+@both_signals
+def test_extract_keeps_finished_clips_when_stopped(tiny_set: Path, tmp_path: Path, number: signal.Signals) -> None:
+    with started(script("ccln-extract"), tiny_set, "--cache", tmp_path) as process:
+        wait_for(lambda: any((tmp_path / "entries").rglob("*.safetensors")))
+        assert "ccln-extract: stopped. Finished clips are kept" in stopped_with(process, number)
+    kept = [file.stem for file in tmp_path.rglob("*.safetensors")]
+    assert 1 <= len(kept) < 16
+    for key in kept:
+        FeatureCache(tmp_path).read(key)  # checks the sha256
+
+
+@both_signals
+def test_localize_stops_with_what_it_printed(tiny_set: Path, tiny_run: Path, number: signal.Signals) -> None:
+    with started(script("ccln-localize"), tiny_set / "AVE", "--checkpoint", tiny_run) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(str(tiny_set))
+        assert "ccln-localize: stopped. What was printed" in stopped_with(process, number)
+
+
+@both_signals
+def test_train_keeps_finished_epochs_when_stopped(
+    tiny_set: Path, tiny_cache: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    run = tmp_path / "run"
+    words = ("--data", tiny_set, "--cache", tiny_cache, "--out", run, "--epochs", 1000)
+    with started(script("ccln-train"), *words) as process:
+        wait_for((run / STATE_NAME).exists)
+        assert "ccln-train: stopped. Finished epochs are kept" in stopped_with(process, number)
+    assert (run / STATE_NAME).exists()
+    assert not any(run.rglob("*partial*"))
+
+
+@both_signals
+def test_work_that_does_not_end_is_abandoned_after_a_few_seconds(number: signal.Signals) -> None:
+    with started(sys.executable, "-c", SLEEPER) as process:
+        assert process.stdout is not None
+        begun = sorted(process.stdout.readline() for _ in range(2))
+        assert "sleeper: stopped. Nothing was done." in stopped_with(process, number)
+    assert begun == ["0\n", "1\n"]
+
+
+@both_signals
+def test_a_second_signal_ends_at_once(number: signal.Signals) -> None:
+    with started(sys.executable, "-c", SLEEPER) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)  # signals of one number that come at the same moment are one
+        sent = time.monotonic()
+        process.send_signal(number)
+        process.wait(SOON_SECONDS)
+        assert time.monotonic() - sent < 2
+        assert process.returncode == -number
