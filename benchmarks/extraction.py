@@ -58,7 +58,8 @@ def main() -> None:
     keep_freed_memory()
     files = find_videos([options.videos])
     files = files[:: max(1, len(files) // options.clips)][: options.clips]
-    preset = preset_named("light" if options.preset == "light" else "ave")
+    name = "light" if options.preset == "light" else "ave"
+    preset = preset_named(name)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         weights = random_weights(folder) if options.preset == "vgg19" else {}
@@ -66,13 +67,14 @@ def main() -> None:
         rounds = []
         for number in range(options.rounds):
             cache = folder / f"cache{number}"
-            rounds.append(measure(preset, files, weights, cache) | measure_decoders(preset, silent))
+            rounds.append(measure(name, files, weights, cache) | measure_decoders(preset, silent))
     print(f"{options.preset}, {len(files)} clips, {CORES} cores, medians of {options.rounds} rounds")
     for name in rounds[0]:
         print(f"  {name:<52}{statistics.median(measured[name] for measured in rounds):10.3f}")
 
 
-def measure(preset: Preset, files: Sequence[Path], weights: dict[str, str], cache: Path) -> dict[str, float]:
+def measure(name: str, files: Sequence[Path], weights: dict[str, str], cache: Path) -> dict[str, float]:
+    preset = preset_named(name)
     extractors = load_extractors(preset_with(preset, precision=pick_precision("auto", "cpu")), **weights)
     request = frame_request(extractors)
     decoding = seconds_a_clip(lambda file: decode_clip(file, request), files)
@@ -82,7 +84,7 @@ def measure(preset: Preset, files: Sequence[Path], weights: dict[str, str], cach
     network = min(
         seconds_a_clip(lambda clip: extractors(clip.frames, clip.waveform), ready, workers) for workers in (CORES, 1)
     )
-    arguments = json.dumps({"videos": [str(f) for f in files], "cache": str(cache), "preset": preset.name, **weights})
+    arguments = json.dumps({"videos": [str(f) for f in files], "cache": str(cache), "preset": name, **weights})
     told = subprocess.run([sys.executable, "-c", EXTRACT, arguments], check=True, capture_output=True, text=True)
     whole, peak_gib = json.loads(told.stdout.splitlines()[-1])
     plain = plain_loop(preset, files[: max(2, len(files) // 4)], weights)

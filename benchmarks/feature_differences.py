@@ -9,7 +9,6 @@ uv run python benchmarks/feature_differences.py [--clips FOLDER_OF_VIDEOS]
 import argparse
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -17,12 +16,13 @@ import librosa
 import numpy as np
 import torch
 import torchaudio
+from msgspec.structs import replace
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ccln.extractors import PRESETS, Preset, load_extractors, preset_with
+from ccln.extractors.log_mel import LogMelFrontEnd
 from ccln.extractors.vgg19 import bare_vgg19
-from ccln.extractors.vggish_front_end import LogMelFrontEnd
 from ccln.pipeline.decode.clip import decode_clip
 from ccln.pipeline.decode.frames import FrameRequest
 from ccln.pipeline.demo.dataset import make_demo_dataset
@@ -154,7 +154,7 @@ def random_vgg19(file: Path) -> Path:
 
 
 def compare_maps(files: list[Path], weights: Path) -> None:
-    base = replace(preset_with(PRESETS["ave"], audio="log-mel"), name="base")
+    base = preset_with(PRESETS["ave"], audio="log-mel")
     expected = maps(base, files, weights)
     print("\n| pool5 maps, against preset `ave` | median relative distance | largest |\n|---|---|---|")
     for row, change in VISUAL_ROWS.items():

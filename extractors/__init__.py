@@ -6,8 +6,16 @@ Names that need torch are imported when they are first asked for, so that a comm
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ccln.extractors.choices import AudioChoice, MelChoice, Preset, VisualChoice
-from ccln.extractors.contract import ExtractorError, WeightsError
+from ccln.extractors.contract import (
+    AudioChoice,
+    AudioExtractor,
+    ExtractorError,
+    MelChoice,
+    Preset,
+    VisualChoice,
+    VisualExtractor,
+    WeightsError,
+)
 from ccln.extractors.presets import PRESETS, preset_from_specification, preset_named, preset_with
 
 if TYPE_CHECKING:
@@ -16,11 +24,13 @@ if TYPE_CHECKING:
 __all__ = [
     "PRESETS",
     "AudioChoice",
+    "AudioExtractor",
     "ExtractorError",
     "Extractors",
     "MelChoice",
     "Preset",
     "VisualChoice",
+    "VisualExtractor",
     "WeightsError",
     "load_extractors",
     "pick_device",

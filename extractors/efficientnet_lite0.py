@@ -11,8 +11,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ccln.extractors.choices import VisualChoice
-from ccln.extractors.contract import ExtractorError
+from ccln.extractors.contract import ExtractorError, VisualChoice
 from ccln.extractors.weights import load_into, read_weights
 
 _STEM_CHANNELS = 32

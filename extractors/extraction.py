@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ccln.extractors.choices import Preset
-from ccln.extractors.contract import SEGMENT_SECONDS, ExtractorError, check_frames, check_waveform
+from ccln.extractors.contract import SEGMENT_SECONDS, ExtractorError, Preset, check_frames, check_waveform
 from ccln.extractors.folding import fold_batch_norms
 from ccln.extractors.registry import build_audio, build_visual
 from ccln.extractors.weights import weights_sha256
@@ -26,17 +25,15 @@ class Extractors:
 
     Attributes:
         preset: every choice.
-        specification: plain JSON dict of all that decides a feature's value: the preset's choices without its name,
-            and `weights_sha256` of each network (None where there are no weights).
+        specification: plain JSON dict of all that decides a feature's value: the preset's choices, and
+            `weights_sha256` of each network (None where there are no weights).
         device: where the networks are.
     """
 
     def __init__(self, preset: Preset, visual: nn.Module, audio: nn.Module, device: torch.device) -> None:
-        choices = preset.to_json()
-        del choices["name"]
         self.preset = preset
         self.specification: dict[str, Any] = {
-            **choices,
+            **preset.to_json(),
             "weights_sha256": {"visual": weights_sha256(visual), "audio": weights_sha256(audio)},
         }
         self.device = device

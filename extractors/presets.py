@@ -3,19 +3,24 @@
 Importing this module imports no network, no torch: a command can list the presets before anything heavy is loaded.
 """
 
-import difflib
-from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
-from ccln.extractors.choices import DECODING_REVISION, AudioChoice, MelChoice, Preset, Triple, VisualChoice
-from ccln.extractors.contract import ExtractorError
+from msgspec.structs import replace
 
-TIMM_PREFIX = "timm:"
-TORCHAUDIO_PREFIX = "torchaudio:"
-
-_IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
-_IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
+from ccln.extractors.contract import (
+    DECODING_REVISION,
+    TIMM_PREFIX,
+    TORCHAUDIO_PREFIX,
+    AudioChoice,
+    AudioExtractor,
+    ExtractorError,
+    MelChoice,
+    Preset,
+    VisualChoice,
+    VisualExtractor,
+    unknown_name,
+)
+from ccln.extractors.installed import installed_extractor
 
 VISUAL_CHOICES = {
     choice.name: choice
@@ -40,8 +45,8 @@ VISUAL_CHOICES = {
             frame_width=224,
             resize="stretch",
             interpolation="bilinear",
-            mean=_IMAGENET_MEAN,
-            std=_IMAGENET_STD,
+            mean=(0.485, 0.456, 0.406),  # ImageNet's
+            std=(0.229, 0.224, 0.225),
             channel_order="rgb",
             pooling="mean",
             precision="float32",
@@ -86,36 +91,30 @@ AUDIO_CHOICES = {
 }
 
 PRESETS = {
-    preset.name: preset
-    for preset in (
-        Preset(
-            name="light",
-            frames_per_segment=4,
-            frame_at=0.5,
-            decoder="pyav",
-            decoding_revision=DECODING_REVISION,
-            visual=VISUAL_CHOICES["efficientnet-lite0"],
-            audio=AUDIO_CHOICES["log-mel"],
-        ),
-        Preset(
-            name="ave",
-            frames_per_segment=16,
-            frame_at=0.5,
-            decoder="pyav",
-            decoding_revision=DECODING_REVISION,
-            visual=VISUAL_CHOICES["vgg19"],
-            audio=AUDIO_CHOICES["vggish"],
-        ),
-        Preset(
-            name="ave-legacy",  # how the published AVE features were made
-            frames_per_segment=16,
-            frame_at=0.0,
-            decoder="pyav",
-            decoding_revision=DECODING_REVISION,
-            visual=VISUAL_CHOICES["vgg19-keras"],
-            audio=AUDIO_CHOICES["vggish"],
-        ),
-    )
+    "light": Preset(
+        frames_per_segment=4,
+        frame_at=0.5,
+        decoder="pyav",
+        decoding_revision=DECODING_REVISION,
+        visual=VISUAL_CHOICES["efficientnet-lite0"],
+        audio=AUDIO_CHOICES["log-mel"],
+    ),
+    "ave": Preset(
+        frames_per_segment=16,
+        frame_at=0.5,
+        decoder="pyav",
+        decoding_revision=DECODING_REVISION,
+        visual=VISUAL_CHOICES["vgg19"],
+        audio=AUDIO_CHOICES["vggish"],
+    ),
+    "ave-legacy": Preset(  # how the published AVE features were made
+        frames_per_segment=16,
+        frame_at=0.0,
+        decoder="pyav",
+        decoding_revision=DECODING_REVISION,
+        visual=VISUAL_CHOICES["vgg19-keras"],
+        audio=AUDIO_CHOICES["vggish"],
+    ),
 }
 
 
@@ -140,33 +139,29 @@ def preset_with(
     """Return `preset` with some of its choices replaced by name.
 
     Args:
-        preset: what to start from; its frames per segment and their times stay.
-        visual: a name in the registry, or "timm:NAME" for any timm model that has weights.
-        audio: a name in the registry, or "torchaudio:NAME" for a speech representation model of torchaudio.pipelines.
-        precision: the arithmetic of the visual network, "float32" or "bfloat16"; sound is always float32.
+        preset: What to start from; its frames per segment and their times stay.
+        visual: A name in the registry, "timm:NAME" for any timm model that has weights, or "PACKAGE:NAME".
+        audio: A name in the registry, "torchaudio:NAME" for a speech representation model of torchaudio.pipelines, or
+            "PACKAGE:NAME".
+        precision: The arithmetic of the visual network, "float32" or "bfloat16"; audio is always float32.
         decoder: "pyav" or "decord".
 
     Raises:
         ExtractorError: no extractor, precision or decoder has that name.
     """
-    names = [preset.name]
     if visual is not None:
         preset = replace(preset, visual=_visual_choice(visual))
-        names.append(f"visual {preset.visual.name}")
     if audio is not None:
         preset = replace(preset, audio=_audio_choice(audio))
-        names.append(f"audio {preset.audio.name}")
     if precision is not None:
         preset = replace(preset, visual=replace(preset.visual, precision=precision))
-        names.append(precision)
     if decoder is not None:
         preset = replace(preset, decoder=decoder)
-        names.append(decoder)
-    return replace(preset, name=", ".join(names))
+    return preset
 
 
 def preset_from_specification(specification: Any) -> Preset:
-    """Return the preset that a specification was made from, under a name of its own.
+    """Return the preset that a specification was made from.
 
     Args:
         specification: `Extractors.specification`, perhaps read back from JSON.
@@ -177,32 +172,28 @@ def preset_from_specification(specification: Any) -> Preset:
     if not isinstance(specification, dict) or "weights_sha256" not in specification:
         raise ExtractorError("this is not an extractor specification: extract the features again with this version")
     choices = {name: value for name, value in specification.items() if name != "weights_sha256"}
-    return Preset.from_json({"name": "from specification", **choices})
-
-
-def unknown_name(what: str, name: str, names: Iterable[str], listing: str | None = None) -> ExtractorError:
-    """Return the error for a name that is none of `names`, with the nearest of them and the list of all."""
-    names = sorted(names)
-    nearest = difflib.get_close_matches(name, names, n=3)
-    hint = f"did you mean {' or '.join(nearest)}? " if nearest else ""
-    return ExtractorError(f"no {what} is called {name!r}: {hint}{listing or 'choose one of ' + ', '.join(names)}")
+    return Preset.from_json(choices)
 
 
 def _visual_choice(name: str) -> VisualChoice:
+    if name in VISUAL_CHOICES:
+        return VISUAL_CHOICES[name]
     if name.startswith(TIMM_PREFIX):
         from ccln.extractors.timm_backbone import timm_choice  # timm takes seconds to import
 
         return timm_choice(name)
-    if name not in VISUAL_CHOICES:
-        raise unknown_name("visual extractor", name, [*VISUAL_CHOICES, f"{TIMM_PREFIX}NAME"])
-    return VISUAL_CHOICES[name]
+    if ":" in name:
+        return installed_extractor(name, VisualExtractor).choice
+    raise unknown_name("visual extractor", name, [*VISUAL_CHOICES, f"{TIMM_PREFIX}NAME"])
 
 
 def _audio_choice(name: str) -> AudioChoice:
+    if name in AUDIO_CHOICES:
+        return AUDIO_CHOICES[name]
     if name.startswith(TORCHAUDIO_PREFIX):
         from ccln.extractors.torchaudio_bundle import torchaudio_choice  # torchaudio needs torch
 
         return torchaudio_choice(name)
-    if name not in AUDIO_CHOICES:
-        raise unknown_name("audio extractor", name, [*AUDIO_CHOICES, f"{TORCHAUDIO_PREFIX}NAME"])
-    return AUDIO_CHOICES[name]
+    if ":" in name:
+        return installed_extractor(name, AudioExtractor).choice
+    raise unknown_name("audio extractor", name, [*AUDIO_CHOICES, f"{TORCHAUDIO_PREFIX}NAME"])

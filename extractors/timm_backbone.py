@@ -10,9 +10,7 @@ from timm.data.config import resolve_data_config
 from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
-from ccln.extractors.choices import VisualChoice
-from ccln.extractors.contract import ExtractorError, WeightsError
-from ccln.extractors.presets import TIMM_PREFIX, unknown_name
+from ccln.extractors.contract import TIMM_PREFIX, ExtractorError, VisualChoice, WeightsError, unknown_name
 from ccln.extractors.weights import VISUAL_FLAG, fetch_hub, fetch_url, misfit, read_weights
 
 LAYER = "forward_features"

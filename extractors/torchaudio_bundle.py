@@ -12,9 +12,7 @@ from torch import Tensor, nn
 from torchaudio import models, pipelines
 from torchaudio.pipelines import Wav2Vec2Bundle
 
-from ccln.extractors.choices import AudioChoice
-from ccln.extractors.contract import ExtractorError
-from ccln.extractors.presets import TORCHAUDIO_PREFIX, unknown_name
+from ccln.extractors.contract import TORCHAUDIO_PREFIX, AudioChoice, ExtractorError, unknown_name
 from ccln.extractors.weights import AUDIO_FLAG, fetch_url, load_into, read_weights
 
 OUTPUT = "last-layer-mean"

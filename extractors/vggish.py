@@ -8,9 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ccln.extractors.choices import AudioChoice
-from ccln.extractors.contract import ExtractorError
-from ccln.extractors.vggish_front_end import LogMelFrontEnd
+from ccln.extractors.contract import AudioChoice, ExtractorError
+from ccln.extractors.log_mel import LogMelFrontEnd
 from ccln.extractors.weights import AUDIO_FLAG, fetch_url, load_into, read_weights
 
 WEIGHTS_URL = "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth"

@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +6,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from msgspec.structs import replace
 from safetensors.torch import save_file
 from support.extractor_inputs import LIGHT, random_frames, save_timm, with_size
 

@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torchaudio
+from msgspec.structs import replace
 from safetensors.torch import save_file
 from support.extractor_inputs import LIGHT, random_waveform
 from torchaudio.pipelines import HUBERT_BASE, Wav2Vec2ASRBundle, Wav2Vec2Bundle

@@ -1,5 +1,4 @@
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -7,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from msgspec.structs import replace
 from safetensors.torch import save_file
 from support.extractor_inputs import AVE, CORNERS, LEGACY, LIGHT, random_frames, random_state, with_size
 

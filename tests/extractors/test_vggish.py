@@ -1,19 +1,19 @@
 import itertools
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 from safetensors.torch import save_file
 from support.extractor_inputs import AVE, CORNERS, LIGHT, random_state, random_waveform, sounds
 from support.paths import SHARED
 
 from ccln.extractors import ExtractorError
+from ccln.extractors.log_mel import LogMelFrontEnd
 from ccln.extractors.registry import build_audio
-from ccln.extractors.vggish_front_end import LogMelFrontEnd
 
 NOISY = SHARED / "ave" / "audio_feature_noisy.h5"
 

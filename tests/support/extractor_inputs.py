@@ -1,12 +1,12 @@
 """What the tests of the extractors share: inputs, random weights, and a small network that is quick to run."""
 
 import itertools
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from msgspec.structs import replace
 from safetensors.torch import save_file
 
 from ccln.extractors import PRESETS, Preset, preset_with
