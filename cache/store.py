@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from ccln.cache.entry import Features, encode, read_entry
+from ccln.cache.entry import Entry, Features, encode, read_entry
 from ccln.cache.errors import CacheError, DamagedFileError
 from ccln.cache.folder import Folder, is_plain_file
 from ccln.cache.index import EntryRow, Index, ShardRow, storable
@@ -70,18 +70,15 @@ class FeatureCache:
         Raises:
             CacheError: If there is no such entry, or it is damaged.
         """
-        path = self.path_of(key)
-        if is_plain_file(path):
-            try:
-                return read_entry(path, verify=verify).features
-            except CacheError:
-                if is_plain_file(path):
-                    raise  # else it was packed at this moment
-        entry = self._shards.entry(key, verify=verify)
-        if entry is None:
-            self._folder.require()
-            raise CacheError(f"{path}: no such entry; run ccln-extract on the clip with --cache {self.root}")
-        return entry.features
+        return self._entry(key, verify).features
+
+    def source_of(self, key: str) -> str:
+        """Return the sha256 (hex) of the source file whose features are under a key.
+
+        Raises:
+            CacheError: If there is no such entry, or it is damaged.
+        """
+        return self._entry(key, verify=False).header.source_sha256
 
     def write(
         self,
@@ -153,6 +150,20 @@ class FeatureCache:
     def sweep_partial(self) -> int:
         """Delete partial files older than an hour, left by runs that were killed; return how many."""
         return self._folder.sweep_partial()
+
+    def _entry(self, key: str, verify: bool) -> Entry:
+        path = self.path_of(key)
+        if is_plain_file(path):
+            try:
+                return read_entry(path, verify=verify)
+            except CacheError:
+                if is_plain_file(path):
+                    raise  # else it was packed at this moment
+        entry = self._shards.entry(key, verify=verify)
+        if entry is None:
+            self._folder.require()
+            raise CacheError(f"{path}: no such entry; run ccln-extract on the clip with --cache {self.root}")
+        return entry
 
     def _specification_of(self, key: str) -> Mapping[str, JSON] | None:
         if is_plain_file(path := self.path_of(key)):

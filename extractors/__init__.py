@@ -16,7 +16,14 @@ from ccln.extractors.contract import (
     VisualExtractor,
     WeightsError,
 )
-from ccln.extractors.presets import PRESETS, preset_from_specification, preset_named, preset_with
+from ccln.extractors.presets import (
+    PRESETS,
+    arithmetic_of,
+    preset_from_specification,
+    preset_named,
+    preset_with,
+    without_arithmetic,
+)
 
 if TYPE_CHECKING:
     from ccln.extractors.extraction import Extractors, load_extractors, pick_device, pick_precision
@@ -32,12 +39,14 @@ __all__ = [
     "VisualChoice",
     "VisualExtractor",
     "WeightsError",
+    "arithmetic_of",
     "load_extractors",
     "pick_device",
     "pick_precision",
     "preset_from_specification",
     "preset_named",
     "preset_with",
+    "without_arithmetic",
 ]
 
 

@@ -1,6 +1,7 @@
 """Both extractors of a preset at work: frames and waveform of one clip in, its features out."""
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from ccln.extractors.contract import SEGMENT_SECONDS, ExtractorError, Preset, ch
 from ccln.extractors.folding import fold_batch_norms
 from ccln.extractors.registry import build_audio, build_visual
 from ccln.extractors.weights import weights_sha256
+
+log = logging.getLogger(__name__)
 
 # Chunks are cut from one clip at fixed places: its features cannot depend on other clips. On a processor few frames at
 # once are up to three times as fast as many: their activations stay in the caches, and the allocator reuses the pages.
@@ -161,18 +164,34 @@ def pick_device(name: str) -> str:
 
 
 def pick_precision(name: str, device: str) -> str:
-    """Return `name`, or for "auto" "bfloat16" where the device has arithmetic for it and else "float32".
+    """Return `name`, or for "auto" "bfloat16" where the device computes it natively and else "float32".
+
+    That an explicit "bfloat16" will be emulated, and what that costs, goes to the log.
 
     Args:
         name: "auto", "float32" or "bfloat16".
         device: as `pick_device` returns it.
     """
-    if name != "auto":
-        return name
-    if torch.device(device).type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    native = _computes_bfloat16(torch.device(device))
+    if name == "auto":
+        return "bfloat16" if native else "float32"
+    if name == "bfloat16" and not native:
+        log.warning(
+            "%s has no bfloat16 arithmetic and emulates it: on a processor that takes about 20 times as long as "
+            "float32. Networks read features of either: leave out --precision to get what is native",
+            device,
+        )
+    return name
+
+
+def _computes_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        with torch.cuda.device(device):  # torch answers for the current one
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # only oneDNN's convolutions make use of it
+        return False
     has = getattr(torch.cpu, "get_capabilities", dict)()  # older torch cannot say
-    return "bfloat16" if any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) else "float32"
+    return any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # the last is ARM's
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 Importing this module imports no network, no torch: a command can list the presets before anything heavy is loaded.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec.structs import replace
@@ -173,6 +174,28 @@ def preset_from_specification(specification: Any) -> Preset:
         raise ExtractorError("this is not an extractor specification: extract the features again with this version")
     choices = {name: value for name, value in specification.items() if name != "weights_sha256"}
     return Preset.from_json(choices)
+
+
+def arithmetic_of(specification: Mapping[str, Any]) -> str | None:
+    """Return the arithmetic that the visual features of a specification were computed in, None if it names none.
+
+    Args:
+        specification: `Extractors.specification`, or any other that features are cached under.
+    """
+    visual = specification.get("visual")
+    return visual.get("precision") if isinstance(visual, Mapping) else None
+
+
+def without_arithmetic(specification: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a specification less the arithmetic: where two agree in this, a network reads the features of either.
+
+    Args:
+        specification: `Extractors.specification`, or any other that features are cached under.
+    """
+    visual = specification.get("visual")
+    if not isinstance(visual, Mapping):
+        return dict(specification)
+    return {**specification, "visual": {name: value for name, value in visual.items() if name != "precision"}}
 
 
 def _visual_choice(name: str) -> VisualChoice:

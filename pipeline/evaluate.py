@@ -104,7 +104,7 @@ def evaluate(
         data: data set: a folder in AVE's layout or a CSV file with the checkpoint's classes, in whatever order; if
             None, the one the run was trained on where its checkpoint names one that is there, else the AVE folder in
             the working folder.
-        cache: feature cache that holds the clips' features by the checkpoint's extractors.
+        cache: feature cache that holds the clips' features by the checkpoint's extractors, in whichever arithmetic.
         split: "train", "validation" or "test".
         task: what to evaluate it for; if None, what its network is for. Full and weak supervision are evaluated alike.
         device: "auto", "cpu", "cuda", ...
@@ -124,9 +124,8 @@ def evaluate(
     _require_same_classes(run, checkpoint, dataset)
     # The same classes in another order are no other task: a label is looked up by its name.
     dataset = replace(wanted.arranged(dataset), class_names=checkpoint.class_names)
-    specification = specification_digest(checkpoint.specification)
     drop_leaks = checkpoint.training.get("drop_leaks") is True
-    features = load_features(dataset, FeatureCache(cache), specification, drop_leaks=drop_leaks)
+    features = load_features(dataset, FeatureCache(cache), checkpoint.specification, drop_leaks=drop_leaks)
     trained_on = wanted.seen(trained_rows(checkpoint.training), features.splits[split])
     _require_network(run, checkpoint, wanted)
     evaluation = wanted.evaluation(checkpoint.model.to(pick_device(device)), features, split)
@@ -134,7 +133,7 @@ def evaluate(
         run=run,
         data=dataset.source,
         split=split,
-        specification=specification,
+        specification=specification_digest(features.specification),
         evaluation=evaluation,
         decoding=checkpoint.decoding,
         decoding_scores=wanted.score_decoding(evaluation, checkpoint.decoding),

@@ -286,7 +286,7 @@ def _gather(dataset: Dataset, cache: FeatureCache, specification: str | None, *,
         )
     clips = [features[place] for place in range(len(place_of))]
     notes, background = [], []
-    present, lacking = background_features(dataset, cache, specification_digest(loaded.specification))
+    present, lacking = background_features(dataset, cache, loaded.alike)
     if lacking:  # all or none
         notes.append(
             f"no background-only clips: {len(lacking)} of the {len(lacking) + len(present)} in "

@@ -99,7 +99,7 @@ def prune(
     Args:
         cache: Folder of the cache.
         keep: First digits of the specifications to keep, as ccln-cache info shows them.
-        runs: Folders of runs, or single runs: keep what their checkpoints were trained on, too.
+        runs: Folders of runs, or single runs: keep what their checkpoints can read, too, in whichever arithmetic.
         delete: Really delete.
 
     Returns:
@@ -228,11 +228,13 @@ def _export_ave(call: "partial[ExportSummary]") -> int:
 
 def _kept(cache: "FeatureCache", keep: Collection[str], runs: Collection[Path]) -> set[str]:
     """Digests of the specifications to keep."""
-    from ccln.cache import CacheError, specification_digest
+    from ccln.cache import CacheError
+    from ccln.extractors import without_arithmetic
 
     if not keep and not runs:
         raise CacheError("nothing is named that should be kept. Name it: --keep DIGEST, or --runs FOLDER")
-    known, digests = sorted(cache.specifications()), set()
+    specifications = cache.specifications()
+    known, digests = sorted(specifications), set()
     for start in keep:
         named = [digest for digest in known if digest.startswith(start)]
         if len(named) != 1:
@@ -249,7 +251,10 @@ def _kept(cache: "FeatureCache", keep: Collection[str], runs: Collection[Path]) 
             found.append(folder)
         if not found:
             raise CacheError(f"--runs {folder}: no run in it. Name the folder that ccln-train writes to")
-        digests.update(specification_digest(load_checkpoint(run).specification) for run in found)
+        trained_on = [without_arithmetic(load_checkpoint(run).specification) for run in found]
+        digests.update(
+            digest for digest, made_with in specifications.items() if without_arithmetic(made_with) in trained_on
+        )
     return digests
 
 

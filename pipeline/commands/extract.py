@@ -45,8 +45,8 @@ def extract(
         visual_weights: Local file with the visual network's weights.
         audio_weights: Local file with the audio network's weights.
         precision: Arithmetic of the visual network. auto is bfloat16 where the processor or GPU has it (up to twice as
-            fast), else float32. Features of the two are kept apart: name one where machines of both kinds share a
-            cache.
+            fast), else float32; bfloat16 on a processor without it is emulated, which takes about 20 times as long.
+            Features of the two are kept apart, but networks read either.
         decoder: What decodes the frames; decord is there for comparison with features that it made.
         on_missing: A file without video, or without audio: error makes it a failure, zeros puts black frames or silence
             in its place (which the cache records), skip leaves it out.

@@ -1,5 +1,6 @@
 """Background-only clips beside a data set's rows: they are in no split, and serve weakly supervised training."""
 
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
@@ -13,7 +14,7 @@ BACKGROUND_SET = "backgroundSet.txt"
 
 
 def background_features(
-    dataset: Dataset, cache: FeatureCache, specification_sha256: str
+    dataset: Dataset, cache: FeatureCache, specifications: Sequence[str]
 ) -> tuple[list[Features], list[str]]:
     """Features of the background-only clips that lie beside a data set, and which of them have none.
 
@@ -25,7 +26,7 @@ def background_features(
     Args:
         dataset: an AVE folder's or a CSV's.
         cache: where the features rest.
-        specification_sha256: digest of the specification of the features wanted.
+        specifications: digests of the specifications wanted, the preferred one first: `DatasetFeatures.alike`.
 
     Returns:
         Memory-mapped features in the order of the list, and the video ids that have none.
@@ -40,14 +41,14 @@ def background_features(
     if not listing.exists():
         keys = []
         for index in count():
-            named = cache.find(specification_sha256, published_background_name(index))
+            named = _named(cache, specifications, published_background_name(index))
             if not named:
                 return [cache.read(key) for key in keys], []
             keys.append(named[0])
     # Ids are written by others: they are looked up in a listing, never made into paths.
     videos = {path.stem: path for path in (dataset.source / "AVE").glob("*") if path.suffix.lower() in VIDEO_ENDINGS}
     found = {
-        video_id: _key(videos.get(video_id), cache, specification_sha256, index, video_id)
+        video_id: _key(videos.get(video_id), cache, specifications, index, video_id)
         for index, video_id in enumerate(_listed_ids(listing))
     }
     present = [cache.read(key) for key in found.values() if key is not None]
@@ -59,10 +60,21 @@ def _listed_ids(listing: Path) -> list[str]:
     return [row[1] for row in rows if len(row) == 5 and row[4] != "EndTime"]
 
 
-def _key(video: Path | None, cache: FeatureCache, specification_sha256: str, index: int, video_id: str) -> str | None:
-    if video is not None and cache.contains(key := feature_key(source_digest(video), specification_sha256)):
-        return key
-    named = cache.find(specification_sha256, published_background_name(index))
+def _key(
+    video: Path | None, cache: FeatureCache, specifications: Sequence[str], index: int, video_id: str
+) -> str | None:
+    if video is not None:
+        source = source_digest(video)
+        for key in (feature_key(source, specification) for specification in specifications):
+            if cache.contains(key):
+                return key
+    named = _named(cache, specifications, published_background_name(index))
     if not named and video is None:  # a name says nothing where the video is there
-        named = cache.find(specification_sha256, video_id)
+        named = _named(cache, specifications, video_id)
     return named[0] if len(named) == 1 else None
+
+
+def _named(cache: FeatureCache, specifications: Sequence[str], name: str) -> list[str]:
+    """Keys of the entries of that name under the first specification that has any."""
+    found = (cache.find(specification, name) for specification in specifications)
+    return next(filter(None, found), [])

@@ -2,17 +2,18 @@
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ccln.cache import FeatureCache, feature_key, source_digest
+from ccln.cache import FeatureCache, feature_key, source_digest, specification_digest
+from ccln.extractors import arithmetic_of, pick_device, pick_precision, without_arithmetic
 from ccln.pipeline.data.clips import (
     SPLITS,
     AnnotatedClip,
@@ -44,7 +45,8 @@ class LabelledClips:
     """int64 (clip,): the class that the row names, the number of classes where it names none."""
     class_count: int
     keys: tuple[str, ...]
-    """Of each clip the key of its features in the cache: equal where the video is."""
+    """Of each clip the key that its features have in the arithmetic preferred, whichever they were made in: equal
+    where the video is."""
     missing: tuple[AnnotatedClip, ...]
     """Rows of the split without features; they are in none of the other fields."""
 
@@ -65,17 +67,25 @@ class LabelledClips:
 
 @dataclass(frozen=True)
 class DatasetFeatures:
-    """A data set's splits and the specification that all their features share."""
+    """A data set's splits and the specification that all their features share, but for the arithmetic."""
 
     splits: Mapping[Split, LabelledClips]
     specification: dict[str, Any]
+    """In the arithmetic preferred, if any row has that."""
     class_names: tuple[str, ...]
     dropped: Mapping[Split, int]
     """How many rows were left out because a later split has their video; all zero where that was not asked for."""
+    alike: tuple[str, ...] = ()
+    """Digests of the cache's specifications that agree with it but for the arithmetic, its own too, in the order in
+    which features are taken from them."""
 
 
 def load_features(
-    dataset: Dataset, cache: FeatureCache, specification: str | None = None, *, drop_leaks: bool = False
+    dataset: Dataset,
+    cache: FeatureCache,
+    specification: str | Mapping[str, Any] | None = None,
+    *,
+    drop_leaks: bool = False,
 ) -> DatasetFeatures:
     """Find the features of every row of a data set in a cache.
 
@@ -83,11 +93,14 @@ def load_features(
     from the published AVE files; failing these, and only where the video itself is absent, those of the file that had
     its name when they were made. What is remarkable about the data set and about what was found goes to the log.
 
+    Specifications that differ in their arithmetic only count as one: a row's features are taken in the arithmetic asked
+    for, else in the one native on this machine, else in the other.
+
     Args:
         dataset: Rows and splits.
         cache: Where the features rest.
-        specification: First digits of the digest of the extractor specification wanted; needed only where the cache
-            holds features of this data set under more than one.
+        specification: First digits of the digest of the extractor specification wanted, needed only where the cache
+            holds features of this data set under more than one; or that of a checkpoint, whole.
         drop_leaks: Leave out the training rows whose video validation or test has, and the validation rows whose video
             test has, be it by id or by content.
 
@@ -99,26 +112,59 @@ def load_features(
     digests = _digests(videos_of(dataset))
     dataset, dropped = _looked_over(dataset, digests, drop_leaks)
     specifications = cache.specifications()
-    candidates = {
-        digest: keys
-        for digest in specifications
-        if digest.startswith(specification or "") and (keys := _keys(dataset, digests, cache, digest))
-    }
+    own = specification_digest(specification) if isinstance(specification, Mapping) else None
+    asked_for = own or specification or ""
+    candidates = {}
+    for alike, named in _alike(specifications, specification):
+        found = _found(dataset, digests, cache, alike)
+        if any(entry.specification_sha256 in named for entry in found.values()):
+            candidates[alike] = found
     if not candidates:
-        wanted = f" with a specification {specification}..." if specification else ""
+        wanted = f" with a specification {asked_for}..." if asked_for else ""
         raise DatasetError(
             f"{dataset.source}: the cache {cache.root} has no features of this data set{wanted}. "
             f"Make them first: ccln-extract {dataset.source} --cache {cache.root}"
         )
     if len(candidates) > 1:
-        found = ", ".join(f"{digest[:12]} ({len(keys)} clips)" for digest, keys in sorted(candidates.items()))
+        listed = ", ".join(f"{alike[0][:12]} ({len(found)} clips)" for alike, found in sorted(candidates.items()))
         raise DatasetError(
-            f"{dataset.source}: the cache {cache.root} has its features under several specifications: {found}. "
+            f"{dataset.source}: the cache {cache.root} has its features under several specifications: {listed}. "
             "Choose one with --specification."
         )
-    ((digest, keys),) = candidates.items()
-    splits: dict[Split, LabelledClips] = {split: _labelled(dataset, split, keys, cache) for split in SPLITS}
-    return DatasetFeatures(splits, dict(specifications[digest]), dataset.class_names, dropped)
+    ((alike, found),) = candidates.items()
+    counts = Counter(entry.specification_sha256 for entry in found.values())
+    if len(counts) > 1:
+        mixture = (f"{counts[one]} in {arithmetic_of(specifications[one])}" for one in alike if one in counts)
+        log.warning("%s: the features are a mixture, of rows: %s", dataset.source, ", ".join(mixture))
+    used = next(digest for digest in alike if digest in counts)
+    splits: dict[Split, LabelledClips] = {
+        split: _labelled(dataset, split, found, cache, own or used) for split in SPLITS
+    }
+    return DatasetFeatures(splits, dict(specifications[used]), dataset.class_names, dropped, alike)
+
+
+def _alike(
+    specifications: Mapping[str, Mapping[str, Any]], wanted: str | Mapping[str, Any] | None
+) -> Iterator[tuple[tuple[str, ...], set[str]]]:
+    """Digests of specifications that agree but for the arithmetic, the preferred first; and which of them are wanted.
+
+    Args:
+        specifications: The cache's, by digest.
+        wanted: As for `load_features`.
+    """
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for digest, specification in specifications.items():
+        groups[specification_digest(without_arithmetic(specification))].append(digest)
+    if isinstance(wanted, Mapping):
+        named = set(groups[specification_digest(without_arithmetic(wanted))])
+        first = {specification_digest(wanted)}
+    else:
+        named = first = {digest for digest in specifications if digest.startswith(wanted or "")}
+    native = pick_precision("auto", pick_device("auto"))
+    for group in groups.values():
+        if not named.isdisjoint(group):
+            group.sort(key=lambda digest: (digest not in first, arithmetic_of(specifications[digest]) != native))
+            yield tuple(group), named
 
 
 def _digests(videos: Iterable[Path]) -> Digests:
@@ -151,39 +197,59 @@ def _looked_over(dataset: Dataset, digests: Digests, drop_leaks: bool) -> tuple[
     return dataset, dropped
 
 
-def _keys(dataset: Dataset, digests: Digests, cache: FeatureCache, specification: str) -> dict[AnnotatedClip, str]:
-    """Keys of the entries that exist, by row."""
+class _Entry(NamedTuple):
+    """Where a row's features lie in the cache."""
+
+    source_sha256: str
+    specification_sha256: str
+
+    @property
+    def key(self) -> str:
+        return feature_key(self.source_sha256, self.specification_sha256)
+
+
+def _found(
+    dataset: Dataset, digests: Digests, cache: FeatureCache, specifications: Sequence[str]
+) -> dict[AnnotatedClip, _Entry]:
+    """Of each row that has features under any of the specifications, the entry under the first of them."""
     files_of: defaultdict[str, set[Path | None]] = defaultdict(set)
     for row in dataset.clips:
         files_of[row.video_id].add(row.path)
 
-    def named(row: AnnotatedClip, name: str) -> str | None:
-        keys = cache.find(specification, name)
-        if len(keys) > 1:
+    def named(row: AnnotatedClip, name: str) -> _Entry | None:
+        entries: dict[str, _Entry] = {}
+        for specification in specifications:
+            for source in map(cache.source_of, cache.find(specification, name)):
+                entries.setdefault(source, _Entry(source, specification))
+        if len(entries) > 1:
             raise DatasetError(
                 f"{dataset.source}: the video of {row.video_id} is absent or has no features of its own, and "
-                f"{cache.root} holds features of {len(keys)} different files named {name}. Put the video back and "
+                f"{cache.root} holds features of {len(entries)} different files named {name}. Put the video back and "
                 "extract its features, or use a cache of its own."
             )
-        return keys[0] if keys else None
+        return next(iter(entries.values()), None)
 
-    def key_of(row: AnnotatedClip) -> str | None:
-        digest = None if row.path is None else digests.get(row.path)
-        if digest is not None and cache.contains(key := feature_key(digest, specification)):
-            return key
-        if row.row is not None and (key := named(row, published_name(row.row, row.video_id))) is not None:
-            return key
+    def entry_of(row: AnnotatedClip) -> _Entry | None:
+        source = None if row.path is None else digests.get(row.path)
+        if source is not None:
+            for entry in (_Entry(source, specification) for specification in specifications):
+                if cache.contains(entry.key):
+                    return entry
+        if row.row is not None and (entry := named(row, published_name(row.row, row.video_id))) is not None:
+            return entry
         # A name says nothing where the video is there, or where the data set itself has two files of that name.
-        return named(row, row.video_id) if digest is None and len(files_of[row.video_id]) == 1 else None
+        return named(row, row.video_id) if source is None and len(files_of[row.video_id]) == 1 else None
 
-    return {row: key for row in dataset.clips if (key := key_of(row)) is not None}
+    return {row: entry for row in dataset.clips if (entry := entry_of(row)) is not None}
 
 
-def _labelled(dataset: Dataset, split: Split, keys: Mapping[AnnotatedClip, str], cache: FeatureCache) -> LabelledClips:
-    """A split's clips that have features; what is lacking goes to the log."""
+def _labelled(
+    dataset: Dataset, split: Split, found: Mapping[AnnotatedClip, _Entry], cache: FeatureCache, identity: str
+) -> LabelledClips:
+    """A split's clips that have features, with keys under the specification `identity`; what lacks goes to the log."""
     rows = dataset.clips_of(split)
-    present = tuple(row for row in rows if row in keys)
-    missing = tuple(row for row in rows if row not in keys)
+    present = tuple(row for row in rows if row in found)
+    missing = tuple(row for row in rows if row not in found)
     if not present:
         raise DatasetError(f"{dataset.source}: not one clip of the {split} split has features in {cache.root}")
     if missing:
@@ -191,7 +257,7 @@ def _labelled(dataset: Dataset, split: Split, keys: Mapping[AnnotatedClip, str],
             "%d of %d rows of the %s split have no features and are left out (%s, ...): run ccln-extract %s to see why",
             *(len(missing), len(rows), split, ", ".join(row.video_id for row in missing[:3]), dataset.source),
         )
-    features = [cache.read(keys[row]) for row in present]
+    features = [cache.read(found[row].key) for row in present]
     _check_one_shape(split, Counter((tuple(f.visual.shape), tuple(f.audio.shape)) for f in features))
     lacking = Counter(stream for entry in features for stream in entry.missing)
     for stream, count in sorted(lacking.items()):
@@ -203,7 +269,7 @@ def _labelled(dataset: Dataset, split: Split, keys: Mapping[AnnotatedClip, str],
         segment_labels=segment_labels(present, dataset.class_names),
         class_labels=class_labels(present, dataset.class_names),
         class_count=len(dataset.class_names),
-        keys=tuple(keys[row] for row in present),
+        keys=tuple(feature_key(found[row].source_sha256, identity) for row in present),
         missing=missing,
     )
 

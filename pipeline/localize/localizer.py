@@ -7,7 +7,14 @@ from pathlib import Path
 
 import torch
 
-from ccln.extractors import Extractors, load_extractors, pick_device, preset_from_specification
+from ccln.extractors import (
+    Extractors,
+    load_extractors,
+    pick_device,
+    pick_precision,
+    preset_from_specification,
+    preset_with,
+)
 from ccln.model import CCLN, Checkpoint, EventDecoding
 from ccln.pipeline.decode.clip import DecodedClip, decode_clips
 from ccln.pipeline.decode.container import chosen_streams, open_video
@@ -27,7 +34,10 @@ class OtherTaskError(Exception):
 
 
 class Localizer:
-    """A checkpoint and the extractors it was trained with, ready for any number of files, in any number of threads."""
+    """A checkpoint and the extractors it was trained with, ready for any number of files, in any number of threads.
+
+    The extractors compute in the arithmetic that is native on the device, whatever the checkpoint was trained on.
+    """
 
     def __init__(
         self,
@@ -78,9 +88,11 @@ class Localizer:
             hop_seconds=hop_seconds,
         )
         self.device = torch.device(pick_device(device))
+        device = str(self.device)
+        preset = preset_from_specification(checkpoint.specification)
         self._extractors: Extractors = load_extractors(
-            preset_from_specification(checkpoint.specification),
-            device=str(self.device),
+            preset_with(preset, precision=pick_precision("auto", device)),
+            device=device,
             visual_weights=visual_weights,
             audio_weights=audio_weights,
         )

@@ -1,7 +1,9 @@
-"""Whether extractors are those that a checkpoint was trained with."""
+"""Whether extractors are those that a checkpoint was trained with, but for their arithmetic."""
 
 from collections.abc import Mapping
 from typing import Any
+
+from ccln.extractors import without_arithmetic
 
 
 class SpecificationError(Exception):
@@ -9,12 +11,12 @@ class SpecificationError(Exception):
 
 
 def require_same_specification(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Refuse extractors that are not the ones wanted.
+    """Refuse extractors that are not the ones wanted; their arithmetic may be another.
 
     Raises:
         SpecificationError: with every field in which they differ, both values named.
     """
-    wanted_fields, found_fields = dict(_flat(wanted)), dict(_flat(found))
+    wanted_fields, found_fields = dict(_flat(without_arithmetic(wanted))), dict(_flat(without_arithmetic(found)))
     differences = [
         f"{name}: checkpoint {wanted_fields.get(name)!r}, at hand {found_fields.get(name)!r}"
         for name in sorted(wanted_fields.keys() | found_fields.keys())

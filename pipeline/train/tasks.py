@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from ccln.cache import FeatureCache, Features, specification_digest
+from ccln.cache import FeatureCache, Features
 from ccln.model import CCLN, PARTS, EventDecoding, LossConfig, NetworkType, Output, Part, supervised_loss, weak_loss
 from ccln.pipeline.data.background import BACKGROUND_SET, background_features
 from ccln.pipeline.data.clips import Dataset, Split
@@ -113,7 +113,7 @@ class WeakLocalization(_Localization):
     @classmethod
     def prepared(cls, dataset: Dataset, cache: FeatureCache, features: DatasetFeatures, settings: Settings) -> Self:
         """The task on these features and on those of the background-only clips; what lacks goes to the log."""
-        present, lacking = background_features(dataset, cache, specification_digest(features.specification))
+        present, lacking = background_features(dataset, cache, features.alike)
         if lacking:
             log.warning(
                 "%d of %d background-only clips of %s have no features and are left out (%s, ...)",

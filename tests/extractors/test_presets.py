@@ -14,10 +14,12 @@ from ccln.extractors import (
     PRESETS,
     ExtractorError,
     Preset,
+    arithmetic_of,
     load_extractors,
     preset_from_specification,
     preset_with,
     registry,
+    without_arithmetic,
 )
 from ccln.extractors.presets import AUDIO_CHOICES, VISUAL_CHOICES
 from ccln.extractors.registry import build_audio, build_visual
@@ -191,3 +193,14 @@ def test_other_outputs_are_refused(name: str) -> None:
 def test_a_mel_front_end_that_is_missing_is_named(name: str) -> None:
     with pytest.raises(ExtractorError, match=f"{name} needs a mel front end"):
         build_audio(replace(AUDIO_CHOICES[name], mel=None), None)
+
+
+def test_specifications_that_differ_in_arithmetic_only_are_alike_without_it() -> None:
+    single, half = (preset_with(AVE, precision=name).to_json() | {"name": ""} for name in ("float32", "bfloat16"))
+    assert (arithmetic_of(single), arithmetic_of(half)) == ("float32", "bfloat16")
+    assert single != half
+    assert without_arithmetic(single) == without_arithmetic(half)
+    assert without_arithmetic(single) != without_arithmetic(half | {"frames_per_segment": 5})
+    for other in ({"imported": "features"}, {"visual": "a network"}):
+        assert arithmetic_of(other) is None
+        assert without_arithmetic(other) == other

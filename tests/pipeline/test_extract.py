@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import pytest
 import torch
+from extractor_inputs import save_timm
 
 from ccln import extract
 from ccln.cache import FeatureCache, feature_key, source_digest, specification_digest
@@ -157,8 +158,12 @@ def test_a_missing_stream_fails_or_is_filled_or_skipped_as_asked(tiny_set: Path,
 
 
 def test_precision_is_part_of_the_specification(tiny_set: Path, tmp_path: Path) -> None:
-    video = videos_of(tiny_set)[0]
-    single, half = (extract([video], cache=tmp_path, precision=name) for name in ("float32", "bfloat16"))
+    video, weights = videos_of(tiny_set)[0], tmp_path / "tiny.safetensors"
+    save_timm("test_resnet", weights)  # quick where bfloat16 is emulated, too
+    single, half = (
+        extract([video], cache=tmp_path, visual="timm:test_resnet", visual_weights=weights, precision=name)
+        for name in ("float32", "bfloat16")
+    )
     assert (single.precision, half.precision) == ("float32", "bfloat16")
     assert single.specification != half.specification
     exact, rounded = (
@@ -167,6 +172,27 @@ def test_precision_is_part_of_the_specification(tiny_set: Path, tmp_path: Path) 
     assert torch.equal(exact.audio, rounded.audio)
     error = torch.dist(exact.visual.float(), rounded.visual.float()) / exact.visual.float().norm()
     assert 0 < error < 0.05
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "native"),
+    [
+        ({"avx2": True, "avx512_f": True}, "float32"),
+        ({"avx512_bf16": True, "amx_bf16": False}, "bfloat16"),
+        ({"avx512_bf16": False, "amx_bf16": True}, "bfloat16"),
+        ({"neon": True, "bf16": False}, "float32"),
+        ({"neon": True, "bf16": True}, "bfloat16"),
+    ],
+)
+def test_auto_never_emulates_and_bfloat16_says_what_emulation_costs(
+    capabilities: dict[str, bool], native: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert pick_precision("auto", "cpu") == native
+    assert pick_precision("float32", "cpu") == "float32"
+    assert caplog.text == ""
+    assert pick_precision("bfloat16", "cpu") == "bfloat16"
+    assert ("20 times" in caplog.text) == (native == "float32")
 
 
 def test_memory_is_flat_from_the_first_clip_to_the_last(tiny_set: Path, tmp_path: Path) -> None:

@@ -3,11 +3,13 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
-from ccln.cache import specification_digest
+from ccln import train
+from ccln.cache import FeatureCache, specification_digest
 from ccln.model import CheckpointError, EventDecoding, load_checkpoint, save_checkpoint
 from ccln.pipeline.commands.evaluate import evaluate_command
 from ccln.pipeline.commands.formats import evaluation_json, evaluation_table, score_table
@@ -109,6 +111,37 @@ def test_other_classes_are_refused_and_both_named(
         evaluate(other, data=tiny_set, cache=tiny_cache)
     for text in (str(other), str(tiny_set), "Only the checkpoint has: yodelling", first, "--data"):
         assert text in str(error.value)
+
+
+def in_the_other_arithmetic(cache: Path, target: Path) -> Path:
+    """A cache with the same features under the specification that differs in its arithmetic."""
+    before, after = FeatureCache(cache), FeatureCache(target)
+    ((digest, specification),) = before.specifications().items()
+    visual: Any = specification["visual"]
+    precision = {"float32": "bfloat16", "bfloat16": "float32"}[visual["precision"]]
+    for path in (cache / "entries").rglob("*.safetensors"):
+        after.write(
+            before.read(path.stem),
+            source_sha256=before.source_of(path.stem),
+            source_path="clip.mp4",
+            specification={**specification, "visual": {**visual, "precision": precision}},
+        )
+    assert digest not in after.specifications()
+    return target
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_arithmetic_is_no_part_of_what_a_checkpoint_demands(
+    tiny_set: Path, tiny_cache: Path, split: Literal["train", "test"], tmp_path: Path
+) -> None:
+    """Both ways round: the run counts the rows that it was trained on, and scores as on its own features."""
+    caches = [tiny_cache, in_the_other_arithmetic(tiny_cache, tmp_path / "cache")]
+    for number, (own, other) in enumerate([caches, caches[::-1]]):
+        run = train(tiny_set, cache=own, out=tmp_path / f"run {number}", epochs=1).folder
+        reports = [evaluate(run, data=tiny_set, cache=cache, split=split) for cache in (own, other)]
+        assert reports[0].scores == reports[1].scores
+        assert reports[0].trained_on == reports[1].trained_on == (6 if split == "train" else 0)
+        assert reports[0].specification != reports[1].specification
 
 
 def test_features_of_other_extractors_are_not_taken(

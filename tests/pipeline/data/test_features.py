@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ccln.cache import FeatureCache, Features, source_digest
+from ccln.cache import FeatureCache, Features, source_digest, specification_digest
 from ccln.pipeline.data import read_dataset
+from ccln.pipeline.data.background import background_features
 from ccln.pipeline.data.clips import Dataset, DatasetError
 from ccln.pipeline.data.features import DatasetFeatures, load_features
 from ccln.pipeline.data.published import published_background_name, published_name
@@ -41,14 +42,25 @@ def ave_set(folder: Path, videos: str = "") -> Dataset:
     return read_dataset(folder)
 
 
-def store(cache: FeatureCache, name: str, value: float, content: str | None = None, **lacking) -> None:
+def in_arithmetic(precision: str) -> dict:
+    return SPECIFICATION | {"visual": {"precision": precision}}
+
+
+def store(
+    cache: FeatureCache,
+    name: str,
+    value: float,
+    content: str | None = None,
+    specification: dict = SPECIFICATION,
+    **lacking,
+) -> None:
     """One tiny entry, of a source of this name and content (its name, if not given), that holds one value."""
     digest = hashlib.sha256((content or name).encode()).hexdigest()
     generator = torch.Generator().manual_seed(int(value))
     visual = torch.rand(10, 2, 2, 4, generator=generator).to(torch.float16)
     audio = torch.full((10, 3), float(value))
     features = Features(visual, audio, 10.0, **lacking)
-    cache.write(features, source_sha256=digest, source_path=f"{name}.mp4", specification=SPECIFICATION)
+    cache.write(features, source_sha256=digest, source_path=f"{name}.mp4", specification=specification)
 
 
 def values(features: DatasetFeatures) -> dict[str, list[float]]:
@@ -186,3 +198,84 @@ def test_a_csv_of_five_clips_trains_and_records_what_was_dropped(tmp_path: Path,
     assert metrics["dropped"] == result.dropped
     assert metrics["test"]["clips"] == 1
     assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
+@pytest.fixture(params=["float32", "bfloat16"])
+def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The arithmetic of a processor that has this one."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": request.param == "bfloat16"})
+    return request.param
+
+
+@pytest.fixture
+def other(native: str) -> str:
+    return {"float32": "bfloat16", "bfloat16": "float32"}[native]
+
+
+@pytest.mark.parametrize("videos", ["abcde", ""])
+def test_features_in_either_arithmetic_are_taken_the_native_first_and_a_mixture_is_said(
+    tmp_path: Path, native: str, other: str, videos: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache, data = FeatureCache(tmp_path / "cache"), csv_set(tmp_path / "set", videos=videos)
+    for value, name in enumerate("abcde"):
+        store(cache, name, 10 + value, specification=in_arithmetic(other))
+    alone = load_features(data, cache)
+    assert values(alone) == {"train": [10, 11], "validation": [12, 13], "test": [14]}
+    assert alone.specification == in_arithmetic(other)
+    assert "mixture" not in caplog.text
+    for value, name in enumerate("abc"):
+        store(cache, name, value, specification=in_arithmetic(native))
+    mixed = load_features(data, cache)
+    assert values(mixed) == {"train": [0, 1], "validation": [2, 13], "test": [14]}
+    assert mixed.specification == in_arithmetic(native)
+    assert f"mixture, of rows: 3 in {native}, 2 in {other}" in caplog.text
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_arithmetic_named_goes_before_the_native_one(tmp_path: Path, precision: str) -> None:
+    cache, data = FeatureCache(tmp_path / "cache"), csv_set(tmp_path / "set")
+    for value, name in enumerate("abcde"):
+        for more, made_in in ((0, "float32"), (10, "bfloat16")):
+            store(cache, name, more + value, specification=in_arithmetic(made_in))
+    wanted, more = in_arithmetic(precision), 10 * (precision == "bfloat16")
+    for named in (specification_digest(wanted)[:8], wanted):
+        features = load_features(data, cache, named)
+        assert values(features) == {"train": [more, more + 1], "validation": [more + 2, more + 3], "test": [more + 4]}
+        assert features.specification == wanted
+
+
+@pytest.mark.usefixtures("native")
+def test_specifications_that_differ_in_more_than_arithmetic_are_still_told_apart(tmp_path: Path) -> None:
+    cache, data = FeatureCache(tmp_path / "cache"), csv_set(tmp_path / "set")
+    specifications = [in_arithmetic("float32"), in_arithmetic("bfloat16") | {"made": "otherwise"}]
+    for specification in specifications:
+        for name in "abcde":
+            store(cache, name, 0, specification=specification)
+    with pytest.raises(DatasetError, match="several specifications"):
+        load_features(data, cache)
+    with pytest.raises(DatasetError, match="no features of this data set"):
+        load_features(data, cache, in_arithmetic("float32") | {"made": "never"})
+
+
+@pytest.mark.usefixtures("native")
+def test_a_name_that_two_files_have_in_one_arithmetic_each_is_refused(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path / "cache")
+    store(cache, "a", 0, specification=in_arithmetic("float32"))
+    store(cache, "a", 1, content="another a", specification=in_arithmetic("bfloat16"))
+    with pytest.raises(DatasetError, match=r"features of 2 different files named a\. Put the video back"):
+        load_features(csv_set(tmp_path / "set", videos=""), cache)
+
+
+def test_background_only_clips_are_found_in_either_arithmetic(tmp_path: Path, native: str, other: str) -> None:
+    cache = FeatureCache(tmp_path / "cache")
+    data = ave_set(tmp_path / "set", videos="z")
+    (tmp_path / "set" / "backgroundSet.txt").write_text("Bg&z&good&0&10\nBg&y&good&0&10\nBg&x&good&0&10")
+    for value, name in enumerate(["a", "b", "c.1", "z"]):
+        store(cache, name, value, specification=in_arithmetic(native))
+    for value, name in enumerate(["z", "y"]):
+        store(cache, name, 10 + value, specification=in_arithmetic(other))
+    present, lacking = background_features(data, cache, load_features(data, cache).alike)
+    assert [entry.audio[0, 0].item() for entry in present] == [3, 11]
+    assert lacking == ["x"]

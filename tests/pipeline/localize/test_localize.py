@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from ccln import localize
+from ccln.extractors import Extractors, Preset
 from ccln.model import CheckpointError, load_checkpoint
 from ccln.pipeline.commands.located import localization_heading, localization_json, localization_text
 from ccln.pipeline.decode.audio import SAMPLE_RATE_HZ
@@ -19,6 +20,7 @@ from ccln.pipeline.decode.clip import decode_clip
 from ccln.pipeline.decode.frames import FrameRequest
 from ccln.pipeline.extract import Failure
 from ccln.pipeline.localize.localize import Localization
+from ccln.pipeline.localize.localizer import Localizer
 from ccln.pipeline.localize.specification import SpecificationError, require_same_specification
 from ccln.pipeline.report.writers import OutputError, to_text
 
@@ -259,6 +261,35 @@ def test_extractors_that_are_not_the_checkpoints_are_refused_by_name(tiny_run: P
         localize([Path(__file__)], checkpoint=run)
 
 
+@pytest.mark.parametrize("capabilities", [{"avx2": True}, {"avx512_bf16": True}])
+@pytest.mark.parametrize("trained_in", ["float32", "bfloat16"])
+def test_the_arithmetic_is_the_processors_whatever_the_checkpoint_was_trained_on(
+    tiny_run: Path, trained_in: str, capabilities: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class MadeError(Exception):
+        pass
+
+    def made(preset: Preset, **_: object) -> Extractors:
+        raise MadeError(preset.visual.precision)
+
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: capabilities)
+    monkeypatch.setattr("ccln.pipeline.localizing.localizer.load_extractors", made)
+    checkpoint = load_checkpoint(tiny_run)
+    checkpoint.specification["visual"]["precision"] = trained_in
+    with pytest.raises(MadeError, match="bfloat16" if "avx512_bf16" in capabilities else "float32"):
+        Localizer(checkpoint, device="cpu")
+
+
+def test_a_checkpoint_of_another_arithmetic_finds_the_same(found: Localization, tiny_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    other = {"float32": "bfloat16", "bfloat16": "float32"}[config["specification"]["visual"]["precision"]]
+    config["specification"]["visual"]["precision"] = other
+    (run / "config.json").write_text(json.dumps(config))
+    (clip,) = localize(found.clips[0].path, checkpoint=run).clips
+    assert clip.events == found.clips[0].events
+
+
 def test_features_of_another_shape_than_the_networks_are_refused(
     tiny_run: Path, tiny_set: Path, tmp_path: Path
 ) -> None:
@@ -281,6 +312,7 @@ def test_a_checkpoint_of_imported_features_says_what_to_train_on_instead(tiny_ru
 
 def test_differences_are_all_named() -> None:
     require_same_specification({"a": {"b": 1}}, {"a": {"b": 1}})
+    require_same_specification({"visual": {"precision": "float32"}}, {"visual": {"precision": "bfloat16"}})
     with pytest.raises(SpecificationError, match=r"a.b: checkpoint 1, at hand 2; c: checkpoint 3, at hand None"):
         require_same_specification({"a": {"b": 1}, "c": 3}, {"a": {"b": 2}})
 
