@@ -23,7 +23,7 @@ from ccln.model import PARTS, Part
 from ccln.pipeline.commands.memory import keep_freed_memory
 from ccln.pipeline.data.clips import Split
 from ccln.pipeline.metrics.localization import evaluate
-from ccln.pipeline.metrics.seeds import ablation_table
+from ccln.pipeline.metrics.seeds import PLUS_MINUS, seeds_table
 from ccln.pipeline.metrics.segments import Scores
 from ccln.pipeline.train.loop import fit
 from ccln.pipeline.train.repetition import FULL, ablations
@@ -87,9 +87,9 @@ def main() -> None:
                 scores[trained, scored][method].append(found)
                 print(f"{method}, seed {seed}, on {scored}: {100 * found.segment_accuracy:.1f} %", flush=True)
     for (trained, scored), of_method in scores.items():
-        print(f"\ntrained on {trained}, scored on {scored}\n{ablation_table(of_method, FULL)}")
+        print(f"\ntrained on {trained}, scored on {scored}\n{seeds_table(of_method, FULL)}")
     both = {method: [found for of_method in scores.values() for found in of_method[method]] for method in methods}
-    print(f"\nboth, paired by seed and direction\n{ablation_table(both, FULL)}")
+    print(f"\nboth, paired by seed and direction\n{seeds_table(both, FULL)}\n{PLUS_MINUS}")
 
 
 if __name__ == "__main__":

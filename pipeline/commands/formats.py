@@ -2,28 +2,30 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from ccln.model import EventDecoding
 from ccln.pipeline.data.clips import Split
 from ccln.pipeline.metrics.calibration import DecodingScores
-from ccln.pipeline.metrics.evaluation import Evaluation, TaskScores, aligned, percent
-from ccln.pipeline.metrics.seeds import ablation_table, seeds_table, selected_on_test_table
+from ccln.pipeline.metrics.evaluation import Evaluation, aligned, interval_text, percent
+from ccln.pipeline.metrics.seeds import PLUS_MINUS, seeds_table, selected_on_test_table
 from ccln.pipeline.metrics.segments import ORACLE_CLASS
 
 if TYPE_CHECKING:
     from ccln.pipeline.evaluate import EvaluationReport
     from ccln.pipeline.train.results import TrainingResult
 
+_HEADING_WIDTH = 13  # so that the tables of all tasks fit into 80 columns
+
 
 def score_table(result: "TrainingResult") -> str:
     """The test and validation scores of a run with the baselines beside them, as text."""
-    test, validation = _rows("test", result.on_test), _rows("validation", result.on_validation)
-    text = scores_table(test, validation)
+    text = "\n\n".join([scores_table("test", result.on_test), scores_table("validation", result.on_validation)])
     if result.best_test_selection is not None:
         best = percent(result.best_test_selection)
-        what = f"{result.test.selected_on} of the epoch that is best on test, selected on test as some papers do"
-        text += f"\n{what}: {best}, optimistic"
+        text += f"\n\n{result.test.selected_on} of the epoch that is best on test: {best}"
+        text += "\n(selected on test, as some papers do: optimistic)"
     if result.decoding_scores:
         text += "\n\n" + decoding_text(result.decoding, result.decoding_scores)
     missing = {split: count for split, count in result.missing.items() if count}
@@ -32,15 +34,15 @@ def score_table(result: "TrainingResult") -> str:
     return text
 
 
-def decoding_text(decoding: EventDecoding, read: Mapping[Split, DecodingScores]) -> str:
-    """How events are read off the answers, and how good that is, as text."""
-    rows = [["events as ccln-localize reads them", "event F1", "calibration error", "uncalibrated"]]
-    for split, scores in read.items():
+def decoding_text(decoding: EventDecoding, decoding_scores: Mapping[Split, DecodingScores]) -> str:
+    """How events are decoded, and how good that is, as text."""
+    rows = [["events as ccln-localize decodes them", "event F1", "calibration error", "uncalibrated"]]
+    for split, scores in decoding_scores.items():
         figures = (scores.event_f1, scores.calibration_error, scores.uncalibrated_error)
         rows.append([split, *map(percent, figures)])
-    threshold, shortest = decoding.event_threshold, decoding.minimum_duration_seconds
-    what = f"read as event: {shortest} s or more at a probability of {threshold:g} or more (chosen on validation)"
-    return f"{aligned(rows)}\n{what}"
+    threshold, minimum = decoding.event_threshold, decoding.minimum_duration_seconds
+    chosen = f"an event: {minimum} s or more at a probability of {threshold:g} or more (chosen on validation)"
+    return f"{aligned(rows)}\n{chosen}"
 
 
 def runs_table(methods: Mapping[str, Sequence["TrainingResult"]], reference: str | None = None) -> str:
@@ -50,12 +52,11 @@ def runs_table(methods: Mapping[str, Sequence["TrainingResult"]], reference: str
         methods: the runs of each, by its name.
         reference: the method that the others are compared with, seed by seed; if None, they are not.
     """
-    test = {name: [run.test for run in runs] for name, runs in methods.items()}
-    validation = {f"{name}, validation": [run.validation for run in runs] for name, runs in methods.items()}
-    if reference is None:
-        tables = [seeds_table(test | validation)]
-    else:
-        tables = [ablation_table(test, reference), ablation_table(validation, f"{reference}, validation")]
+    tables = []
+    for split in ("test", "validation"):
+        scores = {name: [getattr(run, split) for run in runs] for name, runs in methods.items()}
+        tables.append(f"{split}\n{seeds_table(scores, reference)}")
+    tables.append(PLUS_MINUS)
     watched = {
         name: [(run.test, run.best_test_selection) for run in runs if run.best_test_selection is not None]
         for name, runs in methods.items()
@@ -66,14 +67,14 @@ def runs_table(methods: Mapping[str, Sequence["TrainingResult"]], reference: str
 
 
 def evaluation_table(report: "EvaluationReport") -> str:
-    """For people: scores beside what they have to be read against, then the details."""
-    scores = scores_table(_rows(report.split, report.evaluation))
+    """For people: scores beside the baselines, then the details."""
+    scores = scores_table(report.split, report.evaluation)
     if report.missing:
         scores += f"\nrows without features: {report.missing}"
     if report.trained_on is None:
         scores += "\nwarning: the checkpoint does not say which rows it was trained on; these may be among them"
     elif report.trained_on:
-        seen = f"{report.trained_on} of the {report.scores.clips} rows scored were trained on"
+        seen = f"{report.trained_on} of the {report.scores.clips} rows evaluated were trained on"
         scores += f"\nwarning: {seen}; of clips that are new to the network this says little"
     read = (
         []
@@ -88,26 +89,23 @@ def evaluation_json(report: "EvaluationReport") -> str:
     return json.dumps(report.as_dict(), indent=2, allow_nan=False)
 
 
-def scores_table(*blocks: Mapping[str, TaskScores]) -> str:
-    """A line for each of the named scores, all of one task; an empty line between blocks."""
-    columns = next(iter(blocks[0].values())).columns
-    rows = [["", *(column.heading for column in columns), "clips"]]
-    for block in blocks:
-        if len(rows) > 1:
-            rows.append([""] * len(rows[0]))
-        for name, scores in block.items():
-            cells = [column.shown(scores) for column in columns]
-            rows.append([name, *cells, str(scores.clips)])
-    return aligned(rows)
-
-
-def _rows(split: str, evaluation: Evaluation) -> dict[str, TaskScores]:
-    """The network's scores, what they are without something, and the baselines."""
-    return {
-        f"CCLN, {split}": evaluation.scores,
-        **{f"CCLN, {what}": scores for what, scores in evaluation.ablated.items()},
-        **{
-            f"{'told' if name == ORACLE_CLASS else 'floor'}: {name}": scores
-            for name, scores in evaluation.baselines.items()
-        },
+def scores_table(split: str, evaluation: Evaluation) -> str:
+    """A line a score, and a column each for the network, what it is without something, and the baselines."""
+    scores = evaluation.scores
+    named = {
+        "CCLN": scores,
+        **{f"CCLN, {what}": of for what, of in evaluation.ablated.items()},
+        **evaluation.baselines,
     }
+    headings = [wrap(name, _HEADING_WIDTH) for name in named]
+    lines = max(map(len, headings))
+    rows = [["", *(([""] * (lines - len(words)) + words)[line] for words in headings)] for line in range(lines)]
+    rows += [[column.heading, *(column.shown(of) for of in named.values())] for column in scores.columns]
+    beside = "" if not evaluation.baselines else ", beside trivial baselines"
+    beside += " and the oracle class" if ORACLE_CLASS in evaluation.baselines else ""
+    intervals = [
+        f"95 % interval of {column.heading}: {interval_text(getattr(scores, column.name), scores.clips)} (Wilson)"
+        for column in scores.columns
+        if column.headline
+    ]
+    return "\n".join([f"{split}, {scores.clips} clips{beside}", aligned(rows), *intervals])

@@ -61,13 +61,14 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> PairedDifferenc
     return PairedDifference(differences.mean, differences.standard_deviation / math.sqrt(len(a)))
 
 
-def seeds_table(runs: Mapping[str, Sequence[TaskScores]]) -> str:
-    """`seeds_rows` as text; arguments and errors as there."""
-    return aligned(seeds_rows(runs))
+def seeds_table(runs: Mapping[str, Sequence[TaskScores]], reference: str | None = None) -> str:
+    """`spread_rows` and, for each headline score, `run_rows` as text; arguments and errors as there."""
+    tables = [spread_rows(runs), *(run_rows(runs, column, reference) for column in headlines(runs))]
+    return "\n\n".join(map(aligned, tables))
 
 
-def seeds_rows(runs: Mapping[str, Sequence[TaskScores]]) -> list[list[str]]:
-    """A row a method: mean ± standard deviation over its runs, then the headline scores of the single runs.
+def spread_rows(runs: Mapping[str, Sequence[TaskScores]]) -> list[list[str]]:
+    """A row a method: mean ± standard deviation of its scores over its runs.
 
     Args:
         runs: By name of the method, the scores of its runs, all of one task.
@@ -79,39 +80,48 @@ def seeds_rows(runs: Mapping[str, Sequence[TaskScores]]) -> list[list[str]]:
         ValueError: A method has no run.
     """
     columns = _columns(runs)
-    return [["", *_head(columns)], *([name, *_cells(columns, scores)] for name, scores in runs.items())]
+    rows = [["", *(f"{column.heading} {column.unit}" for column in columns)]]
+    for name, scores in runs.items():
+        rows.append([name, *(_spread_text(spread(_values(scores, column)), column) for column in columns)])
+    return rows
 
 
-def ablation_table(runs: Mapping[str, Sequence[TaskScores]], reference: str) -> str:
-    """`ablation_rows` as text, and what ± is; arguments and errors as there."""
-    return aligned(ablation_rows(runs, reference)) + f"\n{PLUS_MINUS}"
-
-
-def ablation_rows(runs: Mapping[str, Sequence[TaskScores]], reference: str) -> list[list[str]]:
-    """`seeds_rows` with how much of the headline scores each method loses against the reference, paired by seed.
+def run_rows(runs: Mapping[str, Sequence[TaskScores]], column: Column, reference: str | None = None) -> list[list[str]]:
+    """A row a method: a score of its single runs, and how much of it the method loses against the reference.
 
     Args:
         runs: By name of the method, the scores of its runs, every method's in the same order of the same seeds.
-        reference: Name of the method that the others are compared with.
+        column: The score.
+        reference: Name of the method that the others are compared with; if None, they are not.
 
     Returns:
-        The rows. Differences are in percentage points, reference minus method, ± their standard error.
+        The rows, that of the headings first. Differences are in percentage points, reference minus method, paired by
+        seed, ± their standard error.
 
     Raises:
         ValueError: Methods have not equally many runs, or none.
         KeyError: No method is called `reference`.
     """
-    columns, whole = _columns(runs), runs[reference]
-    headlines = [column for column in columns if column.headline]
-    rows = [["", *_head(columns), *(f"{column.heading}: {reference} minus this" for column in headlines)]]
+    rows = [["", f"{column.heading} of the runs {column.unit}"]]
+    if reference is not None:
+        rows[0].append(f"{column.heading}: {reference} minus this")
     for name, scores in runs.items():
-        lost = [paired_difference(_values(whole, column), _values(scores, column)) for column in headlines]
-        differences = [
-            NO_VALUE if name == reference else _plus_minus(of.mean, of.standard_error, column, signed="+")
-            for of, column in zip(lost, headlines, strict=True)
-        ]
-        rows.append([name, *_cells(columns, scores), *differences])
+        row = [name, _single(spread(_values(scores, column)), column)]
+        if reference is not None:
+            lost = paired_difference(_values(runs[reference], column), _values(scores, column))
+            is_other = name != reference
+            row.append(_plus_minus(lost.mean, lost.standard_error, column, signed="+") if is_other else NO_VALUE)
+        rows.append(row)
     return rows
+
+
+def headlines(runs: Mapping[str, Sequence[TaskScores]]) -> list[Column]:
+    """The headline scores of the task that the runs are of.
+
+    Raises:
+        ValueError: There is no run.
+    """
+    return [column for column in _columns(runs) if column.headline]
 
 
 def selected_on_test_table(runs: Mapping[str, Sequence[tuple[TaskScores, float]]]) -> str:
@@ -125,11 +135,11 @@ def selected_on_test_table(runs: Mapping[str, Sequence[tuple[TaskScores, float]]
     """
     (scores, _), *_ = next(iter(runs.values()))
     column = Column("", scores.selected_on)
-    rows = [[f"selected on test, as some papers do: optimistic; {scores.selected_on}", "%", "of the runs %"]]
+    rows = [[f"selected on test: {scores.selected_on}", "%", "of the runs %"]]
     for name, results in runs.items():
         found = spread([value for _, value in results])
         rows.append([name, _spread_text(found, column), _single(found, column)])
-    return aligned(rows)
+    return aligned(rows) + "\nThe epoch was selected on test, as some papers do: optimistic."
 
 
 PLUS_MINUS = "± is the standard deviation over the seeds; after a difference, its standard error."
@@ -143,19 +153,6 @@ def _columns(runs: Mapping[str, Sequence[TaskScores]]) -> list[Column]:
     if first is None:
         raise ValueError("there is no run to show")
     return [column for column in first.columns if column.over_seeds]
-
-
-def _head(columns: Sequence[Column]) -> list[str]:
-    single = [f"{column.heading} of the runs {column.unit}" for column in columns if column.headline]
-    return [*(f"{column.heading} {column.unit}" for column in columns), *single]
-
-
-def _cells(columns: Sequence[Column], scores: Sequence[TaskScores]) -> list[str]:
-    spreads = [(column, spread(_values(scores, column))) for column in columns]
-    return [
-        *(_spread_text(found, column) for column, found in spreads),
-        *(_single(found, column) for column, found in spreads if column.headline),
-    ]
 
 
 def _values(scores: Sequence[TaskScores], column: Column) -> list[float]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from ccln.pipeline.metrics.seeds import PLUS_MINUS, ablation_rows, seeds_rows
+from ccln.pipeline.metrics.seeds import PLUS_MINUS, headlines, run_rows, spread_rows
 from ccln.pipeline.report.run import PAGE_NAME
 from ccln.pipeline.report.run.page import write_page
 
@@ -35,7 +35,7 @@ def write_runs_page(
     tables = {}
     for split in ("test", "validation"):
         of_split = {name: [getattr(run, split) for run in of_method] for name, of_method in runs.items()}
-        tables[split] = seeds_rows(of_split) if reference is None else ablation_rows(of_split, reference)
+        tables[split] = [spread_rows(of_split), *(run_rows(of_split, one, reference) for one in headlines(of_split))]
     return write_page(
         folder,
         "runs.html",

@@ -9,7 +9,6 @@ from ccln.pipeline.cml.metrics import CmlScores
 from ccln.pipeline.metrics.seeds import (
     PairedDifference,
     Spread,
-    ablation_table,
     paired_difference,
     seeds_table,
     selected_on_test_table,
@@ -82,9 +81,9 @@ def test_runs_that_cannot_be_compared_are_refused():
     with pytest.raises(ValueError, match="no run"):
         seeds_table({"CCLN": []})
     with pytest.raises(ValueError, match="2 runs against 1"):
-        ablation_table({"full": [run(0.8), run(0.9)], "without SBI": [run(0.8)]}, "full")
+        seeds_table({"full": [run(0.8), run(0.9)], "without SBI": [run(0.8)]}, "full")
     with pytest.raises(KeyError, match="whole"):
-        ablation_table({"full": [run(0.8)]}, "whole")
+        seeds_table({"full": [run(0.8)]}, "whole")
 
 
 def test_a_line_a_method_with_its_single_runs():
@@ -94,40 +93,47 @@ def test_a_line_a_method_with_its_single_runs():
             "one run": [run(0.8, background_recall=math.nan)],
         }
     )
-    head, both, one = table.splitlines()
-    assert head.split("  ")[-1].strip() == "accuracy of the runs %"
-    assert " ".join(both.split()) == "CCLN 85.0 ± 1.4 75.0 ± 0.0 60.0 ± 0.0 0.50 ± 0.14 84.0 86.0"
-    assert " ".join(one.split()) == "one run 80.0 – 60.0 0.50 80.0"
+    head, both, one, _, second, *runs = table.splitlines()
+    assert " ".join(head.split()) == "accuracy % bg recall % event F1 % boundary error s"
+    assert " ".join(both.split()) == "CCLN 85.0 ± 1.4 75.0 ± 0.0 60.0 ± 0.0 0.50 ± 0.14"
+    assert " ".join(one.split()) == "one run 80.0 – 60.0 0.50"
     assert len(head) == len(both) == len(one)
+    assert second.strip() == "accuracy of the runs %"
+    assert [" ".join(line.split()) for line in runs] == ["CCLN 84.0 86.0", "one run 80.0"]
 
 
-def test_the_ablation_table_says_what_each_part_is_worth():
+def test_the_table_says_what_each_part_is_worth():
     full, less = [run(0.84), run(0.86), run(0.85)], [run(0.83), run(0.83), run(0.83)]
-    table = ablation_table({"full": full, "without SBI": less, "better": [run(0.90)] * 3}, "full")
-    head, whole, part, better, note = table.splitlines()
+    table = seeds_table({"full": full, "without SBI": less, "better": [run(0.90)] * 3}, "full")
+    head, whole, part, better = table.split("\n\n")[1].splitlines()
     assert head.endswith("accuracy: full minus this")
     assert " ".join(whole.split()).endswith("84.0 86.0 85.0 –")
     assert part.endswith("+2.0 ± 0.6")  # 1, 3, 2: standard deviation 1, over the root of 3
     assert better.endswith("-5.0 ± 0.6")
-    assert "standard error" in note
+
+
+def test_tables_of_five_runs_fit_80_columns():
+    runs = {name: [run(0.84)] * 5 for name in ("full", "without WCCL")}
+    assert max(map(len, seeds_table(runs, "full").splitlines())) <= 80
 
 
 def test_other_tasks_have_their_own_columns_in_the_same_tables():
     full = [CmlScores(0.70, 0.80, 38), CmlScores(0.68, 0.84, 38)]
     less = [CmlScores(0.68, 0.80, 38), CmlScores(0.68, 0.80, 38)]
-    head, line = seeds_table({"CCLN": full}).splitlines()
-    assert " ".join(head.split()) == "A2V % V2A % A2V of the runs % V2A of the runs %"
-    assert " ".join(line.split()) == "CCLN 69.0 ± 1.4 82.0 ± 2.8 70.0 68.0 80.0 84.0"
-    head, _, line, _ = ablation_table({"full": full, "without WCCL": less}, "full").splitlines()
-    assert head.endswith("A2V: full minus this  V2A: full minus this")
-    assert " ".join(line.split()).endswith("+1.0 ± 1.0 +2.0 ± 2.0")
+    spreads, *single = [table.splitlines() for table in seeds_table({"CCLN": full}).split("\n\n")]
+    assert [" ".join(line.split()) for line in spreads] == ["A2V % V2A %", "CCLN 69.0 ± 1.4 82.0 ± 2.8"]
+    assert [line.split() for _, line in single] == [["CCLN", "70.0", "68.0"], ["CCLN", "80.0", "84.0"]]
+    _, *single = seeds_table({"full": full, "without WCCL": less}, "full").split("\n\n")
+    for table, difference in zip(single, ("+1.0 ± 1.0", "+2.0 ± 2.0"), strict=True):
+        assert table.splitlines()[0].endswith(": full minus this")
+        assert table.splitlines()[2].endswith(difference)
 
 
 def test_what_was_selected_on_test_is_labelled_as_that():
     matching = CmlScores(0.70, 0.80, 38)
-    head, line = selected_on_test_table({"CCLN": [(matching, 0.75), (matching, 0.77)]}).splitlines()
-    for words in ("selected on test", "optimistic", "mean of A2V and V2A"):
-        assert words in head
+    head, line, note = selected_on_test_table({"CCLN": [(matching, 0.75), (matching, 0.77)]}).splitlines()
+    assert head.startswith("selected on test: mean of A2V and V2A")
+    assert note.endswith("optimistic.")
     assert " ".join(line.split()) == "CCLN 76.0 ± 1.4 75.0 77.0"
     assert "accuracy" in selected_on_test_table({"CCLN": [(run(0.8), 0.9)]})
 

@@ -11,7 +11,7 @@ from support.networks import each_ablation
 from support.training_clips import made_up_set
 
 from ccln.model import Part, load_checkpoint
-from ccln.pipeline.metrics.seeds import ablation_table, seeds_table
+from ccln.pipeline.metrics.seeds import seeds_table
 from ccln.pipeline.train.repetition import ablate, train_seeds
 from ccln.pipeline.train.run import Experiment, prepare, train
 from ccln.pipeline.train.run_folder import TrainingError
@@ -66,7 +66,7 @@ def test_the_ablation_leaves_out_what_it_says(experiment: Experiment, tmp_path: 
     }
     assert results["without all"][0].folder == tmp_path / "without-all" / "seed-0"
     tests = {name: [run.test for run in runs] for name, runs in results.items()}
-    assert "without WCCL" in ablation_table(tests, "full")
+    assert "without WCCL" in seeds_table(tests, "full")
 
 
 def test_no_seed_is_no_experiment(experiment: Experiment, tmp_path: Path) -> None:

@@ -161,4 +161,4 @@ def test_the_command_in_two_processes_makes_one_run_and_speaks_once(tmp_path: Pa
     assert done.returncode == 0, done.stderr
     (run,) = (tmp_path / "runs").iterdir()
     assert (run / "config.json").exists()
-    assert done.stdout.count("CCLN, test") == done.stdout.count("selected epoch") == 1
+    assert done.stdout.count("test, ") == done.stdout.count("selected epoch") == 1
