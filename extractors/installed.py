@@ -34,7 +34,7 @@ def installed_extractor(name: str, kind: type[_Extractor]) -> _Extractor:
     except (ImportError, AttributeError) as error:
         raise ExtractorError(f"the package {package} is installed, but {name} cannot be imported: {error}") from error
     if not isinstance(found, kind):
-        raise ExtractorError(f"{name} is of the type {type(found).__name__}, but has to be a {kind.__name__}")
+        raise ExtractorError(f"{name} is of the type {type(found).__name__}, but has to be of the type {kind.__name__}")
     try:
         msgspec.convert(msgspec.to_builtins(found.choice), type(found.choice))
     except msgspec.ValidationError as error:

@@ -207,7 +207,7 @@ def _visual_choice(name: str) -> VisualChoice:
         return timm_choice(name)
     if ":" in name:
         return installed_extractor(name, VisualExtractor).choice
-    raise unknown_name("visual extractor", name, [*VISUAL_CHOICES, f"{TIMM_PREFIX}NAME"])
+    raise unknown_name("visual extractor", name, [*VISUAL_CHOICES, f"{TIMM_PREFIX}NAME", "PACKAGE:NAME"])
 
 
 def _audio_choice(name: str) -> AudioChoice:
@@ -219,4 +219,4 @@ def _audio_choice(name: str) -> AudioChoice:
         return torchaudio_choice(name)
     if ":" in name:
         return installed_extractor(name, AudioExtractor).choice
-    raise unknown_name("audio extractor", name, [*AUDIO_CHOICES, f"{TORCHAUDIO_PREFIX}NAME"])
+    raise unknown_name("audio extractor", name, [*AUDIO_CHOICES, f"{TORCHAUDIO_PREFIX}NAME", "PACKAGE:NAME"])

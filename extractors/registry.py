@@ -52,7 +52,7 @@ def build_visual(choice: VisualChoice, weights: Path | None) -> nn.Module:
         return timm_backbone.build(choice, weights)
     if ":" in choice.name:
         return installed_extractor(choice.name, VisualExtractor).build(choice, weights)
-    raise unknown_name("visual extractor", choice.name, [*VISUAL, f"{TIMM_PREFIX}NAME"])
+    raise unknown_name("visual extractor", choice.name, [*VISUAL, f"{TIMM_PREFIX}NAME", "PACKAGE:NAME"])
 
 
 def build_audio(choice: AudioChoice, weights: Path | None) -> nn.Module:
@@ -70,4 +70,4 @@ def build_audio(choice: AudioChoice, weights: Path | None) -> nn.Module:
         return torchaudio_bundle.build(choice, weights)
     if ":" in choice.name:
         return installed_extractor(choice.name, AudioExtractor).build(choice, weights)
-    raise unknown_name("audio extractor", choice.name, [*AUDIO, f"{TORCHAUDIO_PREFIX}NAME"])
+    raise unknown_name("audio extractor", choice.name, [*AUDIO, f"{TORCHAUDIO_PREFIX}NAME", "PACKAGE:NAME"])

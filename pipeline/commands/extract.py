@@ -38,10 +38,10 @@ def extract(
         preset: Pair of extractors: light (EfficientNet-Lite0 at 4 frames a second, log-mel; needs no download), ave
             (VGG-19 at 16 frames a second, VGGish) or ave-legacy (the recipe of AVE's published features: Keras's
             VGG-19).
-        visual: Another visual extractor than the preset's: efficientnet-lite0, vgg19, vgg19-keras, or timm:NAME for any
-            timm model.
-        audio: Another audio extractor than the preset's: log-mel, vggish, or torchaudio:NAME for any speech
-            representation model of torchaudio.pipelines.
+        visual: Another visual extractor than the preset's: efficientnet-lite0, vgg19, vgg19-keras, timm:NAME for any
+            timm model, or PACKAGE:NAME for one of an installed package.
+        audio: Another audio extractor than the preset's: log-mel, vggish, torchaudio:NAME for any speech
+            representation model of torchaudio.pipelines, or PACKAGE:NAME for one of an installed package.
         visual_weights: Local file with the visual network's weights.
         audio_weights: Local file with the audio network's weights.
         precision: Arithmetic of the visual network. auto is bfloat16 where the processor or GPU has it (up to twice as
