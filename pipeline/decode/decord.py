@@ -49,8 +49,8 @@ def load_decord() -> Any:
         import decord
     except ImportError as error:
         raise DecordMissingError(
-            "the decoder decord is not installed. Install it with: pip install 'ccln[decord]' (Linux on x86-64 only), "
-            "or leave the decoder at pyav."
+            "the decoder decord is not installed: it comes with ccln on Linux on x86-64 alone, where it has a wheel. "
+            "Leave the decoder at pyav."
         ) from error
     decord.logging.set_level(decord.logging.QUIET)
     return decord

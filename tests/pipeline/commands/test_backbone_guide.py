@@ -71,7 +71,7 @@ def test_other_names_of_the_package_meet_the_nearest(installed: Path) -> None:
     install(installed)
     with pytest.raises(ExtractorError, match=r"'gird': did you mean grid\?"):
         preset_with(preset_named("light"), visual="ccln-colours:gird")
-    with pytest.raises(ExtractorError, match="is of the type VisualExtractor, but has to be of the type AudioExtractor"):
+    with pytest.raises(ExtractorError, match="VisualExtractor, but has to be of the type AudioExtractor"):
         installed_extractor(NAME, AudioExtractor)
 
 
