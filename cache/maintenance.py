@@ -145,7 +145,7 @@ def repair(cache: FeatureCache, progress: Progress | None = None) -> Repaired:
     swept = folder.sweep_partial(older_than_seconds=-math.inf)  # whoever is just writing one writes it again
     Index(folder.index).clear()
     holds = catalogue(folder, Shards(folder), progress)
-    indexed = holds.entries.keys() | {key for shard in holds.shards.values() for key in shard.keys}
+    indexed = {key for key, _ in holds.rows()}
     return Repaired(len(indexed), swept, holds.unreadable)
 
 
@@ -253,7 +253,7 @@ def pack(
     folder = Folder(cache.root)
     shards = Shards(folder)
     holds = catalogue(folder, shards)
-    digests = {row.specification_sha256 for row in (*holds.entries.values(), *holds.shards.values())}
+    digests = {row.specification_sha256 for _, row in holds.rows()}
     if specification and not any(digest.startswith(specification) for digest in digests):
         known = ", ".join(sorted(digest[:12] for digest in digests)) or "none"
         raise CacheError(f"{folder.root}: no specification begins with {specification}; these are there: {known}")

@@ -120,8 +120,8 @@ class FeatureCache:
         found: dict[str, Mapping[str, JSON]] = {}
         holds = catalogue(self._folder, self._shards)
         self._keys_by_source = holds.keys_by_source()
-        for key, digest in holds.samples():
-            if digest not in found:
+        for key, row in holds.rows():
+            if row.specification_sha256 not in found:
                 with suppress(CacheError):  # damaged or deleted since; another entry of the same digest will do
                     if (specification := self._specification_of(key)) is not None:
                         found[specification_digest(specification)] = specification
@@ -183,22 +183,19 @@ class Catalogue(NamedTuple):
     unreadable: list[DamagedFileError]
     """What is wrong with the files that are no readable entry or shard, as far as they had to be opened."""
 
-    def samples(self) -> Iterator[tuple[str, str]]:
-        """Key and specification digest of every entry that has a file, and of one of each shard."""
-        for key, row in self.entries.items():
-            yield key, row.specification_sha256
+    def rows(self) -> Iterator[tuple[str, EntryRow]]:
+        """Every clip by key, but one that is in two shards twice."""
+        yield from self.entries.items()
         for shard in self.shards.values():
-            yield shard.keys[0], shard.specification_sha256
+            for key, name in zip(shard.keys, shard.source_names, strict=True):
+                if key not in self.entries:  # a file of its own counts, and may have another name
+                    yield key, EntryRow(name, shard.specification_sha256)
 
     def keys_by_source(self) -> dict[tuple[str, str], list[str]]:
         """Keys by specification digest and source name."""
         keys: dict[tuple[str, str], list[str]] = {}
-        for key, row in self.entries.items():
+        for key, row in self.rows():
             keys.setdefault((row.specification_sha256, row.source_name), []).append(key)
-        for shard in self.shards.values():
-            for key, name in zip(shard.keys, shard.source_names, strict=True):
-                if key not in self.entries:  # a file of its own counts, and may have another name
-                    keys.setdefault((shard.specification_sha256, name), []).append(key)
         return keys
 
 
