@@ -32,7 +32,7 @@ def test_features_of_another_form_are_refused(
 
 
 @pytest.mark.parametrize("missing", [("video", "audio"), ("sound",), "audio", ["audio"], None])
-def test_features_that_miss_what_cannot_be_missed_are_refused(missing: Any) -> None:
+def test_features_with_an_invalid_missing_stream_are_refused(missing: Any) -> None:
     with pytest.raises(CacheError, match=r"missing is .*; it must be one of \(\), \('audio',\), \('video',\)"):
         Features(torch.zeros(2, 1, 1, 1).half(), torch.zeros(2, 1), 1.0, missing)
 
@@ -79,7 +79,7 @@ def test_strided_tensors_are_written_by_value(cache: FeatureCache) -> None:
     assert same(cache.read(key), strided)
 
 
-def test_asking_and_reading_make_nothing(cache: FeatureCache) -> None:
+def test_looking_up_and_reading_write_nothing(cache: FeatureCache) -> None:
     assert not cache.contains(sha("absent"))
     assert cache.sweep_partial() == 0
     assert not cache.root.exists()
@@ -91,7 +91,7 @@ def test_asking_and_reading_make_nothing(cache: FeatureCache) -> None:
     assert files_below(cache.root) == before
 
 
-def test_a_folder_that_is_no_cache_is_said_to_be_none(cache: FeatureCache) -> None:
+def test_a_folder_that_is_no_cache_is_refused(cache: FeatureCache) -> None:
     for question in (
         lambda: cache.read(sha("absent")),
         cache.specifications,
@@ -146,6 +146,6 @@ def test_reading_maps_the_file_without_loading_it(cache: FeatureCache, packed: b
     read = cache.read(key, verify=False)
     assert mapped_kilobytes("Size") > 15_000
     assert mapped_kilobytes("Rss") < 5_000  # the kernel maps a few pages around the one that is touched
-    assert float(read.visual.float().mean()) == 1.0  # the gauge does move
+    assert float(read.visual.float().mean()) == 1.0  # the measurement does respond
     assert mapped_kilobytes("Rss") > 15_000
     assert mapped_kilobytes("Anonymous") == 0  # nothing copied: readers share the pages

@@ -51,12 +51,12 @@ def test_every_row_is_read_and_rounded_once(tmp_path: Path, dtype: str) -> None:
         assert clip.features.missing == ()
 
 
-def test_the_digest_covers_what_the_rows_are_the_row_and_its_own_bytes(tmp_path: Path) -> None:
+def test_a_digest_covers_the_domain_the_row_and_its_bytes(tmp_path: Path) -> None:
     visual, audio = features(3)
     files = pair(tmp_path, visual, audio)
     clip = read_all(*files)[1]
-    said = ["rows", 1, ["<f8", [10, 2, 3, 4]], ["<f8", [10, 5]]]
-    data = json.dumps(said, separators=(",", ":")).encode() + visual[1].tobytes() + audio[1].tobytes()
+    document = ["rows", 1, ["<f8", [10, 2, 3, 4]], ["<f8", [10, 5]]]
+    data = json.dumps(document, separators=(",", ":")).encode() + visual[1].tobytes() + audio[1].tobytes()
     assert clip.source_sha256 == hashlib.sha256(data).hexdigest()
     same = np.repeat(visual[:1], 3, axis=0), np.repeat(audio[:1], 3, axis=0)
     (tmp_path / "same").mkdir()
@@ -67,7 +67,7 @@ def test_the_digest_covers_what_the_rows_are_the_row_and_its_own_bytes(tmp_path:
 @pytest.mark.parametrize(
     "layout", [{}, {"chunks": (2, 5, 1, 3, 4)}, {"chunks": (3, 4, 2, 2, 3), "compression": "gzip"}]
 )
-def test_blocks_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: dict) -> None:
+def test_the_size_of_blocks_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: dict) -> None:
     visual, audio = features(11)
     wanted = read_all(*pair(tmp_path, visual, audio))
     with h5py.File(tmp_path / "visual.h5", "w") as file:
@@ -278,7 +278,7 @@ def test_small_arrays(tmp_path: Path) -> None:
         write_array(tmp_path / "gone" / "order.h5", "order", np.array([3, 1]))
 
 
-def test_an_error_of_the_caller_is_not_blamed_on_the_file(tmp_path: Path) -> None:
+def test_an_error_of_the_caller_does_not_name_the_file(tmp_path: Path) -> None:
     files = pair(tmp_path, *features(1))
     with pytest.raises(ValueError, match=r"^mine$"), open_features(*files, domain="rows"):
         raise ValueError("mine")

@@ -27,8 +27,8 @@ def filled(template: Path, tmp_path: Path) -> FeatureCache:
     return FeatureCache(shutil.copytree(template, tmp_path / "filled"))
 
 
-def answers(root: Path) -> tuple[object, ...]:
-    """Everything a fresh cache object says of the four clips."""
+def look_up_all(root: Path) -> tuple[object, ...]:
+    """Everything that a fresh cache object finds of the four clips."""
     cache = FeatureCache(root)
     known = cache.specifications()
     return known, {(digest, n): cache.find(digest, f"clip {n}") for digest in known for n in range(4)}
@@ -80,7 +80,7 @@ def execute(*statements: str) -> Callable[[Path], None]:
     return apply
 
 
-HARM: dict[str, Callable[[Path], None]] = {
+DAMAGE: dict[str, Callable[[Path], None]] = {
     "deleted": delete,
     "emptied": empty,
     "garbled": garble,
@@ -104,24 +104,24 @@ HARM: dict[str, Callable[[Path], None]] = {
 }
 
 
-@pytest.mark.parametrize("harm", HARM.values(), ids=HARM.keys())
-def test_a_harmed_index_is_healed_by_the_next_question(filled: FeatureCache, harm: Callable[[Path], None]) -> None:
-    truth, rows = answers(filled.root), index_rows(filled.root)
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_a_damaged_index_is_repaired_by_the_next_look_up(filled: FeatureCache, damage: Callable[[Path], None]) -> None:
+    truth, rows = look_up_all(filled.root), index_rows(filled.root)
     assert len(rows) == 4
-    harm(filled.root / "index.sqlite")
-    assert answers(filled.root) == truth
+    damage(filled.root / "index.sqlite")
+    assert look_up_all(filled.root) == truth
     assert index_rows(filled.root) == rows
 
 
-@pytest.mark.parametrize("harm", HARM.values(), ids=HARM.keys())
-def test_rebuilding_makes_the_same_index(filled: FeatureCache, harm: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_rebuilding_makes_the_same_index(filled: FeatureCache, damage: Callable[[Path], None]) -> None:
     rows = index_rows(filled.root)
-    harm(filled.root / "index.sqlite")
+    damage(filled.root / "index.sqlite")
     assert repair(filled) == (4, 0, [])
     assert index_rows(filled.root) == rows
 
 
-def test_rebuilding_corrects_rows_that_say_something_else(filled: FeatureCache) -> None:
+def test_rebuilding_corrects_wrong_rows(filled: FeatureCache) -> None:
     rows = index_rows(filled.root)
     execute("UPDATE entries SET source_name = 'wrong'")(filled.root / "index.sqlite")
     repair(filled)
@@ -141,7 +141,7 @@ def test_deleted_and_copied_entries_are_noticed(filled: FeatureCache, tmp_path: 
     assert filled.find(digest, "clip 8") == [copied]
 
 
-def test_names_that_are_nowhere_cost_no_look_at_the_folder(
+def test_unknown_names_are_looked_up_without_listing_the_folder(
     filled: FeatureCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (digest, _) = filled.specifications()
@@ -152,7 +152,7 @@ def test_names_that_are_nowhere_cost_no_look_at_the_folder(
         assert filled.find(digest, f"nobody {number}") == []
     assert listed == []
     filled.specifications()
-    assert listed  # the gauge does move
+    assert listed  # the measurement does respond
 
 
 def test_deleted_and_copied_shards_are_noticed(filled: FeatureCache, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_an_added_key_changes_the_digest(specification: dict[str, Any], name: st
     assert specification_digest(without) != specification_digest({**without, name: value})
 
 
-def test_digests_are_what_they_say(tmp_path: Path) -> None:
+def test_digests_are_computed_as_documented(tmp_path: Path) -> None:
     # written out by hand, so that keys of old caches stay valid
     assert specification_digest({"b": [1, 2.5, None], "a": "é"}) == sha('{"a":"\\u00e9","b":[1,2.5,null]}')
     assert feature_key("a" * 64, "b" * 64) == sha("a" * 64 + "b" * 64)

@@ -7,7 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.cache_clips import SPECIFICATION, files_below, index_rows, make_features, same, sha, write
+from support.cache_clips import (
+    SPECIFICATION,
+    entries,
+    files_below,
+    flip_last_bit,
+    index_rows,
+    make_features,
+    same,
+    sha,
+    shards,
+    write,
+)
 
 from ccln.cache import (
     CacheError,
@@ -52,18 +63,8 @@ def sizes(paths: list[Path]) -> int:
     return sum(path.stat().st_size for path in paths)
 
 
-def shards(cache: FeatureCache) -> list[Path]:
-    return sorted((cache.root / "shards").iterdir())
-
-
 def files_of(cache: FeatureCache) -> list[Path]:
-    return [*cache.root.glob("entries/??/??/*"), *shards(cache)]
-
-
-def flip_last_byte(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
+    return [*entries(cache), *shards(cache)]
 
 
 @pytest.mark.parametrize("maintain", [describe, verify, repair, lambda cache: prune(cache, [], delete=True)])
@@ -103,8 +104,8 @@ def test_verifying_names_each_damage(cache: FeatureCache) -> None:
     assert verify(cache) == (9, [])
     (file,) = (cache.path_of(key) for key in cache.find(DIGEST, "clip 4"))
     shard = shards(cache)[0]
-    flip_last_byte(file)
-    flip_last_byte(shard)
+    flip_last_bit(file)
+    flip_last_bit(shard)
     shards(cache)[1].write_bytes(b"")
     assert repair(cache).indexed == 7  # repair reads headers only
     calls: list[tuple[int, int]] = []
@@ -154,7 +155,7 @@ def test_a_writer_whose_partial_file_is_swept_writes_it_again(
 
 
 @pytest.mark.parametrize("keep", [DIGEST, OLD_DIGEST])
-def test_pruning_keeps_what_it_is_told_to_keep(cache: FeatureCache, tmp_path: Path, keep: str) -> None:
+def test_pruning_keeps_the_named_specification_alone(cache: FeatureCache, tmp_path: Path, keep: str) -> None:
     foreign = [
         cache.root / "notes.txt",
         cache.root / "shards" / "notes.safetensors",
@@ -217,7 +218,7 @@ def test_what_is_no_digest_is_not_kept_by_mistake(cache: FeatureCache, keep: Any
     assert files_below(cache.root) == before
 
 
-def test_pruning_believes_the_files_and_not_the_index(cache: FeatureCache) -> None:
+def test_pruning_follows_the_files_and_not_the_index(cache: FeatureCache) -> None:
     connection = sqlite3.connect(cache.root / "index.sqlite")
     connection.execute("UPDATE entries SET specification_sha256 = ?", (OLD_DIGEST,))
     connection.execute("UPDATE shards SET specification_sha256 = ?", (OLD_DIGEST,))

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import time
-from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from support.cache_clips import (
     DIGEST,
     KEYS,
     SPECIFICATION,
+    entries,
     files_below,
     index_rows,
     make_features,
@@ -42,11 +42,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def cache(template: Path, tmp_path: Path) -> FeatureCache:
     return FeatureCache(shutil.copytree(template, tmp_path / "cache"))
-
-
-def entries(cache: FeatureCache) -> list[Path]:
-    # Unlike Path.glob, glob does not mind a folder that packing removes meanwhile.
-    return [cache.root / name for name in glob("entries/??/??/*", root_dir=cache.root)]
 
 
 def check_all(cache: FeatureCache, count: int) -> None:
@@ -183,7 +178,7 @@ def test_an_open_shard_crosses_a_fork(cache: FeatureCache) -> None:
     assert process.exitcode == 0
 
 
-def test_a_reader_that_finds_its_file_gone_turns_to_the_shard(
+def test_an_entry_packed_while_it_is_read_is_read_from_the_shard(
     cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     realpath = os.path.realpath

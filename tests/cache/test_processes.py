@@ -9,6 +9,7 @@ from support.cache_clips import (
     DIGEST,
     KEYS,
     SPECIFICATION,
+    entries,
     files_below,
     index_rows,
     make_features,
@@ -20,10 +21,6 @@ from support.cache_clips import (
 from support.cache_processes import PROCESSES, die_writing, write_many
 
 from ccln.cache import CacheError, FeatureCache, feature_key, repair
-
-
-def entries(cache: FeatureCache) -> list[Path]:
-    return list(cache.root.glob("entries/??/??/*"))
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -70,7 +67,7 @@ def test_two_processes_write_one_cache(cache: FeatureCache) -> None:
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0]
-    rows = index_rows(cache.root)  # complete before anyone has asked, hence healed, anything
+    rows = index_rows(cache.root)  # complete before any look-up, which would repair it
     assert {row[0] for row in rows} == {feature_key(sha(number), DIGEST) for number in range(30)}
     for number in range(30):
         (key,) = cache.find(DIGEST, f"clip {number}")

@@ -13,23 +13,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file
-from support.cache_clips import KEYS, SPECIFICATION, make_features, raw, same, sha, write
+from support.cache_clips import (
+    KEYS,
+    SPECIFICATION,
+    entries,
+    flip_last_bit,
+    make_features,
+    raw,
+    same,
+    sha,
+    shards,
+    write,
+)
 
 from ccln.cache import CacheError, FeatureCache, Features, feature_key, pack, specification_digest, verify
-
-
-def shards(cache: FeatureCache) -> list[Path]:
-    return sorted((cache.root / "shards").iterdir())
-
-
-def entries(cache: FeatureCache) -> list[Path]:
-    return list(cache.root.glob("entries/??/??/*"))
-
 
 # ------------------------------------------------------------------------------------------------------------- packing
 
 
-def test_packed_clips_answer_as_before(packed: FeatureCache) -> None:
+def test_packed_clips_are_read_and_found_as_before(packed: FeatureCache) -> None:
     digest = specification_digest(SPECIFICATION)
     assert list((packed.root / "entries").iterdir()) == []
     for cache in (packed, FeatureCache(packed.root)):
@@ -90,7 +92,7 @@ def test_any_mixture_is_packed_by_specification_and_shape(
         assert pack(cache) == (0, 0, [])
 
 
-def test_a_shard_is_a_plain_safetensors_file_whose_keys_can_be_made_again(packed: FeatureCache) -> None:
+def test_a_shard_is_a_plain_safetensors_file_with_sources_in_its_header(packed: FeatureCache) -> None:
     (path,) = shards(packed)
     numbers = sorted(range(6), key=lambda number: KEYS[number])
     tensors = load_file(path)
@@ -98,11 +100,11 @@ def test_a_shard_is_a_plain_safetensors_file_whose_keys_can_be_made_again(packed
     assert raw(tensors["audio"]) == b"".join(raw(make_features(number).audio) for number in numbers)
     assert (tensors["visual"].dtype, tensors["audio"].dtype) == (torch.float16, torch.float32)
     with safe_open(path, framework="pt") as file:
-        said = json.loads(file.metadata()["ccln"])
-    assert said["specification"] == SPECIFICATION
-    digest = specification_digest(said["specification"])
-    assert [feature_key(clip["source_sha256"], digest) for clip in said["clips"]] == [KEYS[n] for n in numbers]
-    assert [clip["source_path"] for clip in said["clips"]] == [f"/videos/clip {number}.mp4" for number in numbers]
+        document = json.loads(file.metadata()["ccln"])
+    assert document["specification"] == SPECIFICATION
+    digest = specification_digest(document["specification"])
+    assert [feature_key(clip["source_sha256"], digest) for clip in document["clips"]] == [KEYS[n] for n in numbers]
+    assert [clip["source_path"] for clip in document["clips"]] == [f"/videos/clip {number}.mp4" for number in numbers]
     assert path.stem == sha("".join(sorted(KEYS[:6])))
 
 
@@ -137,7 +139,7 @@ def test_headers_too_large_for_one_shard_make_more_of_them(cache: FeatureCache) 
     assert verify(cache) == (13, [])
 
 
-def test_the_index_answers_without_the_shards_being_read(packed: FeatureCache) -> None:
+def test_clips_are_found_without_reading_the_shards(packed: FeatureCache) -> None:
     (path,) = shards(packed)
     content = path.read_bytes()
     path.write_bytes(content[:8] + bytes(len(content) - 8))
@@ -145,7 +147,7 @@ def test_the_index_answers_without_the_shards_being_read(packed: FeatureCache) -
     assert cache.contains(KEYS[0])
     assert cache.find(specification_digest(SPECIFICATION), "clip 0") == [KEYS[0]]
     (cache.root / "index.sqlite").unlink()
-    assert not FeatureCache(packed.root).contains(KEYS[0])  # the gauge does move
+    assert not FeatureCache(packed.root).contains(KEYS[0])  # the measurement does respond
 
 
 # --------------------------------------------------------------------------------------------------- files over shards
@@ -178,15 +180,13 @@ def test_a_damaged_file_stays_where_it_is(cache: FeatureCache) -> None:
     assert same(cache.read(KEYS[0]), make_features(0))
 
 
-def test_a_file_goes_only_where_its_shard_holds_it_sound(packed: FeatureCache, tmp_path: Path) -> None:
+def test_a_file_is_removed_only_if_its_shard_is_intact(packed: FeatureCache, tmp_path: Path) -> None:
     other = FeatureCache(tmp_path / "other")
     for number in range(2):
         write(other, number)
     shutil.copytree(other.root / "entries", packed.root / "entries", dirs_exist_ok=True)
     (path,) = shards(packed)
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1  # of the last key's clip
-    path.write_bytes(content)
+    flip_last_bit(path)  # tensors lie in the order of keys
     last = max(KEYS[:6])
     write(packed, KEYS.index(last))
     expected = {packed.path_of(last)}

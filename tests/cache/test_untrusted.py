@@ -12,7 +12,7 @@ from support.cache_clips import files_below, make_features, same, sha, write
 from ccln.cache import CacheError, FeatureCache, repair
 
 
-def test_no_flipped_bit_goes_unseen(cache: FeatureCache) -> None:
+def test_every_flipped_bit_of_an_entry_is_noticed(cache: FeatureCache) -> None:
     key = write(cache)
     path = cache.path_of(key)
     whole = path.read_bytes()
@@ -47,7 +47,7 @@ def packed(header: object, body: bytes = b"") -> bytes:
     return len(text).to_bytes(8, "little") + text + body
 
 
-ALIEN = {  # content, reason
+FOREIGN = {  # content, reason
     "empty": (b"", "header too small"),
     "text": (b"not a safetensors file at all", "its header claims"),
     "endless header": ((2**63).to_bytes(8, "little") + b"{}", "its header claims 9223372036854775808 bytes"),
@@ -69,8 +69,8 @@ ALIEN = {  # content, reason
 }
 
 
-@pytest.mark.parametrize(("content", "reason"), ALIEN.values(), ids=ALIEN.keys())
-def test_an_alien_file_is_an_error_and_is_counted(cache: FeatureCache, content: bytes, reason: str) -> None:
+@pytest.mark.parametrize(("content", "reason"), FOREIGN.values(), ids=FOREIGN.keys())
+def test_a_foreign_file_is_an_error_and_is_counted(cache: FeatureCache, content: bytes, reason: str) -> None:
     good, bad = write(cache, 0), write(cache, 1)
     cache.path_of(bad).write_bytes(content)
     for verify in (True, False):
@@ -82,8 +82,8 @@ def test_an_alien_file_is_an_error_and_is_counted(cache: FeatureCache, content: 
     assert same(cache.read(good), make_features())
 
 
-def said_in(path: Path) -> dict[str, Any]:
-    """What an entry's header says."""
+def document_in(path: Path) -> dict[str, Any]:
+    """The JSON object in an entry's header."""
     content = path.read_bytes()
     size = int.from_bytes(content[:8], "little")
     return json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["ccln"])
@@ -91,9 +91,9 @@ def said_in(path: Path) -> dict[str, Any]:
 
 def test_an_entry_of_the_first_version_is_refused_with_a_remedy(cache: FeatureCache) -> None:
     path = cache.path_of(key := write(cache))
-    said = {**said_in(path), "format_version": 1}
-    del said["missing"]
-    save_file(load_file(path), path, metadata={"ccln": json.dumps(said)})
+    document = {**document_in(path), "format_version": 1}
+    del document["missing"]
+    save_file(load_file(path), path, metadata={"ccln": json.dumps(document)})
     remedy = r"its format version is 1, and this version of CCLN reads 2; delete the file and run ccln-extract again"
     for verify in (True, False):
         with pytest.raises(CacheError, match=f"{path.name} cannot be used: {remedy}"):
@@ -105,9 +105,9 @@ def test_an_entry_of_the_first_version_is_refused_with_a_remedy(cache: FeatureCa
 
 
 @pytest.mark.parametrize("missing", [["video", "audio"], ["sound"], "audio", None, [["audio"]]])
-def test_an_entry_that_misses_what_cannot_be_missed_is_refused(cache: FeatureCache, missing: Any) -> None:
+def test_an_entry_with_an_invalid_missing_stream_is_refused(cache: FeatureCache, missing: Any) -> None:
     path = cache.path_of(key := write(cache))
-    save_file(load_file(path), path, metadata={"ccln": json.dumps({**said_in(path), "missing": missing})})
+    save_file(load_file(path), path, metadata={"ccln": json.dumps({**document_in(path), "missing": missing})})
     with pytest.raises(CacheError, match=r"missing is|malformed"):
         cache.read(key, verify=False)
 
@@ -115,7 +115,7 @@ def test_an_entry_that_misses_what_cannot_be_missed_is_refused(cache: FeatureCac
 @pytest.mark.parametrize("change", ["dtype", "names", "duration", "missing", "segments"])
 def test_a_file_with_our_header_but_other_tensors_is_an_error(cache: FeatureCache, change: str) -> None:
     path = cache.path_of(key := write(cache))
-    said = said_in(path)
+    document = document_in(path)
     features = make_features()
     tensors = {"visual": features.visual, "audio": features.audio}
     if change == "dtype":
@@ -125,10 +125,10 @@ def test_a_file_with_our_header_but_other_tensors_is_an_error(cache: FeatureCach
     elif change == "segments":
         tensors = {name: tensor[:2].clone() for name, tensor in tensors.items()}
     elif change == "missing":
-        said["missing"] = ["smell"]
+        document["missing"] = ["smell"]
     else:
-        said["duration_seconds"] = 1e999
-    save_file(tensors, path, metadata={"ccln": json.dumps(said)})
+        document["duration_seconds"] = 1e999
+    save_file(tensors, path, metadata={"ccln": json.dumps(document)})
     for verify in (True, False):
         with pytest.raises(CacheError, match="delete the file"):
             cache.read(key, verify=verify)

@@ -9,16 +9,12 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from support.cache_clips import KEYS, files_below, make_features, same, sha, write
+from support.cache_clips import KEYS, files_below, flip_last_bit, make_features, same, sha, shards, write
 
 from ccln.cache import CacheError, FeatureCache, pack, repair, verify
 
 
-def shards(cache: FeatureCache) -> list[Path]:
-    return sorted((cache.root / "shards").iterdir())
-
-
-def test_no_flipped_bit_of_a_shard_goes_unseen(packed: FeatureCache) -> None:
+def test_every_flipped_bit_of_a_shard_is_noticed(packed: FeatureCache) -> None:
     (path,) = shards(packed)
     whole = path.read_bytes()
     messages = []
@@ -42,9 +38,7 @@ def test_no_flipped_bit_of_a_shard_goes_unseen(packed: FeatureCache) -> None:
 
 def test_a_damaged_clip_leaves_its_neighbours_alone(packed: FeatureCache) -> None:
     (path,) = shards(packed)
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1  # tensors lie in the order of keys
-    path.write_bytes(content)
+    flip_last_bit(path)  # tensors lie in the order of keys
     last = max(KEYS[:6])
     with pytest.raises(CacheError, match=rf"clip {KEYS.index(last)}\.mp4 in it is not what was written"):
         packed.read(last)
@@ -53,30 +47,30 @@ def test_a_damaged_clip_leaves_its_neighbours_alone(packed: FeatureCache) -> Non
 
 def forge(path: Path, change: Callable[[dict, dict[str, torch.Tensor]], object]) -> None:
     with safe_open(path, framework="pt") as file:
-        said = json.loads(file.metadata()["ccln"])
+        document = json.loads(file.metadata()["ccln"])
     tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
-    change(said, tensors)
-    save_file(tensors, path, metadata={"ccln": json.dumps(said)})
+    change(document, tensors)
+    save_file(tensors, path, metadata={"ccln": json.dumps(document)})
 
 
 FORGED: dict[str, Callable[[dict, dict[str, torch.Tensor]], object]] = {
-    "fewer clips than rows": lambda said, tensors: tensors.update(visual=tensors["visual"][:5].clone()),
-    "other tensors": lambda said, tensors: tensors.update(sound=tensors.pop("audio")),
-    "other type": lambda said, tensors: tensors.update(audio=tensors["audio"].double()),
-    "no axis": lambda said, tensors: tensors.update(audio=torch.tensor(1.0)),
-    "another specification": lambda said, tensors: said.update(specification={}),
-    "no specification": lambda said, tensors: said.pop("specification"),
-    "specification is no object": lambda said, tensors: said.update(specification=[1]),
-    "no clips": lambda said, tensors: said.update(clips=[]),
-    "clips are no list": lambda said, tensors: said.update(clips={"0": 1}),
-    "a clip is no object": lambda said, tensors: said["clips"].__setitem__(0, 1),
-    "a clip with a field more": lambda said, tensors: said["clips"][0].update(specification={}),
-    "a clip with a field less": lambda said, tensors: said["clips"][0].pop("missing"),
-    "clips out of order": lambda said, tensors: said["clips"].reverse(),
-    "a clip twice": lambda said, tensors: said["clips"].__setitem__(1, said["clips"][0]),
-    "a source that is no digest": lambda said, tensors: said["clips"][0].update(source_sha256="../../x"),
-    "a longer duration than segments": lambda said, tensors: said["clips"][0].update(duration_seconds=9.0),
-    "an earlier version": lambda said, tensors: said.update(format_version=1),
+    "fewer clips than rows": lambda document, tensors: tensors.update(visual=tensors["visual"][:5].clone()),
+    "other tensors": lambda document, tensors: tensors.update(sound=tensors.pop("audio")),
+    "other type": lambda document, tensors: tensors.update(audio=tensors["audio"].double()),
+    "no axis": lambda document, tensors: tensors.update(audio=torch.tensor(1.0)),
+    "another specification": lambda document, tensors: document.update(specification={}),
+    "no specification": lambda document, tensors: document.pop("specification"),
+    "specification is no object": lambda document, tensors: document.update(specification=[1]),
+    "no clips": lambda document, tensors: document.update(clips=[]),
+    "clips are no list": lambda document, tensors: document.update(clips={"0": 1}),
+    "a clip is no object": lambda document, tensors: document["clips"].__setitem__(0, 1),
+    "a clip with a field more": lambda document, tensors: document["clips"][0].update(specification={}),
+    "a clip with a field less": lambda document, tensors: document["clips"][0].pop("missing"),
+    "clips out of order": lambda document, tensors: document["clips"].reverse(),
+    "a clip twice": lambda document, tensors: document["clips"].__setitem__(1, document["clips"][0]),
+    "a source that is no digest": lambda document, tensors: document["clips"][0].update(source_sha256="../../x"),
+    "a longer duration than segments": lambda document, tensors: document["clips"][0].update(duration_seconds=9.0),
+    "an earlier version": lambda document, tensors: document.update(format_version=1),
 }
 
 

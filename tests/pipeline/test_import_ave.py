@@ -145,7 +145,7 @@ def test_other_features_of_the_same_rows_are_not_mixed_in(folder: Path, imported
         import_ave(folder, cache=cache)
 
 
-def test_rows_in_no_split_are_left_out_and_said(folder: Path, tmp_path: Path) -> None:
+def test_rows_in_no_split_are_left_out_and_noted(folder: Path, tmp_path: Path) -> None:
     lines = (folder / "trainSet.txt").read_text().splitlines(keepends=True)
     (folder / "trainSet.txt").write_text("".join(lines[1:]))  # row 10
     _array("train_order.h5", np.array([8, 6, 4, 2, 0]), "order")(folder)

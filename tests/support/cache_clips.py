@@ -4,6 +4,7 @@ import hashlib
 import sqlite3
 import time
 from collections.abc import Callable
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,21 @@ def index_rows(root: Path) -> list[tuple[str, ...]]:
         ]
     finally:
         connection.close()
+
+
+def entries(cache: FeatureCache) -> list[Path]:
+    # Unlike Path.glob, glob does not mind a folder that packing removes meanwhile.
+    return [cache.root / name for name in glob("entries/??/??/*", root_dir=cache.root)]
+
+
+def shards(cache: FeatureCache) -> list[Path]:
+    return sorted((cache.root / "shards").iterdir())
+
+
+def flip_last_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
 
 
 def files_below(root: Path) -> set[Path]:

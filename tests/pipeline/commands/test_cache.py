@@ -86,7 +86,7 @@ def test_an_error_is_one_line_and_names_what_to_do(run: Run, tmp_path: Path, wor
         assert len(shown.stderr.strip().splitlines()) == 1
 
 
-def test_info_says_what_is_there_and_what_made_it(run: Run, tmp_path: Path) -> None:
+def test_info_shows_what_is_there_and_what_made_it(run: Run, tmp_path: Path) -> None:
     digest = fill(tmp_path / "features", LIGHT, 3)
     fill(tmp_path / "features", {**OTHER, "audio": {"name": "\x1b[31mred"}}, 2, 3.5, ("audio",))
     run("pack", "--specification", digest[:10], "--clips-per-shard", 2)
@@ -123,13 +123,13 @@ def test_verify_and_repair_name_what_is_damaged(run: Run, tmp_path: Path) -> Non
     assert str(path) in unreadable.stderr
 
 
-def test_prune_says_what_would_go_and_deletes_only_when_told(run: Run, tmp_path: Path) -> None:
+def test_prune_lists_what_would_go_and_deletes_only_on_request(run: Run, tmp_path: Path) -> None:
     kept, gone = fill(tmp_path / "features", LIGHT, 3), fill(tmp_path / "features", OTHER, 2)
     cache = FeatureCache(tmp_path / "features")
-    told = run("prune", "--keep", kept[:8])
-    assert told.returncode == 0
-    assert gone[:12] in told.stdout
-    assert "would go: 2 clips" in told.stdout
+    shown = run("prune", "--keep", kept[:8])
+    assert shown.returncode == 0
+    assert gone[:12] in shown.stdout
+    assert "would go: 2 clips" in shown.stdout
     assert set(cache.specifications()) == {kept, gone}
     assert "would go: 0 clips" in run("prune", "--keep", kept[:8], gone).stdout
     assert "deleted: 2 clips" in run("prune", "--keep", kept, "--delete").stdout
@@ -145,9 +145,9 @@ def test_prune_keeps_what_checkpoints_were_trained_on(run: Run, tmp_path: Path) 
     save_checkpoint(tmp_path / "repeated" / "ablation" / "full" / "seed-0", Checkpoint(model, ("a", "b"), LIGHT, {}))
     readable = fill(tmp_path / "features", {**LIGHT, "visual": {**LIGHT["visual"], "precision": "bfloat16"}}, 4)
     for runs in ("runs", "runs/first", "repeated"):
-        told = run("prune", "--runs", runs).stdout
-        assert gone[:12] in told
-        assert "would go: 2 clips" in told  # neither theirs nor those in the other arithmetic
+        shown = run("prune", "--runs", runs).stdout
+        assert gone[:12] in shown
+        assert "would go: 2 clips" in shown  # neither theirs nor those in the other arithmetic
     save_checkpoint(tmp_path / "other", Checkpoint(model, ("a", "b"), OTHER, {}))
     assert "would go: 0 clips" in run("prune", "--runs", "runs", "other").stdout
     config = tmp_path / "runs" / "first" / "config.json"
