@@ -16,6 +16,7 @@ LAYOUT = (
     f"(one {HEADER} a line) and the videos as AVE/<VideoID>.mp4"
 )
 SPLIT_FILES: dict[Split, str] = {"train": "trainSet.txt", "validation": "valSet.txt", "test": "testSet.txt"}
+BACKGROUND_SET = "backgroundSet.txt"
 _SECONDS = {str(second): second for second in range(CLIP_SECONDS + 1)}
 
 
@@ -74,6 +75,19 @@ def _indexed_rows(folder: Path, split: Split, rows: Sequence["_Row"]) -> list[tu
     name = ORDERS[split]
     order = read_orders(folder, {split: name}, len(rows)).get(name)
     return None if order is None else [(position, rows[position]) for position in order.tolist()]
+
+
+def listed_background_ids(folder: Path) -> list[str] | None:
+    """Video ids of backgroundSet.txt, in its order; None if the folder has no such file.
+
+    Raises:
+        DatasetError: The file cannot be read.
+    """
+    listing = folder / BACKGROUND_SET
+    if not listing.exists():
+        return None
+    rows = [line.split("&") for line in read_annotation_file(listing, LAYOUT).decode(errors="replace").splitlines()]
+    return [row[1] for row in rows if len(row) == 5 and row[4] != "EndTime"]
 
 
 def videos_by_id(folder: Path) -> dict[str, Path]:

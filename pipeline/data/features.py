@@ -1,5 +1,9 @@
-"""From the rows of a data set to features and labels, ready for training and evaluation."""
+"""From the rows of a data set to features and labels, ready for training and evaluation.
 
+Background-only clips that lie beside an AVE data set are in no split; they serve weakly supervised training.
+"""
+
+import itertools
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ccln.cache import FeatureCache, feature_key, source_digest, specification_digest
+from ccln.cache import FeatureCache, Features, feature_key, source_digest, specification_digest
 from ccln.extractors import arithmetic_of, pick_device, pick_precision, without_arithmetic
+from ccln.pipeline.data.ave import listed_background_ids, videos_by_id
 from ccln.pipeline.data.clips import (
     SPLITS,
     AnnotatedClip,
@@ -24,7 +29,7 @@ from ccln.pipeline.data.clips import (
     segment_labels,
     videos_of,
 )
-from ccln.pipeline.data.published import published_name
+from ccln.pipeline.data.published import published_background_name, published_name
 from ccln.pipeline.data.report import Digests, report_on, without_leaks
 
 log = logging.getLogger(__name__)
@@ -36,17 +41,17 @@ class LabelledClips:
 
     clips: tuple[AnnotatedClip, ...]
     visual: tuple[Tensor, ...]
-    """Of each clip (segment, height, width, channel), float16 as in the cache, float32 where averaged to 1 x 1."""
+    """Of each clip (segment, height, width, channel): float16 as in the cache, float32 if averaged to 1 x 1."""
     audio: tuple[Tensor, ...]
     """Of each clip float32 (segment, channel)."""
     segment_labels: np.ndarray
     """int64 (clip, segment); background is the number of classes."""
     class_labels: np.ndarray
-    """int64 (clip,): the class that the row names, the number of classes where it names none."""
+    """int64 (clip,): the row's class; the number of classes if it has none."""
     class_count: int
     keys: tuple[str, ...]
-    """Of each clip the key that its features have in the arithmetic preferred, whichever they were made in: equal
-    where the video is."""
+    """Of each clip the key of its features in the preferred arithmetic, whichever they were made in: equal for equal
+    videos."""
     missing: tuple[AnnotatedClip, ...]
     """Rows of the split without features; they are in none of the other fields."""
 
@@ -60,24 +65,24 @@ class LabelledClips:
 
     @property
     def labels(self) -> Tensor:
-        """int64 (clip,): class of each clip's event, -1 where no segment is event."""
+        """int64 (clip,): class of each clip's event, -1 if no segment is event."""
         classes = torch.from_numpy(self.class_labels)
         return torch.where(self.event.any(1), classes, -1)
 
 
 @dataclass(frozen=True)
 class DatasetFeatures:
-    """A data set's splits and the specification that all their features share, but for the arithmetic."""
+    """A data set's splits, and the specification that all their features share except for the arithmetic."""
 
     splits: Mapping[Split, LabelledClips]
     specification: dict[str, Any]
-    """In the arithmetic preferred, if any row has that."""
+    """In the preferred arithmetic, if any row has that."""
     class_names: tuple[str, ...]
     dropped: Mapping[Split, int]
-    """How many rows were left out because a later split has their video; all zero where that was not asked for."""
+    """Number of rows of each split that were left out because a later split has their video."""
     alike: tuple[str, ...] = ()
-    """Digests of the cache's specifications that agree with it but for the arithmetic, its own too, in the order in
-    which features are taken from them."""
+    """Digests of the cache's specifications that agree with it except for the arithmetic, its own included, in the
+    order in which features are taken from them."""
 
 
 def load_features(
@@ -89,34 +94,34 @@ def load_features(
 ) -> DatasetFeatures:
     """Find the features of every row of a data set in a cache.
 
-    A row's video is known by its content. Where that has no features, those are taken that were imported for this row
-    from the published AVE files; failing these, and only where the video itself is absent, those of the file that had
-    its name when they were made. What is remarkable about the data set and about what was found goes to the log.
+    A row's video is identified by its content. If that has no features, those are taken that were imported for this row
+    from the published AVE files; failing these, and only if the video itself is absent, those of the file that had its
+    name when they were made. A report on the data set and on what was found goes to the log.
 
-    Specifications that differ in their arithmetic only count as one: a row's features are taken in the arithmetic asked
-    for, else in the one native on this machine, else in the other.
+    Specifications that differ only in their arithmetic count as one: a row's features are taken in the requested
+    arithmetic, else in the one native on this machine, else in the other.
 
     Args:
         dataset: Rows and splits.
-        cache: Where the features rest.
-        specification: First digits of the digest of the extractor specification wanted, needed only where the cache
-            holds features of this data set under more than one; or that of a checkpoint, whole.
-        drop_leaks: Leave out the training rows whose video validation or test has, and the validation rows whose video
-            test has, be it by id or by content.
+        cache: The cache that holds the features.
+        specification: First digits of the digest of the extractor specification, needed only if the cache holds
+            features of this data set under several; or a checkpoint's whole specification.
+        drop_leaks: Leave out the training rows whose video is in validation or test, and the validation rows whose
+            video is in test, by id or by content.
 
     Raises:
-        DatasetError: A split has no rows; no specification, or more than one, has features for this data set; a split
-            has none at all; or several files could be meant by a row.
+        DatasetError: A split has no rows; no specification, or more than one, has features of this data set; a split
+            has none at all; or a row may stand for several files.
         CacheError: An entry of the cache is damaged, or a video cannot be read.
     """
     digests = _digests(videos_of(dataset))
-    dataset, dropped = _looked_over(dataset, digests, drop_leaks)
+    dataset, dropped = _checked(dataset, digests, drop_leaks)
     specifications = cache.specifications()
     own = specification_digest(specification) if isinstance(specification, Mapping) else None
     asked_for = own or specification or ""
     candidates = {}
     for alike, named in _alike(specifications, specification):
-        found = _found(dataset, digests, cache, alike)
+        found = _found(dataset, digests, _Lookup(cache, alike))
         if any(entry.specification_sha256 in named for entry in found.values()):
             candidates[alike] = found
     if not candidates:
@@ -146,7 +151,7 @@ def load_features(
 def _alike(
     specifications: Mapping[str, Mapping[str, Any]], wanted: str | Mapping[str, Any] | None
 ) -> Iterator[tuple[tuple[str, ...], set[str]]]:
-    """Digests of specifications that agree but for the arithmetic, the preferred first; and which of them are wanted.
+    """Digests of specifications that agree except for the arithmetic, the preferred first; and which are wanted.
 
     Args:
         specifications: The cache's, by digest.
@@ -173,8 +178,8 @@ def _digests(videos: Iterable[Path]) -> Digests:
         return dict(zip(videos, threads.map(source_digest, videos), strict=True))
 
 
-def _looked_over(dataset: Dataset, digests: Digests, drop_leaks: bool) -> tuple[Dataset, dict[Split, int]]:
-    """The data set to use, and how many rows were dropped for that by split; with a report to the log."""
+def _checked(dataset: Dataset, digests: Digests, drop_leaks: bool) -> tuple[Dataset, dict[Split, int]]:
+    """The data set to use, and how many rows of each split were dropped from it; with a report to the log."""
     whole = dataset
     if drop_leaks:
         dataset = without_leaks(dataset, digests)
@@ -198,7 +203,7 @@ def _looked_over(dataset: Dataset, digests: Digests, drop_leaks: bool) -> tuple[
 
 
 class _Entry(NamedTuple):
-    """Where a row's features lie in the cache."""
+    """Where features lie in the cache."""
 
     source_sha256: str
     specification_sha256: str
@@ -208,36 +213,49 @@ class _Entry(NamedTuple):
         return feature_key(self.source_sha256, self.specification_sha256)
 
 
-def _found(
-    dataset: Dataset, digests: Digests, cache: FeatureCache, specifications: Sequence[str]
-) -> dict[AnnotatedClip, _Entry]:
-    """Of each row that has features under any of the specifications, the entry under the first of them."""
+@dataclass(frozen=True)
+class _Lookup:
+    """Finds entries of a cache under any of several specifications; the first that has one is taken."""
+
+    cache: FeatureCache
+    specifications: Sequence[str]
+
+    def by_content(self, source_sha256: str) -> _Entry | None:
+        entries = (_Entry(source_sha256, specification) for specification in self.specifications)
+        return next((entry for entry in entries if self.cache.contains(entry.key)), None)
+
+    def by_name(self, name: str) -> list[_Entry]:
+        """One entry for each of the files that had this name."""
+        entries: dict[str, _Entry] = {}
+        for specification in self.specifications:
+            for source in map(self.cache.source_of, self.cache.find(specification, name)):
+                entries.setdefault(source, _Entry(source, specification))
+        return list(entries.values())
+
+
+def _found(dataset: Dataset, digests: Digests, lookup: _Lookup) -> dict[AnnotatedClip, _Entry]:
+    """The entries of all rows that have features."""
     files_of: defaultdict[str, set[Path | None]] = defaultdict(set)
     for row in dataset.clips:
         files_of[row.video_id].add(row.path)
 
     def named(row: AnnotatedClip, name: str) -> _Entry | None:
-        entries: dict[str, _Entry] = {}
-        for specification in specifications:
-            for source in map(cache.source_of, cache.find(specification, name)):
-                entries.setdefault(source, _Entry(source, specification))
+        entries = lookup.by_name(name)
         if len(entries) > 1:
             raise DatasetError(
                 f"{dataset.source}: the video of {row.video_id} is absent or has no features of its own, and "
-                f"{cache.root} holds features of {len(entries)} different files named {name}. Put the video back and "
-                "extract its features, or use a cache of its own."
+                f"{lookup.cache.root} holds features of {len(entries)} different files named {name}. Put the video "
+                "back and extract its features, or use a cache of its own."
             )
-        return next(iter(entries.values()), None)
+        return entries[0] if entries else None
 
     def entry_of(row: AnnotatedClip) -> _Entry | None:
         source = None if row.path is None else digests.get(row.path)
-        if source is not None:
-            for entry in (_Entry(source, specification) for specification in specifications):
-                if cache.contains(entry.key):
-                    return entry
+        if source is not None and (entry := lookup.by_content(source)) is not None:
+            return entry
         if row.row is not None and (entry := named(row, published_name(row.row, row.video_id))) is not None:
             return entry
-        # A name says nothing where the video is there, or where the data set itself has two files of that name.
+        # A name is no evidence if the video exists, or if the data set itself has two files of that name.
         return named(row, row.video_id) if source is None and len(files_of[row.video_id]) == 1 else None
 
     return {row: entry for row in dataset.clips if (entry := entry_of(row)) is not None}
@@ -246,7 +264,7 @@ def _found(
 def _labelled(
     dataset: Dataset, split: Split, found: Mapping[AnnotatedClip, _Entry], cache: FeatureCache, identity: str
 ) -> LabelledClips:
-    """A split's clips that have features, with keys under the specification `identity`; what lacks goes to the log."""
+    """A split's clips that have features, with keys under the specification `identity`; gaps go to the log."""
     rows = dataset.clips_of(split)
     present = tuple(row for row in rows if row in found)
     missing = tuple(row for row in rows if row not in found)
@@ -277,3 +295,47 @@ def _labelled(
 def _check_one_shape(split: Split, shapes: Counter) -> None:
     if len(shapes) > 1:
         raise DatasetError(f"features of the {split} split differ in shape: {dict(shapes)}. Extract them again.")
+
+
+def background_features(
+    dataset: Dataset, cache: FeatureCache, specifications: Sequence[str]
+) -> tuple[list[Features], list[str]]:
+    """Find the features of the background-only clips that lie beside a data set.
+
+    An AVE folder lists them in backgroundSet.txt, in the format of its split files; each is found by the content of
+    its video in AVE/, else as what was imported from the published files for its place in the list, else, if its video
+    is absent, by its name. Without that file they are what was imported. A CSV has its own as rows, and no others.
+
+    Args:
+        dataset: An AVE folder's or a CSV's.
+        cache: The cache that holds the features.
+        specifications: Digests of the specifications wanted, the preferred one first: `DatasetFeatures.alike`.
+
+    Returns:
+        Memory-mapped features in the order of the list, and the video ids that have none.
+
+    Raises:
+        DatasetError: backgroundSet.txt cannot be read.
+        CacheError: An entry is damaged.
+    """
+    if not dataset.source.is_dir():
+        return [], []
+    lookup = _Lookup(cache, specifications)
+    ids = listed_background_ids(dataset.source)
+    if ids is None:
+        imported = (lookup.by_name(published_background_name(index)) for index in itertools.count())
+        return [cache.read(entries[0].key) for entries in itertools.takewhile(bool, imported)], []
+    videos = videos_by_id(dataset.source)
+
+    def entry_of(index: int, video_id: str) -> _Entry | None:
+        video = videos.get(video_id)
+        if video is not None and (entry := lookup.by_content(source_digest(video))) is not None:
+            return entry
+        named = lookup.by_name(published_background_name(index))
+        if not named and video is None:  # a name is no evidence if the video exists
+            named = lookup.by_name(video_id)
+        return named[0] if len(named) == 1 else None
+
+    found = {video_id: entry_of(index, video_id) for index, video_id in enumerate(ids)}
+    present = [cache.read(entry.key) for entry in found.values() if entry is not None]
+    return present, [video_id for video_id, entry in found.items() if entry is None]

@@ -4,7 +4,6 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
 from fractions import Fraction
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -20,22 +19,6 @@ from ccln.pipeline.demo.scenes import FRAME_HEIGHT, FRAME_RATE_HZ, FRAME_WIDTH, 
 _MOST_WORKERS = 16  # beyond that, starting a worker costs more than it saves
 
 
-@dataclass(frozen=True)
-class DemoDataset:
-    """A demo data set on disk."""
-
-    folder: Path
-    """Holds AVE/<id>.mp4, Annotations.txt, trainSet.txt, valSet.txt and testSet.txt."""
-    train: int
-    """Number of clips to train on."""
-    validation: int
-    """Number of clips to validate on."""
-    test: int
-    """Number of clips to test on."""
-    class_names: tuple[str, ...]
-    """In the order of their first rows in Annotations.txt, as AVE numbers its classes."""
-
-
 def make_demo_dataset(
     folder: Path,
     *,
@@ -44,7 +27,7 @@ def make_demo_dataset(
     validation: int = 20,
     test: int = 20,
     progress: Callable[[int, int], None] | None = None,
-) -> DemoDataset:
+) -> None:
     """Render a demo data set, in one process for each core.
 
     Every file gets its name when it is complete, and Annotations.txt is written last: if it exists, all else does.
@@ -70,8 +53,6 @@ def make_demo_dataset(
     for split, name in SPLIT_FILES.items():
         _write_rows(folder / name, [_row(plan) for plan in plans if plan.split == split])
     _write_rows(folder / "Annotations.txt", [HEADER, *map(_row, plans)])
-    class_names = tuple(dict.fromkeys(plan.event.class_name for plan in plans))
-    return DemoDataset(folder, train, validation, test, class_names)
 
 
 def write_clip(plan: ClipPlan, path: Path) -> None:

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from ccln.cache import FeatureCache, Features
 from ccln.model import CCLN, PARTS, EventDecoding, LossConfig, NetworkType, Output, Part, supervised_loss, weak_loss
-from ccln.pipeline.data.background import BACKGROUND_SET, background_features
+from ccln.pipeline.data.ave import BACKGROUND_SET
 from ccln.pipeline.data.clips import Dataset, Split
-from ccln.pipeline.data.features import DatasetFeatures, LabelledClips
+from ccln.pipeline.data.features import DatasetFeatures, LabelledClips, background_features
 from ccln.pipeline.metrics.calibration import DecodingScores, choose_decoding, score_decoding
 from ccln.pipeline.metrics.evaluation import Evaluation
 from ccln.pipeline.metrics.localization import PredictedClips, SegmentDetails, evaluate, evaluate_localization

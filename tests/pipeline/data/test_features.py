@@ -11,9 +11,8 @@ import torch
 
 from ccln.cache import FeatureCache, Features, source_digest, specification_digest
 from ccln.pipeline.data import read_dataset
-from ccln.pipeline.data.background import background_features
 from ccln.pipeline.data.clips import Dataset, DatasetError
-from ccln.pipeline.data.features import DatasetFeatures, load_features
+from ccln.pipeline.data.features import DatasetFeatures, background_features, load_features
 from ccln.pipeline.data.published import published_background_name, published_name
 from ccln.pipeline.train.run import train
 
