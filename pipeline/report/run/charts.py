@@ -142,6 +142,7 @@ def dot_plot(
         axes = figure.subplots()
         axes.set_xlim(*(span or (min(finite) - room, max(finite) + room)))
         axes.set_ylim(len(groups) - 0.6, -0.7)
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         beside: Any = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points", "annotation_clip": False}
