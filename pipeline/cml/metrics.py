@@ -23,17 +23,14 @@ SHUFFLED = "searched seconds shuffled"
 
 @dataclass(frozen=True)
 class CmlScores:
-    """Shares of queries found to the second; NaN where there is none to find.
-
-    Attributes:
-        a2v: Of audio queries, found in the visual stream.
-        v2a: Of visual queries, found in the audio.
-        clips: Number of clips that count: those with one unbroken event, shorter than the clip.
-    """
+    """Shares of queries found to the second; NaN where there is none to find."""
 
     a2v: float
+    """Of audio queries, found in the visual stream."""
     v2a: float
+    """Of visual queries, found in the audio."""
     clips: int
+    """Number of clips that count: those with one unbroken event, shorter than the clip."""
 
     columns: ClassVar[tuple[Column, ...]] = (
         Column("a2v", "A2V", over_seeds=True, headline=True),
@@ -196,17 +193,14 @@ class FoundStarts:
 
 @dataclass(frozen=True)
 class ClassHits:
-    """How many of one class's queries were found.
-
-    Attributes:
-        rows: Clips of this class that have something to find.
-        a2v: How many of their audio queries were found in the visual stream.
-        v2a: How many of their visual queries were found in the audio.
-    """
+    """How many of one class's queries were found."""
 
     rows: int
+    """Clips of this class that have something to find."""
     a2v: int
+    """How many of their audio queries were found in the visual stream."""
     v2a: int
+    """How many of their visual queries were found in the audio."""
 
 
 @dataclass(frozen=True)

@@ -20,17 +20,14 @@ _TEMPERATURES = (0.1, 10.0)  # a network that makes no mistake on validation wou
 
 @dataclass(frozen=True)
 class DecodingScores:
-    """What the decoding of a checkpoint makes of a split.
-
-    Attributes:
-        event_f1: F1 of the events as `ccln-localize` decodes them (`Scores.event_f1`).
-        calibration_error: Expected calibration error of the segments' labels, see `expected_calibration_error`.
-        uncalibrated_error: The same with temperatures of one.
-    """
+    """What the decoding of a checkpoint makes of a split."""
 
     event_f1: float
+    """F1 of the events as `ccln-localize` decodes them (`Scores.event_f1`)."""
     calibration_error: float
+    """Expected calibration error of the segments' labels, see `expected_calibration_error`."""
     uncalibrated_error: float
+    """The same with temperatures of one."""
 
 
 def choose_decoding(predictions: Predictions, truth: np.ndarray) -> EventDecoding:

@@ -11,30 +11,24 @@ from ccln.pipeline.metrics.evaluation import NO_VALUE, Column, TaskScores, align
 
 @dataclass(frozen=True)
 class Spread:
-    """One number over several runs.
-
-    Attributes:
-        mean: Their mean; NaN where one of them is.
-        standard_deviation: With n - 1 in its denominator; NaN for a single run.
-        values: The single runs, in their order.
-    """
+    """One number over several runs."""
 
     mean: float
+    """Their mean; NaN where one of them is."""
     standard_deviation: float
+    """With n - 1 in its denominator; NaN for a single run."""
     values: tuple[float, ...]
+    """The single runs, in their order."""
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """How much higher one method is than another, seed by seed.
-
-    Attributes:
-        mean: Mean of the differences.
-        standard_error: Of that mean: the differences' standard deviation (n - 1) over the root of n; NaN for n = 1.
-    """
+    """How much higher one method is than another, seed by seed."""
 
     mean: float
+    """Mean of the differences."""
     standard_error: float
+    """Of that mean: the differences' standard deviation (n - 1) over the root of n; NaN for n = 1."""
 
 
 def spread(values: Sequence[float]) -> Spread:

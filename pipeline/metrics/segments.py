@@ -22,29 +22,26 @@ ORACLE_CLASS = "oracle class, every segment an event"  # knows each clip's true 
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of one set of clips. A score whose denominator is empty is NaN.
-
-    Attributes:
-        segment_accuracy: Share of the segments whose label, of the classes and the background, is right. AVE's metric.
-        background_recall: Share of the background segments that were predicted as background.
-        background_precision: Share of the segments predicted as background that are.
-        event_f1: F1 over all events of the set. An event is a maximal run of one class; a predicted one is right where
-            it is matched one to one with a true one of its class in its clip, both ends at most one second apart.
-        event_f1_tiou: The same, a pair being right where its temporal intersection over union is at least one half.
-        boundary_error_seconds: Mean distance of the ends of a true event from those of the predicted event of its class
-            that overlaps it most (the earliest of several), over the true events that have one.
-        boundary_matched: Share of the true events that have one.
-        clips: Number of clips.
-    """
+    """The scores of one set of clips. A score whose denominator is empty is NaN."""
 
     segment_accuracy: float
+    """Share of the segments whose label, of the classes and the background, is right. AVE's metric."""
     background_recall: float
+    """Share of the background segments that were predicted as background."""
     background_precision: float
+    """Share of the segments predicted as background that are."""
     event_f1: float
+    """F1 over all events of the set. An event is a maximal run of one class; a predicted one is right where it is
+    matched one to one with a true one of its class in its clip, both ends at most one second apart."""
     event_f1_tiou: float
+    """The same, a pair being right where its temporal intersection over union is at least one half."""
     boundary_error_seconds: float
+    """Mean distance of the ends of a true event from those of the predicted event of its class that overlaps it most
+    (the earliest of several), over the true events that have one."""
     boundary_matched: float
+    """Share of the true events that have one."""
     clips: int
+    """Number of clips."""
 
     columns: ClassVar[tuple[Column, ...]] = (
         Column("segment_accuracy", "accuracy", over_seeds=True, headline=True),
@@ -67,7 +64,7 @@ class Scores:
 
 
 def score(predicted: np.ndarray, truth: np.ndarray, class_count: int) -> Scores:
-    """Compares predicted labels with true ones.
+    """Compare predicted labels with true ones.
 
     Args:
         predicted: Integer labels (clip, segment), each 0 to `class_count`, which is the background.
@@ -107,35 +104,29 @@ def score(predicted: np.ndarray, truth: np.ndarray, class_count: int) -> Scores:
 
 @dataclass(frozen=True)
 class ClassScores:
-    """How well one class was found. A score whose denominator is empty is NaN.
-
-    Attributes:
-        clips: Clips of this class.
-        named_right: Those among them whose predicted class is right, whatever was found in their segments.
-        segment_recall: Share of the segments of this class that were labelled so.
-        segment_precision: Share of the segments labelled so that are of this class.
-        event_f1: F1 over the events of this class, right where both ends are at most one second off.
-    """
+    """How well one class was found. A score whose denominator is empty is NaN."""
 
     clips: int
+    """Clips of this class."""
     named_right: int
+    """Those among them whose predicted class is right, whatever was found in their segments."""
     segment_recall: float
+    """Share of the segments of this class that were labelled so."""
     segment_precision: float
+    """Share of the segments labelled so that are of this class."""
     event_f1: float
+    """F1 over the events of this class, right where both ends are at most one second off."""
 
 
 @dataclass(frozen=True, eq=False)
 class DetailedScores:
-    """The scores of one set of clips in detail.
-
-    Attributes:
-        classes: Scores of each class, in the order of the labels, without the background.
-        confusion: Number of segments by true and predicted label, int64 (true label, predicted label); the background
-            is the last of both.
-    """
+    """The scores of one set of clips in detail."""
 
     classes: tuple[ClassScores, ...]
+    """Scores of each class, in the order of the labels, without the background."""
     confusion: np.ndarray
+    """Number of segments by true and predicted label, int64 (true label, predicted label); the background is the last
+    of both."""
 
     @property
     def clip_accuracy(self) -> float:
@@ -146,7 +137,7 @@ class DetailedScores:
 def score_in_detail(
     predicted: np.ndarray, truth: np.ndarray, class_count: int, named: np.ndarray, clip_labels: np.ndarray
 ) -> DetailedScores:
-    """Compares predicted labels with true ones, class by class.
+    """Compare predicted labels with true ones, class by class.
 
     Args:
         predicted: Integer labels (clip, segment), each 0 to `class_count`, which is the background.
