@@ -1,23 +1,23 @@
-"""Events as bars in lanes: which lane an event is in, and what is written in its bar."""
+"""Events as bars in lanes: which lane an event is in, and what is written in its bar or beside it."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ccln.pipeline.localize.result import Event
-from ccln.pipeline.report.picture.words import short_names
+from ccln.pipeline.report.names import short_names
+from ccln.pipeline.report.style import class_color, class_numbers, pack_lanes
 
 DPI = 100
 LETTERS = 9
-"""Points, of the letters in bars."""
+"""Size in points of the letters in and beside bars."""
 
-# Told apart by the colour-blind, too, and dark enough for white letters; what tells a class is its name.
-_COLORS = ("#00785a", "#00629b", "#b34a00", "#86508f")
+_PADDING = 8  # pixels a text needs besides its own width
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,11 @@ class Bar:
     """An event as it is drawn."""
 
     event: Event
-    text: str
-    """Within it; empty where there is no room."""
     color: str
+    text: str
+    """Empty where there is no room."""
+    side: str
+    """Where the text is: "within" the bar, to its "left" or its "right"."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,12 @@ class Lane:
     """In order of time."""
 
 
-def lanes_of(events: Sequence[Event], pixels_per_second: float, most: int) -> list[Lane]:
+def lanes_of(events: Sequence[Event], duration_seconds: float, pixels_per_second: float, most: int) -> list[Lane]:
     """One lane if nothing overlaps and every bar has room for its name, else one a class, or more where it overlaps.
 
     Args:
         events: in any order.
+        duration_seconds: of the video.
         pixels_per_second: of the axis of time.
         most: lanes with a class of their own; the classes with the fewest events share the rest.
 
@@ -52,44 +55,50 @@ def lanes_of(events: Sequence[Event], pixels_per_second: float, most: int) -> li
         At least one lane.
     """
     events = sorted(events, key=lambda event: (event.start_seconds, event.end_seconds, event.label))
-    names = short_names({event.label for event in events})
-    labels = list(dict.fromkeys(event.label for event in events))
-    colors = {label: _COLORS[place % len(_COLORS)] for place, label in enumerate(labels)}
+    numbers = class_numbers(events)
+    names = short_names(numbers)
 
-    def bar(event: Event, *texts: str) -> Bar:
-        room = pixels_per_second * (event.end_seconds - event.start_seconds) - 8
-        return Bar(
-            event, next((text for text in texts if text_width(text, LETTERS, "bold") <= room), ""), colors[event.label]
-        )
+    def lane(name: str, events: Sequence[Event], *, named: bool) -> Lane:
+        """A lane whose bars show names, too, where there is room."""
+        ends = [0.0, *(event.end_seconds for event in events)]
+        starts = [*(event.start_seconds for event in events[1:]), duration_seconds]
+        bars, free_from = [], 0.0
+        for event, before, after in zip(events, ends, starts, strict=False):
+            confidence, name_of = f"{event.confidence:.2f}", names[event.label]
+            texts = (f"{name_of}  {confidence}", name_of, confidence) if named else (confidence,)
+            room = {
+                "within": event.end_seconds - event.start_seconds,
+                "right": after - event.end_seconds,
+                "left": event.start_seconds - max(before, free_from),
+            }
+            fitting = (
+                (text, side)
+                for side in room
+                for text in texts
+                if text_width(text, LETTERS, "bold") + _PADDING <= room[side] * pixels_per_second
+            )
+            text, side = next(fitting, ("", "within"))
+            if side == "right":
+                free_from = event.end_seconds + (text_width(text, LETTERS, "bold") + _PADDING) / pixels_per_second
+            bars.append(Bar(event, class_color(numbers[event.label]), text, side))
+        return Lane(name, bars)
 
-    together = [bar(e, f"{names[e.label]}  {e.confidence:.2f}", names[e.label]) for e in events]
-    if all(one.text for one in together) and all(
-        one.end_seconds <= other.start_seconds for one, other in pairwise(events)
-    ):
-        return [Lane("", together)]
+    def lanes(name: str, events: Sequence[Event], *, named: bool = False) -> list[Lane]:
+        """As many as it takes for no bars to overlap; the name is at the first."""
+        placed = sorted(zip(pack_lanes(events), events, strict=True), key=lambda pair: pair[0])
+        rows = [[event for _, event in row] for _, row in groupby(placed, key=lambda pair: pair[0])]
+        return [lane("" if number else name, row, named=named) for number, row in enumerate(rows)]
+
+    together = lane("", events, named=True)
+    apart = all(one.end_seconds <= other.start_seconds for one, other in pairwise(events))
+    if apart and all(bar.side == "within" and names[bar.event.label] in bar.text for bar in together.bars):
+        return [together]
     by_count = [label for label, _ in Counter(event.label for event in events).most_common()]
-    own = labels if len(labels) <= most else [label for label in labels if label in by_count[: most - 1]]
-    lanes = []
-    for label in own:
-        rows = _rows([bar(e, f"{e.confidence:.2f}") for e in events if e.label == label])
-        lanes += [Lane("" if number else names[label], row) for number, row in enumerate(rows)]
-    if rest := len(labels) - len(own):
-        rows = _rows([one for one in together if one.event.label not in own])
-        lanes += [Lane("" if number else f"{rest} other classes", row) for number, row in enumerate(rows)]
-    return lanes
-
-
-def _rows(bars: Sequence[Bar]) -> list[list[Bar]]:
-    """Each bar, in order of time, in the first row that is free by then."""
-    rows: list[list[Bar]] = []
-    for bar in bars:
-        free = (row for row in rows if row[-1].event.end_seconds <= bar.event.start_seconds)
-        row = next(free, None)
-        if row is None:
-            rows.append([bar])
-        else:
-            row.append(bar)
-    return rows
+    own = [label for label in numbers if len(numbers) <= most or label in by_count[: most - 1]]
+    made = [row for label in own for row in lanes(names[label], [e for e in events if e.label == label])]
+    if rest := len(numbers) - len(own):
+        made += lanes(f"{rest} other classes", [e for e in events if e.label not in own], named=True)
+    return made
 
 
 @lru_cache(4096)

@@ -1,7 +1,8 @@
-"""A file's timeline as one picture, gathered while the file streams by: memory does not grow with its length."""
+"""A video's timeline as one picture, gathered while it is decoded: memory does not grow with its length."""
 
 import io
 import warnings
+from copy import deepcopy
 from math import ceil
 from pathlib import Path
 
@@ -14,22 +15,26 @@ from ccln.pipeline.decode.audio import SAMPLE_RATE_HZ
 from ccln.pipeline.decode.clip import DecodedClip
 from ccln.pipeline.localize.result import LocatedVideo
 from ccln.pipeline.report.picture.panels import timeline_figure
-from ccln.pipeline.report.picture.sound import PooledSpectrogram
 from ccln.pipeline.report.writers import write_files
 
 _MOST_FRAMES = 64
-_FRAMES_PER_SECOND = 4  # at first: a clip of two seconds is shown as more than two pictures
+_FRAMES_PER_SECOND = 4  # at first: a video of two seconds is shown as more than two frames
 _FRAME_PIXELS = 144
+
+_MOST_COLUMNS = 1500
+_BANDS = 64
+_HOP_SAMPLES = 160
+_WINDOW_SAMPLES = 1024
 
 # The first is always there; of the others, which have what it lacks, those that the machine has.
 _FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", "WenQuanYi Zen Hei", "Arial Unicode MS")
 
 
 class TimelinePicture:
-    """Frames with attention, mel spectrogram, what is seen, heard and event, and events, on one axis of time.
+    """Frames with attention, mel spectrogram, the tracks seen, heard and event, and events, on one axis of time.
 
-    Feed it each ten seconds of a file with `add`, then `draw`. Frames have the shape that a player gives them. It keeps
-    at most 64 small ones, evenly spread, and 1,500 columns of the spectrogram, whatever the length of the file.
+    Give it each ten seconds of a video with `add`, then `draw`. Frames have the shape that a player gives them. It
+    keeps at most 64 small ones, evenly spread, and 1,500 columns of the spectrogram, whatever the length of the video.
     """
 
     def __init__(self) -> None:
@@ -43,9 +48,9 @@ class TimelinePicture:
         """Take what the picture needs of the next ten seconds.
 
         Args:
-            clip: in the order of the file, without a gap.
+            clip: in order of time, without a gap.
         """
-        self._aspect = clip.aspect  # of a file whose pictures begin late, the first clips do not know it
+        self._aspect = clip.aspect  # in a file whose frames begin late, unknown to the first clips
         self._add_frames(clip)
         self._spectrogram.add(clip.waveform[: round(clip.duration_seconds * SAMPLE_RATE_HZ)])
 
@@ -53,15 +58,15 @@ class TimelinePicture:
         """Write the picture as PNG, 1200 pixels wide; it reads without colour, too.
 
         Args:
-            located: what was found in the file whose clips were added.
+            located: what was found in the video whose clips were added.
             path: of the picture.
 
         Raises:
             OutputError: a file is there with other content, or it cannot be written.
-            ValueError: no clip was added.
+            ValueError: nothing was added.
         """
         if not self._frames:
-            raise ValueError(f"{located.path}: nothing to draw; add the file's clips first")
+            raise ValueError(f"{located.path}: nothing to draw; add the video's clips first")
         there = set(fontManager.get_font_names())
         fonts = [font for font in _FONTS if font in there]
         # Names are shown as they are: a pair of dollar signs is no mathematics, and for a letter that no font has
@@ -97,3 +102,61 @@ def _small(frame: np.ndarray) -> np.ndarray:
     image = Image.fromarray(frame)
     image.thumbnail((_FRAME_PIXELS, _FRAME_PIXELS))
     return np.asarray(image)
+
+
+class PooledSpectrogram:
+    """Mean mel power over columns of equal length; when there are too many, every two become one."""
+
+    def __init__(self) -> None:
+        self._sums = np.zeros((_MOST_COLUMNS, _BANDS))  # over each column's hops
+        self._hops = 0
+        self._hops_per_column = 1
+        self._rest: np.ndarray | None = None  # the samples that windows to come begin with
+
+    def add(self, waveform: np.ndarray) -> None:
+        """Take the next part of the audio, float32 mono (sample,), 16 kHz.
+
+        Windows reach from part to part: each padded by itself, there would be a click between them.
+        """
+        if self._rest is None:
+            samples = np.pad(waveform, (_WINDOW_SAMPLES // 2, 0), "reflect")
+        else:
+            samples = np.concatenate([self._rest, waveform])
+        power = _mel_power(samples)
+        self._rest = samples[len(power) * _HOP_SAMPLES :]
+        self._pool(power)
+
+    def columns(self) -> tuple[np.ndarray, float]:
+        """Mel power (column, band), and how many seconds a column covers; the last may hold less."""
+        whole = deepcopy(self)  # more may come after the windows that now reach past the end
+        if self._rest is not None:
+            whole._pool(_mel_power(np.pad(self._rest, (0, _WINDOW_SAMPLES // 2), "reflect")))
+        starts = np.arange(0, whole._hops, whole._hops_per_column)
+        covered = np.minimum(whole._hops - starts, whole._hops_per_column)
+        return whole._sums[: len(starts)] / covered[:, None], whole._hops_per_column * _HOP_SAMPLES / SAMPLE_RATE_HZ
+
+    def _pool(self, power: np.ndarray) -> None:
+        hops = self._hops + np.arange(len(power))
+        self._hops += len(power)
+        while self._hops > _MOST_COLUMNS * self._hops_per_column:
+            pairs = self._sums[::2] + self._sums[1::2]
+            self._sums = np.concatenate([pairs, np.zeros_like(pairs)])
+            self._hops_per_column *= 2
+        np.add.at(self._sums, hops // self._hops_per_column, power)
+
+
+def _mel_power(samples: np.ndarray) -> np.ndarray:
+    """Float32 (hop, band) of each whole window within the samples."""
+    import librosa
+
+    if len(samples) < _WINDOW_SAMPLES:
+        return np.zeros((0, _BANDS), np.float32)
+    return librosa.feature.melspectrogram(
+        y=samples,
+        sr=SAMPLE_RATE_HZ,
+        n_fft=_WINDOW_SAMPLES,
+        hop_length=_HOP_SAMPLES,
+        n_mels=_BANDS,
+        fmax=SAMPLE_RATE_HZ / 2,
+        center=False,
+    ).T

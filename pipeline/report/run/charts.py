@@ -18,24 +18,24 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-_INK, _SOFT, _LINE, _FAINT = "#1b1e23", "#565d68", "#868d98", "#d9dce1"
-_BLUE, _ORANGE, _GREEN = "#0072b2", "#b84f00", "#00795a"  # the colour-blind tell them apart
+from ccln.pipeline.report.style import BLUE, FAINT, GREEN, INK, LINE, ORANGE, SOFT
+
 _VARIABLES = {
-    **{_INK: "ink", _SOFT: "soft", _LINE: "line", _FAINT: "faint"},
-    **{_BLUE: "a", _ORANGE: "b", _GREEN: "c"},
+    **{INK: "ink", SOFT: "soft", LINE: "line", FAINT: "faint"},
+    **{BLUE: "a", ORANGE: "b", GREEN: "c"},
 }
 """Custom property of the page's style for each colour."""
-_CURVES = ((_BLUE, "-"), (_ORANGE, "--"), (_GREEN, "-."), (_SOFT, "-"), (_BLUE, ":"), (_ORANGE, ":"), (_GREEN, ":"))
+_CURVES = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (SOFT, "-"), (BLUE, ":"), (ORANGE, ":"), (GREEN, ":"))
 _WIDTH = 350  # pixels, which are points of the figure: the SVG scales
 _STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 10,
-    "text.color": _INK,
-    "axes.labelcolor": _SOFT,
-    "axes.edgecolor": _LINE,
-    "xtick.color": _SOFT,
-    "ytick.color": _SOFT,
-    "grid.color": _FAINT,
+    "text.color": INK,
+    "axes.labelcolor": SOFT,
+    "axes.edgecolor": LINE,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "grid.color": FAINT,
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.spines.top": False,
@@ -104,13 +104,13 @@ def histogram(values: Sequence[int], *, label: str, before: str, after: str) -> 
     positions = range(-reach, reach + 1)
     with _figure(180) as figure:
         axes = figure.subplots()
-        bars = axes.bar(positions, [counts[second] for second in positions], color=_BLUE)
+        bars = axes.bar(positions, [counts[second] for second in positions], color=BLUE)
         axes.bar_label(bars, [str(counts[second] or "") for second in positions], padding=2, fontsize=9)
         shown = [second for second in positions if reach <= 7 or not second % 2]
         axes.set_xticks(shown, [f"{second:+d}".replace("-", "−") if second else "0" for second in shown])
         axes.grid(visible=False)
         axes.set_xlabel("seconds")
-        below: Any = {"xycoords": ("axes fraction", axes.xaxis.label), "va": "bottom", "color": _SOFT}
+        below: Any = {"xycoords": ("axes fraction", axes.xaxis.label), "va": "bottom", "color": SOFT}
         axes.annotate(f"← {before}", (0, 0), **below)
         axes.annotate(f"{after} →", (1, 0), ha="right", **below)
         axes.set_yticks([])
@@ -149,11 +149,11 @@ def dot_plot(
         for row, (name, values) in enumerate(found.items()):
             axes.annotate(name, (0, row), (0, 9), **beside)
             if intervals and name in intervals:
-                axes.plot(intervals[name], (row, row), color=_BLUE, lw=5, alpha=0.3, solid_capstyle="butt")
-            axes.plot(values, [row] * len(values), "o", ms=6, mfc=_BLUE, mec=_INK, mew=0.8, alpha=0.6)
+                axes.plot(intervals[name], (row, row), color=BLUE, lw=5, alpha=0.3, solid_capstyle="butt")
+            axes.plot(values, [row] * len(values), "o", ms=6, mfc=BLUE, mec=INK, mew=0.8, alpha=0.6)
             if values:
                 mean = float(np.mean(values))
-                axes.plot((mean, mean), (row - 0.16, row + 0.16), color=_INK, lw=2)
+                axes.plot((mean, mean), (row - 0.16, row + 0.16), color=INK, lw=2)
                 text = f"{mean:.1f} %" if unit == "%" else f"{mean:.2f} {unit}"
                 axes.annotate(text, (1, row), (0, 9), ha="right", **beside)
         return _svg(figure, label)
@@ -175,10 +175,10 @@ def _draw_curves(
         axes.set_ylim(0, top)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
-    axes.axvline(marked, color=_INK, lw=1, ls=":")
+    axes.axvline(marked, color=INK, lw=1, ls=":")
     last = max(map(len, curves.values()), default=1)
     offset, side = (-4, "right") if marked > last / 2 else (4, "left")
-    beside: Any = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points", "color": _SOFT}
+    beside: Any = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points", "color": SOFT}
     axes.annotate(f"chosen: {marked}", (marked, 1), (offset, 0), ha=side, va="top", **beside)
 
 

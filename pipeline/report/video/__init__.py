@@ -1,4 +1,4 @@
-"""Located clips as videos again, with their events drawn in."""
+"""Located videos written again, with their events drawn in."""
 
 from ccln.pipeline.report.video.video import write_video
 

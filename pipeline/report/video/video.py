@@ -1,4 +1,4 @@
-"""A located clip as a video again: its pictures with the events drawn in, its sound untouched."""
+"""A located video written again: its frames with the events drawn in, its audio untouched."""
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -15,65 +15,64 @@ from av.video.stream import VideoStream
 
 from ccln.pipeline.decode.container import Clock, DecodeError, MissingStreamError, chosen_streams, open_video
 from ccln.pipeline.localize.result import LocatedVideo
-from ccln.pipeline.report.video.output import VideoFile, common_ticks, suffix_for
+from ccln.pipeline.report.video.file import VideoFile, common_ticks, suffix_for
 from ccln.pipeline.report.video.painting import Painter
-from ccln.pipeline.report.video.planes import FORMAT, UprightPictures, matrix_of, planes_of
+from ccln.pipeline.report.video.planes import FORMAT, UprightFrames, matrix_of, planes_of
 
-_LEAST_WIDTH = 320  # pixels; on less, nothing can be read
+_MINIMUM_WIDTH = 320  # pixels; on less, nothing can be read
 
 
 def write_video(located: LocatedVideo, source: Path, destination: Path, *, heat_map: bool = False) -> Path:
-    """Write a clip again with a timeline below its pictures, and over them the names of the events while they are on.
+    """Write a video again with a timeline below its frames, and over them the names of the events while they last.
 
-    Every picture keeps its time to the tick (in Matroska to the millisecond), after the earliest of the two streams
-    starts at 0, as in decoding. Pictures are turned upright as their metadata ask, and encoded as H.264; those less
-    than 320 pixels wide are enlarged by a whole factor. The packets of sound are the source's, bit for bit: as MP4, or
-    as Matroska where their codec is not at home in MP4.
+    Every frame keeps its time to the tick (in Matroska to the millisecond), after the earlier of the two streams is
+    made to start at 0, as in decoding. Frames are turned upright as their metadata ask, and encoded as H.264; those
+    less than 320 pixels wide are enlarged by a whole factor. The packets of audio are the source's, bit for bit: in
+    MP4, or in Matroska where players do not expect their codec in MP4.
 
-    One picture is held at a time, and what the encoder looks ahead: memory does not grow with the clip, but for the
-    few bytes a picture of the index that MP4 ends with. The file is written beside its place and moved there when it is
+    One frame is held at a time, and what the encoder looks ahead: memory does not grow with the video, except by the
+    few bytes a frame of the index that MP4 ends with. The file is written beside its place and moved there when it is
     whole; one that is there already, the same to the byte, stays as it is.
 
     Args:
         located: what was found in it.
-        source: the clip.
+        source: the video.
         destination: the file to be written, without the suffix, which is added: ".mp4", or ".mkv".
-        heat_map: whether to lay the attention over the pictures.
+        heat_map: whether to lay the attention over the frames.
 
     Returns:
         The file.
 
     Raises:
-        DecodeError: the clip cannot be read, or has no video.
+        DecodeError: the source cannot be read, or has no video stream.
         OutputError: the file is there with other content, or cannot be written.
-        ValueError: an event is not within the clip.
     """
     first, zero = _beginning(source)
     with open_video(source) as container:
         video, audio = chosen_streams(source, container)
         assert video is not None
         path = destination.with_name(destination.name + suffix_for(audio))
-        upright = UprightPictures(first, _LEAST_WIDTH)
-        painter = Painter(located, upright.height, upright.width, matrix_of(first), heat_map=heat_map)
+        upright = UprightFrames(first, _MINIMUM_WIDTH)
+        painter = Painter(located, upright.height, upright.width, matrix_of(first), attention=heat_map)
         base = Fraction(video.time_base or 0)
         ticks = common_ticks(base, zero)
         with VideoFile(path, video, first, audio, ticks, (painter.width, painter.height)) as out:
             for piece in _pieces(source, container, video, audio):
                 if isinstance(piece, Packet):
                     _set_clock(piece, zero)
-                    out.add_sound(piece)
+                    out.add_audio(piece)
                     continue
-                moment = (piece.pts or 0) * base - zero
+                seconds = (piece.pts or 0) * base - zero
                 canvas = VideoFrame(painter.width, painter.height, FORMAT)
-                painter.paint(planes_of(canvas), upright.upright(piece), float(moment))
-                canvas.time_base, canvas.pts = ticks, round(moment / ticks)
+                painter.paint(planes_of(canvas), upright(piece), float(seconds))
+                canvas.time_base, canvas.pts = ticks, round(seconds / ticks)
                 canvas.duration = round((piece.duration or 0) * base / ticks)
-                out.add_picture(canvas)
+                out.add_frame(canvas)
     return path
 
 
 def _beginning(source: Path) -> tuple[VideoFrame, Fraction]:
-    """The first picture, and when the clip's clock starts, in seconds on the file's own."""
+    """The first frame, and when the video's clock starts, in seconds on the file's own."""
     with open_video(source) as container:
         video, audio = chosen_streams(source, container)
         if video is None:
@@ -86,15 +85,15 @@ def _beginning(source: Path) -> tuple[VideoFrame, Fraction]:
                 if isinstance(frame, VideoFrame) and frame.pts is not None:
                     clock.start(video, frame.pts)
                     return frame, clock.zero or Fraction(0)
-    raise DecodeError(f"{source}: its video holds no picture. Check that it plays.")
+    raise DecodeError(f"{source}: its video stream holds no frame. Check that it plays.")
 
 
 def _pieces(
     source: Path, container: InputContainer, video: VideoStream, audio: AudioStream | None
 ) -> Iterator[VideoFrame | Packet]:
-    """Pictures and packets of sound as they come; each is later than all of its kind before it.
+    """Frames and packets of audio as they come; each is later than all of its kind before it.
 
-    What a damaged file has stepping back in time, or at no time, is left out, as in decoding.
+    What steps back in time in a damaged file, or has no time, is left out, as in decoding.
     """
     latest: dict[Stream, int] = {}
     refused: DecodeError | None = None
@@ -126,7 +125,7 @@ def _comes_next(stream: Stream, stamp: int | None, latest: dict[Stream, int]) ->
 
 
 def _set_clock(packet: Packet, zero: Fraction) -> None:
-    """Make a packet's times count from the start of the clip's clock."""
+    """Make a packet's times count from the start of the video's clock."""
     assert packet.time_base is not None
     ticks = common_ticks(packet.time_base, zero)
     for name in ("pts", "dts"):

@@ -12,18 +12,13 @@ from support.located import NASTY, located_video
 from ccln.pipeline.decode.audio import SAMPLE_RATE_HZ
 from ccln.pipeline.decode.clip import DecodedClip
 from ccln.pipeline.localize.result import Event, LocatedVideo
+from ccln.pipeline.report.clock import round_step, time_within
+from ccln.pipeline.report.names import short_names, shortened
+from ccln.pipeline.report.picture import TimelinePicture
 from ccln.pipeline.report.picture.lanes import lanes_of
-from ccln.pipeline.report.picture.panels import LEFT, RIGHT, WIDTH
-from ccln.pipeline.report.picture.picture import TimelinePicture
-from ccln.pipeline.report.picture.sound import PooledSpectrogram
-from ccln.pipeline.report.picture.words import (
-    found_in_short,
-    round_step,
-    short_names,
-    shortened,
-    time_within,
-    two_lines,
-)
+from ccln.pipeline.report.picture.panels import LEFT, RIGHT, WIDTH, summary, timeline_figure, two_lines
+from ccln.pipeline.report.picture.picture import PooledSpectrogram
+from ccln.pipeline.report.style import CLASS_COLORS
 from ccln.pipeline.report.writers import OutputError
 
 ACROSS = WIDTH - LEFT - RIGHT
@@ -94,9 +89,9 @@ def test_the_heat_map_is_brightest_where_the_network_looks(tmp_path: Path) -> No
         image = drawn_once(located(10.0, looks_at=region), tmp_path / f"{name}.png")
         cell = image[82 : 82 + 75, LEFT : LEFT + ACROSS // 10].mean(2)
         corners[name] = (cell[2:9, 4:11].mean(), cell[-12:-4, -12:-5].mean())
-    assert corners["top"][0] > corners["top"][1] + 50
-    assert corners["bottom"][1] > corners["bottom"][0] + 50
-    assert corners["top"][0] > corners["bottom"][0] + 50
+    assert corners["top"][0] > corners["top"][1] + 20
+    assert corners["bottom"][1] > corners["bottom"][0] + 20
+    assert corners["top"][0] > corners["bottom"][0] + 20
 
 
 def test_frames_keep_their_times_however_long_the_file(tmp_path: Path) -> None:
@@ -210,16 +205,46 @@ def test_there_is_no_picture_of_nothing(tmp_path: Path) -> None:
 
 
 def test_classes_that_do_not_overlap_share_a_lane_where_their_names_fit() -> None:
-    (lane,) = lanes_of([CAT, BARK], 100, 24)
+    (lane,) = lanes_of([CAT, BARK], 10, 100, 24)
     assert [bar.text for bar in lane.bars] == ["Bark  0.90", "Cat  0.75"]
     assert len({bar.color for bar in lane.bars}) == 2
-    assert [(lane.name, lane.bars[0].text) for lane in lanes_of([CAT, BARK], 5, 24)] == [("Bark", ""), ("Cat", "")]
-    assert [lane.bars for lane in lanes_of([], 100, 24)] == [[]]
+    apart = lanes_of([CAT, BARK], 10, 5, 24)
+    assert [(lane.name, bar.text) for lane in apart for bar in lane.bars] == [("Bark", ""), ("Cat", "")]
+    assert [lane.bars for lane in lanes_of([], 10, 100, 24)] == [[]]
+
+
+def test_the_number_of_a_short_bar_is_beside_it_where_there_is_room() -> None:
+    spans = [(0.0, 0.2), (1.0, 1.2), (1.3, 1.5), (9.8, 10.0)]
+    events = [Event("Bark", start, end, 0.5) for start, end in spans]
+    (lane,) = lanes_of([*events, Event("Cat", 0.0, 10.0, 0.5)], 10, 150, 24)[:1]
+    assert [(bar.side, bar.text) for bar in lane.bars] == [
+        ("right", "0.50"),
+        ("left", "0.50"),
+        ("right", "0.50"),
+        ("left", "0.50"),
+    ]
+
+
+def test_colors_repeat_only_when_there_are_more_classes() -> None:
+    events = [Event(f"Class {number}", number, number + 1, 0.5) for number in range(len(CLASS_COLORS))]
+    bars = [bar for lane in lanes_of(events, 9, 10, 24) for bar in lane.bars]
+    assert len({bar.color for bar in bars}) == len(CLASS_COLORS) == len(set(CLASS_COLORS))
+
+
+def test_the_minimum_duration_is_said() -> None:
+    figure = timeline_figure(located(10.0, BARK), {0.5: np.zeros((9, 9, 3), np.uint8)}, (np.ones((9, 64)), 1.0), 1.0)
+    assert any("for at least 2 s" in text.get_text() for text in figure.texts)
+
+
+@pytest.mark.parametrize("grey", [40, 128, 255])
+def test_frames_stay_as_bright_as_they_are_where_no_attention_is(grey: int, tmp_path: Path) -> None:
+    image = drawn_once(located(10.0, looks_at=(0, 0)), tmp_path / "a.png", piece(grey=np.full((10, 4), grey)))
+    assert image[140:150, LEFT + 50 : LEFT + 90].mean() == pytest.approx(grey, abs=2)
 
 
 def test_overlapping_events_are_in_lanes_of_their_class() -> None:
     events = [BARK, Event("Cat", 4.0, 6.0, 0.5), Event("Bark", 3.0, 4.5, 0.5), Event("Bark", 5.0, 6.0, 0.5)]
-    lanes = lanes_of(events, 100, 24)
+    lanes = lanes_of(events, 10, 100, 24)
     assert [lane.name for lane in lanes] == ["Bark", "", "Cat"]
     assert [bar.event.start_seconds for bar in lanes[0].bars] == [2.0, 5.0]
 
@@ -230,7 +255,7 @@ def test_overlapping_events_are_in_lanes_of_their_class() -> None:
 )
 def test_every_event_has_one_bar_and_no_two_in_a_lane_overlap(spans: list[tuple[int, int, str]], most: int) -> None:
     events = [Event(label, start, start + length, 0.5) for start, length, label in spans]
-    lanes = lanes_of(events, 10, most)
+    lanes = lanes_of(events, 60, 10, most)
     assert len([lane for lane in lanes if lane.name]) <= most
     bars = [bar.event for lane in lanes for bar in lane.bars]
     assert sorted(bars, key=repr) == sorted(events, key=repr)
@@ -239,21 +264,21 @@ def test_every_event_has_one_bar_and_no_two_in_a_lane_overlap(spans: list[tuple[
         assert all(end <= bar.event.start_seconds for end, bar in zip(ends, lane.bars[1:], strict=False))
 
 
-def test_what_was_found_is_said_in_short() -> None:
+def test_a_line_sums_up_the_events() -> None:
     def fits(text: str) -> bool:
         return len(text) <= 40
 
-    assert found_in_short([], 10, fits) == "no event both seen and heard"
-    assert found_in_short([BARK, CAT], 10, fits) == "Bark 2.0–5.0 s, Cat 5.0–9.0 s"
+    assert summary([], 10, fits) == "no event both seen and heard"
+    assert summary([BARK, CAT], 10, fits) == "Bark 2.0–5.0 s, Cat 5.0–9.0 s"
     late = Event("Male speech, man speaking", 3725.0, 3731.4, 0.5)
-    assert found_in_short([late], 7200, fits) == "Male speech 1:02:05–1:02:11"
-    assert found_in_short([BARK] * 9 + [CAT] * 5, 60, fits) == "14 events: 9 Bark, 5 Cat"
+    assert summary([late], 7200, fits) == "Male speech 1:02:05–1:02:11"
+    assert summary([BARK] * 9 + [CAT] * 5, 60, fits) == "14 events: 9 Bark, 5 Cat"
     many = [Event(f"Class {number}", 0, 1, 0.5) for number in range(9)]
-    assert found_in_short([BARK, BARK, *many], 60, fits) == "11 events: 2 Bark, and 9 other classes"
-    assert fits(found_in_short([Event("Long" * 30, 0, 1, 0.5)], 60, fits))
+    assert summary([BARK, BARK, *many], 60, fits) == "11 events: 2 Bark, and 9 other classes"
+    assert fits(summary([Event("Long" * 30, 0, 1, 0.5)], 60, fits))
 
 
-def test_times_are_told_as_fits_the_file() -> None:
+def test_times_are_written_as_fits_the_length_of_the_file() -> None:
     assert [time_within(65.04, duration) for duration in (100, 300, 3600)] == ["65.0", "1:05", "0:01:05"]
     assert time_within(59.7, 300) == "1:00"
 

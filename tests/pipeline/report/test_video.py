@@ -72,7 +72,7 @@ def picture_part(drawn: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def is_green(drawn: np.ndarray) -> np.ndarray:
     """Where the colour of events is, (height, width)."""
-    return np.abs(drawn.astype(int) - (0, 158, 115)).max(-1) < 40
+    return np.abs(drawn.astype(int) - (0, 121, 90)).max(-1) < 40
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_the_timeline_shows_events_tracks_and_now(tmp_path: Path) -> None:
     bar = np.flatnonzero(is_green(first).sum(0) > 5)
     assert bar[0] == pytest.approx(start + pixels_per_second, abs=6)
     assert bar[-1] == pytest.approx(two, abs=6)
-    for second, colour in enumerate(((0, 114, 178), (213, 94, 0), (34, 34, 34))):
+    for second, colour in enumerate(((0, 114, 178), (184, 79, 0), (27, 30, 35))):
         place = round(start + (second + 0.6) * pixels_per_second)
         for other in range(3):
             elsewhere = round(start + (other + 0.6) * pixels_per_second)

@@ -1,4 +1,4 @@
-"""The file that is written: pictures encoded anew, sound as it was, whole or not at all."""
+"""The file that is written: frames encoded again, audio as it was; whole or not at all."""
 
 import os
 import uuid
@@ -19,24 +19,23 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
-from ccln.pipeline.report.video.planes import FORMAT, stated_matrix
+from ccln.pipeline.report.video.planes import FORMAT, matrix_to_state
 from ccln.pipeline.report.writers.files import OutputError, is_there, make_folder
 
 # What players understand within MP4; FFmpeg writes more into it.
-_SOUND_OF_MP4 = frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"})
+_AUDIO_IN_MP4 = frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"})
 
-_MAX_TICKS_PER_SECOND = (
-    50_000_000  # MP4 has 32 bits for the time between two pictures: with more, not a minute and a half
-)
-_TICKS_PER_SECOND = 1_000_000  # where a file has more than that, which no picture needs
+# MP4 has 32 bits for the time between two frames: with more ticks a second, that is not a minute and a half.
+_MAX_TICKS_PER_SECOND = 50_000_000
+_TICKS_PER_SECOND = 1_000_000  # where a file has more than that, which no frame needs
 _MAX_MOVIE_TICKS_PER_SECOND = 2**31 - 1
 
 _ENCODER_OPTIONS = {"crf": "20", "preset": "veryfast"}
 
 
 def suffix_for(audio: AudioStream | None) -> str:
-    """The suffix .mp4, or .mkv for sound that players do not expect in MP4."""
-    return ".mp4" if audio is None or audio.codec_context.codec.canonical_name in _SOUND_OF_MP4 else ".mkv"
+    """The suffix .mp4, or .mkv for audio that players do not expect in MP4."""
+    return ".mp4" if audio is None or audio.codec_context.codec.canonical_name in _AUDIO_IN_MP4 else ".mkv"
 
 
 def common_ticks(time_base: Fraction, zero: Fraction) -> Fraction:
@@ -54,25 +53,25 @@ class VideoFile:
     def __init__(
         self,
         path: Path,
-        picture: VideoStream,
+        video: VideoStream,
         first: VideoFrame,
-        sound: AudioStream | None,
+        audio: AudioStream | None,
         ticks: Fraction,
         size: tuple[int, int],
     ) -> None:
-        """Prepare a file; it is begun with the first picture or sound.
+        """Prepare a file; it is begun when the context is entered.
 
         Args:
-            path: of the file when it is whole; `suffix_for` says what for. Its folder is made if it does not exist.
-            picture: the stream that the pictures come from.
-            first: of its frames, which says what its colours are.
-            sound: the stream that the packets of sound come from.
-            ticks: unit of the pictures' times, in seconds.
-            size: width and height of the pictures, in pixels, both even.
+            path: of the file when it is whole, with the suffix of `suffix_for`. Its folder is made if there is none.
+            video: the stream that the frames come from.
+            first: of its frames, which states the colors.
+            audio: the stream that the packets of audio come from.
+            ticks: unit of the frames' times, in seconds.
+            size: width and height of the frames, in pixels, both even.
         """
         self._path = path
-        self._source = picture, first
-        self._sound = sound
+        self._source = video, first
+        self._audio_source = audio
         self._ticks = ticks
         self._size = size
         self._partial = path.with_name(f".{uuid.uuid4().hex}.partial")
@@ -94,7 +93,7 @@ class VideoFile:
         try:
             if error is None:
                 with _refusals(self._path):
-                    self._container.mux(self._pictures.encode(None))
+                    self._container.mux(self._video.encode(None))
                     self._container.close()
                     self._file.close()
                     if not is_there(self._path, self._partial):
@@ -102,57 +101,57 @@ class VideoFile:
         finally:
             self._discard()
 
-    def add_picture(self, picture: VideoFrame) -> None:
-        """Take the next picture, with its time."""
+    def add_frame(self, frame: VideoFrame) -> None:
+        """Write the next frame, with its time."""
         with _refusals(self._path):
-            self._container.mux(self._pictures.encode(picture))
+            self._container.mux(self._video.encode(frame))
 
-    def add_sound(self, packet: Packet) -> None:
-        """Take the next packet of sound, with its time on this file's clock."""
+    def add_audio(self, packet: Packet) -> None:
+        """Write the next packet of audio, with its time on this file's clock."""
         with _refusals(self._path):
-            packet.stream = self._sounds
+            packet.stream = self._audio
             self._container.mux(packet)
 
     def _begin(self) -> OutputContainer:
-        # Without bitexact, Matroska gets a random number: the same clip would not give the same file again.
+        # Without bitexact, Matroska gets a random number: the same video would not give the same file again.
         options = {"fflags": "bitexact"}
         mp4 = self._path.suffix == ".mp4"
         if mp4:
-            movie = lcm(self._ticks.denominator, self._sound.rate if self._sound else 1)
+            movie = lcm(self._ticks.denominator, self._audio_source.rate if self._audio_source else 1)
             if movie > _MAX_MOVIE_TICKS_PER_SECOND:
                 movie = self._ticks.denominator
             # The unit in which MP4 says when streams begin; by default it is a millisecond.
             options |= {"movie_timescale": str(movie), "video_track_timescale": str(self._ticks.denominator)}
         container = av.open(self._file, "w", format="mp4" if mp4 else "matroska", container_options=options)
-        self._pictures = self._add_pictures(container)
-        if self._sound is not None:
+        self._video = self._add_video(container)
+        if self._audio_source is not None:
             try:
-                self._sounds = container.add_stream_from_template(self._sound)
+                self._audio = container.add_stream_from_template(self._audio_source)
             except ValueError as error:
                 raise OutputError(
-                    f"{self._path}: cannot be written: neither MP4 nor Matroska holds sound as its source has it "
-                    f"({self._sound.codec_context.name}). Convert the source's sound to AAC."
+                    f"{self._path}: cannot be written: neither MP4 nor Matroska holds audio as its source has it "
+                    f"({self._audio_source.codec_context.name}). Convert the source's audio to AAC."
                 ) from error
         return container
 
-    def _add_pictures(self, container: OutputContainer) -> VideoStream:
+    def _add_video(self, container: OutputContainer) -> VideoStream:
         source, first = self._source
         # The stated rate only fills headers; what counts are the times.
-        pictures = container.add_stream("libx264", rate=source.average_rate or 25, options=dict(_ENCODER_OPTIONS))
-        assert isinstance(pictures, VideoStream)
-        pictures.width, pictures.height = self._size
-        pictures.pix_fmt = FORMAT
-        context = pictures.codec_context
+        video = container.add_stream("libx264", rate=source.average_rate or 25, options=dict(_ENCODER_OPTIONS))
+        assert isinstance(video, VideoStream)
+        video.width, video.height = self._size
+        video.pix_fmt = FORMAT
+        context = video.codec_context
         context.time_base = self._ticks
         context.thread_type = "FRAME"
         context.color_range = ColorRange.MPEG
-        context.colorspace = stated_matrix(first)
+        context.colorspace = matrix_to_state(first)
         context.color_primaries = first.color_primaries
         context.color_trc = first.color_trc
         aspect = source.sample_aspect_ratio
         if aspect:
             context.sample_aspect_ratio = 1 / aspect if round(first.rotation / 90) % 2 else aspect
-        return pictures
+        return video
 
     def _discard(self) -> None:
         self._file.close()
