@@ -123,8 +123,8 @@ class FeatureCache:
         for key, row in holds.rows():
             if row.specification_sha256 not in found:
                 with suppress(CacheError):  # damaged or deleted since; another entry of the same digest will do
-                    if (specification := self._specification_of(key)) is not None:
-                        found[specification_digest(specification)] = specification
+                    specification = self._entry(key, verify=False).header.specification
+                    found[specification_digest(specification)] = specification
         if holds.unreadable and not found:
             raise CacheError(
                 f"{self.root}: none of its {len(holds.unreadable)} entries can be used. Delete the folder and run "
@@ -164,13 +164,6 @@ class FeatureCache:
             self._folder.require()
             raise CacheError(f"{path}: no such entry; run ccln-extract on the clip with --cache {self.root}")
         return entry
-
-    def _specification_of(self, key: str) -> Mapping[str, JSON] | None:
-        if is_plain_file(path := self.path_of(key)):
-            with suppress(CacheError):  # damaged, or packed at this moment
-                return read_entry(path, verify=False).header.specification
-        entry = self._shards.entry(key, verify=False)
-        return entry and entry.header.specification
 
 
 class Catalogue(NamedTuple):
