@@ -31,7 +31,7 @@ _MAX_HEADER_BYTES = 2**20  # what a safetensors file holds beside the numbers th
 
 
 class CheckpointError(Exception):
-    """A checkpoint that is missing, damaged, or does not fit; the message says which file, why, and what to do."""
+    """A checkpoint that is missing, damaged, or does not fit; the message names the file, the cause and the remedy."""
 
 
 class Network(nn.Module):
@@ -111,7 +111,7 @@ class _Config(msgspec.Struct, forbid_unknown_fields=True):
 def save_checkpoint(folder: Path | str, checkpoint: Checkpoint) -> None:
     """Write both files, each atomically, the config last: a writer stopped midway leaves nothing that loads wrongly.
 
-    From then on the network knows this checkpoint (`model.checkpoint`).
+    From then on it is the network's `checkpoint`.
 
     Raises:
         OSError: the folder cannot be written.
@@ -149,14 +149,14 @@ def checkpoint_files(checkpoint: Checkpoint) -> dict[str, bytes]:
 
 
 def load_checkpoint(folder: Path | str) -> Checkpoint:
-    """Read a checkpoint written by `save_checkpoint`; its network knows it (`model.checkpoint`).
+    """Read a checkpoint written by `save_checkpoint`; it is then the network's `checkpoint`.
 
     Raises:
         CheckpointError: a file is missing or damaged, or the weights are not those that the config describes.
     """
     folder = Path(folder)
     config, model, decoding = _read_config(folder)
-    with _blaming(folder / WEIGHTS_NAME) as path:
+    with _named_in_errors(folder / WEIGHTS_NAME) as path:
         data = _read(path, _weights_limit_bytes(model))
         if _sha256(data) != config.weights_sha256:
             raise ValueError(f"its sha256 is not the one in {CONFIG_NAME}")
@@ -183,7 +183,7 @@ def weights_limit_bytes(folder: Path) -> int:
 
 def _read_config(folder: Path) -> tuple[_Config, Network, EventDecoding]:
     """The config, and by it the network, without any numbers, and the decoding."""
-    with _blaming(folder / CONFIG_NAME) as path:
+    with _named_in_errors(folder / CONFIG_NAME) as path:
         config = _parse_config(_read(path, MAX_CONFIG_BYTES))
         kind = Network.kinds.get(config.network)
         if kind is None:
@@ -242,7 +242,7 @@ def _weights_limit_bytes(model: Network) -> int:
 
 
 @contextmanager
-def _blaming(path: Path) -> Iterator[Path]:
+def _named_in_errors(path: Path) -> Iterator[Path]:
     """Whatever is wrong with a file that comes from outside becomes one CheckpointError that names it."""
     try:
         yield path

@@ -1,8 +1,8 @@
 """Networks on the Hugging Face hub, which is asked only when one of these functions is called.
 
 Of a repository two files are fetched, by name, and read as any checkpoint is: they come from outside.
-`huggingface_hub.PyTorchModelHubMixin` does not serve: a base class, it would be imported with every network, it reads
-a config of any size before anything can be checked, and it takes neither a checkpoint's other contents nor our errors.
+`huggingface_hub.PyTorchModelHubMixin` would be imported with every network, as a base class is; it fetches and parses a
+config of any size before its subclass can check it, and deletes the config of a folder before it writes a new one.
 """
 
 import json
@@ -97,7 +97,7 @@ class Pretrained(Network):
 
         checkpoint = self.checkpoint
         checkpoint = replace(checkpoint, training=_without_paths(checkpoint.training))
-        with _blaming(repo_id, _PUSH_REMEDY):
+        with _named_in_errors(repo_id, _PUSH_REMEDY):
             client = hub.HfApi(token=token)
             repository = client.create_repo(repo_id, private=private, exist_ok=True).repo_id  # with its owner
             files = checkpoint_files(checkpoint) | {CARD_NAME: model_card(checkpoint, repository).encode()}
@@ -127,7 +127,7 @@ def load_pretrained(name_or_folder: Path | str, *, revision: str | None = None) 
             f"{name}: there is no such folder. Train a model (ccln-train), or name the folder of a run or "
             '"owner/name" on the Hugging Face hub'
         )
-    with _blaming(name, _FETCH_REMEDY):
+    with _named_in_errors(name, _FETCH_REMEDY):
         return load_checkpoint(_fetch(name, revision))
 
 
@@ -227,7 +227,7 @@ def _without_paths(training: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _blaming(repository: str, remedy: str) -> Iterator[None]:
+def _named_in_errors(repository: str, remedy: str) -> Iterator[None]:
     """Whatever goes wrong with a repository becomes one CheckpointError that names it."""
     where = f"{repository} on the Hugging Face hub"
     try:

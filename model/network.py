@@ -397,7 +397,7 @@ class Output(NamedTuple):
 class CCLN(Pretrained, kind="ccln"):
     """The whole network; ``config.without`` leaves parts out for ablation.
 
-    The members share the attention, by far the largest computation. The branch network has a say in the clip's class
+    The members share the attention, by far the largest computation. The branch network takes part in the clip's class
     (our addition): it learns from WCCL alone, and what it learns does not change where the network looks, so that its
     errors are its own.
     """

@@ -24,17 +24,17 @@ def test_each_clip_has_its_own_dropped_channels_in_the_share_asked_for():
 
 def test_what_is_kept_is_raised_so_that_the_mean_stays():
     x = clips()
-    answer = ClipDropout(0.3)(x)
-    kept = answer != 0
-    torch.testing.assert_close(answer[kept], x[kept] / 0.7)
-    assert answer.mean().item() == pytest.approx(x.mean().item(), rel=0.02)
+    dropped = ClipDropout(0.3)(x)
+    kept = dropped != 0
+    torch.testing.assert_close(dropped[kept], x[kept] / 0.7)
+    assert dropped.mean().item() == pytest.approx(x.mean().item(), rel=0.02)
 
 
 def test_no_gradient_reaches_a_dropped_channel():
     x = clips(8).requires_grad_()
-    answer = ClipDropout(0.5)(x)
-    answer.sum().backward()
-    assert torch.equal(x.grad == 0, answer == 0)
+    dropped = ClipDropout(0.5)(x)
+    dropped.sum().backward()
+    assert torch.equal(x.grad == 0, dropped == 0)
 
 
 @pytest.mark.parametrize(

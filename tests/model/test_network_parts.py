@@ -57,7 +57,7 @@ def test_a_members_views_are_those_after_the_interaction_pooled_with_fees_weight
 
 
 @pytest.mark.parametrize("without", [(), ("fee",)])
-def test_a_members_class_is_that_of_the_joint_view_and_the_evidence_of_event_seconds(without: tuple[Part, ...]):
+def test_a_members_class_is_of_the_joint_view_and_the_evidence_of_event_seconds(without: tuple[Part, ...]):
     model = network(replace(SMALL, without=without)).eval()
     for member, one in zip(members_of(model), model(*clips()).members, strict=True):
         view, audio, visual = (

@@ -175,8 +175,8 @@ def test_learns_what_neither_modality_knows_alone():
     config = replace(SMALL, class_count=2, width=32, dropout=0.1)
     visual, audio, seen, heard, labels = seen_and_heard_problem(64, config, seed=0)
     event = seen & heard
-    for alone in (seen, heard):  # the best rule on one of the two: take the commoner answer for each of its values
-        best = sum(max((event == answer)[alone == value].sum().item() for answer in (0, 1)) for value in (0, 1))
+    for alone in (seen, heard):  # the best rule on one of the two: take the commoner kind for each of its values
+        best = sum(max((event == kind)[alone == value].sum().item() for kind in (0, 1)) for value in (0, 1))
         assert best / event.numel() < 0.8
     model = network(config).train()
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
