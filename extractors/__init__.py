@@ -1,4 +1,4 @@
-"""Images and sound in, feature arrays out: see `contract` for the shapes and `presets` for the choices.
+"""Frames and audio in, feature arrays out: see `contract` for the shapes and `presets` for the choices.
 
 Names that need torch are imported when they are first asked for, so that a command can list presets at once.
 """

@@ -191,11 +191,11 @@ def check_frames(frames: "np.ndarray | torch.Tensor", preset: Preset) -> int:
     """Return the number of segments in `frames`.
 
     Args:
-        frames: uint8 (segment, frame, height, width, 3), as the preset asks for them.
+        frames: Uint8 (segment, frame, height, width, 3), as the preset asks for them.
         preset: What the frames have to fit.
 
     Raises:
-        ExtractorError: the frames have another type or shape than the preset asks for.
+        ExtractorError: The frames have another type or shape than the preset asks for.
     """
     wanted = (preset.frames_per_segment, preset.visual.frame_height, preset.visual.frame_width, 3)
     if _dtype_name(frames) != "uint8" or frames.ndim != 5 or tuple(frames.shape[1:]) != wanted or frames.shape[0] == 0:
@@ -210,11 +210,11 @@ def check_waveform(waveform: "np.ndarray | torch.Tensor", preset: Preset) -> int
     """Return the number of segments in `waveform`.
 
     Args:
-        waveform: float32 (sample,), a whole number of seconds at the preset's sample rate.
-        preset: what the waveform has to fit.
+        waveform: Float32 (sample,), a whole number of seconds at the preset's sample rate.
+        preset: What the waveform has to fit.
 
     Raises:
-        ExtractorError: the waveform has another type or shape than the preset asks for.
+        ExtractorError: The waveform has another type or shape than the preset asks for.
     """
     samples = preset.audio.sample_rate_hz * SEGMENT_SECONDS
     if _dtype_name(waveform) != "float32" or waveform.ndim != 1 or not waveform.shape[0] or waveform.shape[0] % samples:

@@ -25,15 +25,15 @@ _STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-_HEAD = ("conv_head.", "bn2.", "classifier.")  # behind the layer that is taken
+_HEAD = ("conv_head.", "bn2.", "classifier.")  # after the layer that is taken
 
 
 def build(choice: VisualChoice, weights: Path | None) -> nn.Module:
     """Return the network up to the convolution of its head, with weights from the local file or else the package's.
 
     Raises:
-        WeightsError: the weights do not fit.
-        ExtractorError: the choice asks for another layer.
+        WeightsError: The weights do not fit.
+        ExtractorError: The choice asks for another layer.
     """
     if choice.layer != "blocks":
         raise ExtractorError(f"efficientnet-lite0 has no layer {choice.layer!r} to take: its layer is blocks")
@@ -102,7 +102,7 @@ class _Block(nn.Module):
 
 
 class _SamePaddedConvolution(nn.Conv2d):
-    """TensorFlow's "same": where the padding is odd, the larger half is behind and below."""
+    """TensorFlow's "same": where the padding is odd, the larger half is right and below."""
 
     def forward(self, input: Tensor) -> Tensor:
         sides = zip(input.shape[-2:], self.kernel_size, self.stride, strict=True)

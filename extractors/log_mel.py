@@ -20,7 +20,7 @@ def build(choice: AudioChoice, weights: Path | None) -> nn.Module:
 
     Raises:
         WeightsError: `weights` is given; there are none to load.
-        ExtractorError: the choice asks for another output.
+        ExtractorError: The choice asks for another output.
     """
     if weights is not None:
         raise WeightsError(f"log-mel has no weights to load from {weights}: leave --audio-weights out")
@@ -43,10 +43,10 @@ class LogMelStatistics(nn.Module):
 
 
 class LogMelFrontEnd(nn.Module):
-    """Segments of sound to log-mel frames, each segment cut on its own.
+    """Waveforms of segments to log-mel frames, each segment cut on its own.
 
     Raises:
-        ExtractorError: the choice has no mel front end.
+        ExtractorError: The choice has no mel front end.
     """
 
     def __init__(self, choice: AudioChoice) -> None:
@@ -90,7 +90,7 @@ def _mel_matrix(mel: MelChoice, sample_rate_hz: int, fft_samples: int) -> Tensor
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
     matrix = torch.minimum(rising, falling).clamp(min=0)
-    matrix[0] = 0  # the constant component is no sound
+    matrix[0] = 0  # the constant component is not audible
     return matrix
 
 

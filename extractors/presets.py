@@ -123,7 +123,7 @@ def preset_named(name: str) -> Preset:
     """Return the preset of that name.
 
     Raises:
-        ExtractorError: there is none.
+        ExtractorError: There is none.
     """
     if name not in PRESETS:
         raise unknown_name("preset", name, PRESETS)
@@ -148,7 +148,7 @@ def preset_with(
         decoder: "pyav" or "decord".
 
     Raises:
-        ExtractorError: no extractor, precision or decoder has that name.
+        ExtractorError: No extractor, precision or decoder has that name.
     """
     if visual is not None:
         preset = replace(preset, visual=_visual_choice(visual))
@@ -168,7 +168,7 @@ def preset_from_specification(specification: Any) -> Preset:
         specification: `Extractors.specification`, perhaps read back from JSON.
 
     Raises:
-        ExtractorError: it is not a specification.
+        ExtractorError: It is not a specification.
     """
     if not isinstance(specification, dict) or "weights_sha256" not in specification:
         raise ExtractorError("this is not an extractor specification: extract the features again with this version")

@@ -41,8 +41,8 @@ def build_visual(choice: VisualChoice, weights: Path | None) -> nn.Module:
     """Return the network of a visual choice, with its weights loaded.
 
     Raises:
-        ExtractorError: there is none of that name, or it cannot be what the choice asks for.
-        WeightsError: its weights cannot be had or do not fit.
+        ExtractorError: There is none of that name, or it cannot be what the choice asks for.
+        WeightsError: Its weights cannot be had or do not fit.
     """
     if choice.name in VISUAL:
         return VISUAL[choice.name](choice, weights)
@@ -59,8 +59,8 @@ def build_audio(choice: AudioChoice, weights: Path | None) -> nn.Module:
     """Return the network of an audio choice, with its weights loaded.
 
     Raises:
-        ExtractorError: there is none of that name, or it cannot be what the choice asks for.
-        WeightsError: its weights cannot be had or do not fit.
+        ExtractorError: There is none of that name, or it cannot be what the choice asks for.
+        WeightsError: Its weights cannot be had or do not fit.
     """
     if choice.name in AUDIO:
         return AUDIO[choice.name](choice, weights)

@@ -22,7 +22,7 @@ def timm_choice(name: str) -> VisualChoice:
     The name is completed with the tag of its weights, such as `.a1_in1k`, which timm would otherwise pick by itself.
 
     Raises:
-        ExtractorError: timm has no such model or no such weights, or the model does not take RGB.
+        ExtractorError: Timm has no such model or no such weights, or the model does not take RGB.
     """
     config = _pretrained_config(name)
     data: dict[str, Any] = resolve_data_config(pretrained_cfg=config.to_dict())
@@ -48,15 +48,15 @@ def build(choice: VisualChoice, weights: Path | None) -> nn.Module:
     """Return the timm model with weights from the local file, or else from the cache or the net.
 
     Raises:
-        WeightsError: the weights cannot be had or do not fit.
-        ExtractorError: there is no such model, or it has no feature map at the choice's frame size.
+        WeightsError: The weights cannot be had or do not fit.
+        ExtractorError: There is no such model, or it has no feature map at the choice's frame size.
     """
     if choice.layer != LAYER:
         raise ExtractorError(f"{choice.name} has no layer {choice.layer!r} to take: its layer is {LAYER}")
     config = _pretrained_config(choice.name)
     file = weights or _fetch(config, choice.name)
     backbone = TimmBackbone(_model_with(read_weights(file), choice.name, file), choice)
-    try:  # a model that does not fit shall say so now, not after the first clip is decoded
+    try:  # a model that does not fit is refused now, not after the first clip is decoded
         with torch.inference_mode():
             backbone(torch.zeros(1, 3, choice.frame_height, choice.frame_width))
     except (AssertionError, RuntimeError) as error:
@@ -112,7 +112,7 @@ def _pretrained_config(name: str) -> PretrainedCfg:
         tagged = timm.list_pretrained(f"{architecture}.*")
         raise unknown_name("timm model with weights", known, tagged or [architecture]) from error
     if config is None:
-        raise ExtractorError(f"timm does not say what pictures {known!r} takes: choose another timm model")
+        raise ExtractorError(f"timm has no input configuration of {known!r}: choose another timm model")
     return config
 
 

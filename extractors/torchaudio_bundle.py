@@ -1,8 +1,8 @@
 """Speech representation models of torchaudio.pipelines, as `torchaudio:NAME`: wav2vec 2.0, HuBERT, WavLM and kin.
 
-Each one-second segment is heard on its own; the frames that the last transformer layer makes of it are averaged. That
-is the last of what the model's `extract_features` returns: in models that normalise before each layer (the LARGE ones
-and above), the final layer norm is not applied.
+Each one-second segment passes through the network on its own; the frames that the last transformer layer makes of it
+are averaged. That is the last of what the model's `extract_features` returns: in models that normalise before each
+layer (the LARGE ones and above), the final layer norm is not applied.
 """
 
 from pathlib import Path
@@ -31,7 +31,7 @@ def torchaudio_choice(name: str) -> AudioChoice:
     """Return the choice for "torchaudio:NAME".
 
     Raises:
-        ExtractorError: torchaudio has no speech representation model of that name, or it wants another sample rate.
+        ExtractorError: Torchaudio has no speech representation model of that name, or it wants another sample rate.
     """
     _bundle(name)
     return AudioChoice(name=name, sample_rate_hz=SAMPLE_RATE_HZ, mel=None, output=OUTPUT)
@@ -41,8 +41,8 @@ def build(choice: AudioChoice, weights: Path | None) -> nn.Module:
     """Return the bundle's network with weights from the local file, or else from the cache or the net.
 
     Raises:
-        WeightsError: the weights cannot be had or do not fit.
-        ExtractorError: there is no such model, or the choice asks for what it does not have.
+        WeightsError: The weights cannot be had or do not fit.
+        ExtractorError: There is no such model, or the choice asks for what it does not have.
     """
     bundle = _bundle(choice.name)
     if (choice.output, choice.sample_rate_hz, choice.mel) != (OUTPUT, SAMPLE_RATE_HZ, None):
@@ -83,7 +83,7 @@ def _bundle(name: str) -> Wav2Vec2Bundle:
         raise unknown_name("speech representation model of torchaudio.pipelines", known, bundles)
     if bundles[known].sample_rate != SAMPLE_RATE_HZ:
         raise ExtractorError(
-            f"{name} wants sound at {bundles[known].sample_rate} Hz, but clips are heard at {SAMPLE_RATE_HZ} Hz: "
+            f"{name} wants audio at {bundles[known].sample_rate} Hz, but clips are read at {SAMPLE_RATE_HZ} Hz: "
             "choose another model"
         )
     return bundles[known]

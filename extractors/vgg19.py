@@ -74,11 +74,11 @@ def read_keras_vgg19(file: Path, model: nn.Module) -> dict[str, Tensor]:
     """Return a Keras file's convolutions as the state dict of `model`, float32; layers above them are passed over.
 
     Args:
-        file: the published file, or one that Keras's `save_weights` wrote.
-        model: torchvision's VGG-19; its names and shapes are wanted.
+        file: The published file, or one that Keras's `save_weights` wrote.
+        model: Torchvision's VGG-19; its names and shapes are wanted.
 
     Raises:
-        WeightsError: the file cannot be read, or lacks a layer, or has one of another shape or kind.
+        WeightsError: The file cannot be read, or lacks a layer, or has one of another shape or kind.
     """
     check_digest(file, md5=MD5 if file.name == FILENAME else None)
     if not is_hdf5(file):

@@ -63,8 +63,8 @@ def build(choice: AudioChoice, weights: Path | None) -> nn.Module:
     """Return VGGish with weights from the local file, or else from the cache or the net.
 
     Raises:
-        WeightsError: the weights cannot be had or do not fit.
-        ExtractorError: the choice asks for another output or patch than VGGish has.
+        WeightsError: The weights cannot be had or do not fit.
+        ExtractorError: The choice asks for another output or patch than VGGish has.
     """
     if choice.output != "embedding":
         raise ExtractorError(f"vggish has no output {choice.output!r}: its output is embedding")

@@ -34,7 +34,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     """Return the state dict in a .safetensors file, or else one that `torch.save` wrote.
 
     Raises:
-        WeightsError: there is no such file, or it has not the digest in its name, or it holds no plain state dict.
+        WeightsError: There is no such file, or it has not the digest in its name, or it holds no plain state dict.
     """
     check_digest(file)
     if is_hdf5(file):
@@ -59,12 +59,12 @@ def check_digest(file: Path, name: str | None = None, md5: str | None = None) ->
     """Check a file's sha256 against the start of it in the file's name, if that carries one, or else its md5.
 
     Args:
-        file: what to check.
-        name: the name to go by, if it is not the file's own.
-        md5: the published md5 of a file whose name carries no digest.
+        file: What to check.
+        name: The name to go by, if it is not the file's own.
+        md5: The published md5 of a file whose name carries no digest.
 
     Raises:
-        WeightsError: there is no such file, or its digest is another.
+        WeightsError: There is no such file, or its digest is another.
     """
     match = _SHA256_IN_NAME.search(name or file.name)
     algorithm, wanted = ("sha256", match[1]) if match else ("md5", md5)
@@ -99,13 +99,13 @@ def fetch_url(url: str, name: str, flag: str, md5: str | None = None) -> Path:
     """Return the file at `url` in torch hub's cache, fetched if it is not there.
 
     Args:
-        url: the address of the file.
-        name: the network, for the error.
-        flag: the command flag that takes a local file instead, for the error.
-        md5: the published md5 of a file whose name carries no digest.
+        url: The address of the file.
+        name: The network, for the error.
+        flag: The command flag that takes a local file instead, for the error.
+        md5: The published md5 of a file whose name carries no digest.
 
     Raises:
-        WeightsError: the file is neither in the cache nor to be fetched, or it has another digest.
+        WeightsError: The file is neither in the cache nor to be fetched, or it has another digest.
     """
     filename = url.rsplit("/", 1)[1]
     file = Path(torch.hub.get_dir()) / "checkpoints" / filename
@@ -129,12 +129,12 @@ def fetch_hub(repository: str, filenames: Sequence[str], name: str, flag: str) -
 
     Args:
         repository: "owner/name".
-        filenames: what the file may be called; the first that exists is taken.
-        name: the network, for the error.
-        flag: the command flag that takes a local file instead, for the error.
+        filenames: What the file may be called; the first that exists is taken.
+        name: The network, for the error.
+        flag: The command flag that takes a local file instead, for the error.
 
     Raises:
-        WeightsError: no such file is in the cache or to be fetched.
+        WeightsError: No such file is in the cache or to be fetched.
     """
     import huggingface_hub as hub
     from huggingface_hub import constants
@@ -158,7 +158,7 @@ def load_into(
     """Load `state`, which has to have the network's names and shapes but for names with an ignored prefix.
 
     Raises:
-        WeightsError: it has others; the message shows the first.
+        WeightsError: It has others; the message shows the first.
     """
     state = {key: value for key, value in state.items() if not key.startswith(ignored_prefixes)}
     if _mismatches(network, state):

@@ -38,7 +38,7 @@ class ExtractionSummary:
     cached: int
     """Clips whose features were there already."""
     skipped: tuple[Failure, ...]
-    """Clips without picture or without sound that were left out, as was asked for."""
+    """Clips without video or without audio, where these are to be left out."""
     failed: tuple[Failure, ...]
     specification: str
     """Digest of the extractor specification."""

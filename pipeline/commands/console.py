@@ -163,7 +163,7 @@ def run(app: App, stopped: str = "") -> None:
     logging.getLogger("ccln").setLevel(logging.INFO)
     keep_freed_memory()
     try:
-        with _stopped_by_signals(), _heard_once():
+        with _stopped_by_signals(), _printed_once():
             code = app(sys.argv[1:], result_action="return_value", exit_on_error=False)
     except CycloptsError:
         sys.exit(2)  # it has printed what is wrong and what was perhaps meant
@@ -211,8 +211,8 @@ def _stopped_by_signals() -> Iterator[None]:
 
 
 @contextmanager
-def _heard_once() -> Iterator[None]:
-    """Of processes that a launcher started to train together only the first one speaks; errors are everyone's."""
+def _printed_once() -> Iterator[None]:
+    """Of processes that a launcher started to train together only the first one prints; all print errors."""
     if os.environ.get("RANK", "0") == "0":
         yield
         return

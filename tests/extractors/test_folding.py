@@ -2,7 +2,7 @@ import timm
 import torch
 from torch import nn
 
-from ccln.extractors.folding import fold_batch_norms
+from ccln.extractors.extraction import fold_batch_norms
 
 
 def batch_norms(network: nn.Module) -> int:
@@ -27,14 +27,14 @@ def trained(network: nn.Module) -> nn.Module:
 
 @torch.inference_mode()
 def test_folding_changes_nothing_but_the_time_it_takes() -> None:
-    picture = torch.rand(2, 3, 64, 64)
+    image = torch.rand(2, 3, 64, 64)
     for name in ("tf_efficientnet_lite0", "resnet18", "mobilenetv3_small_100"):
         network = trained(timm.create_model(name))
-        folded = fold_batch_norms(network, picture[:1])
+        folded = fold_batch_norms(network, image[:1])
         assert batch_norms(folded) == 0
         assert batch_norms(network) > 0
-        wanted = network(picture)
-        assert torch.dist(folded(picture), wanted) < 1e-4 * wanted.norm()
+        wanted = network(image)
+        assert torch.dist(folded(image), wanted) < 1e-4 * wanted.norm()
 
 
 class Unfoldable(nn.Module):
@@ -45,11 +45,11 @@ class Unfoldable(nn.Module):
         self.convolution = nn.Conv2d(3, 3, 3)
         self.norm = nn.BatchNorm2d(3)
 
-    def forward(self, picture: torch.Tensor) -> torch.Tensor:
-        return self.convolution(self.norm(picture))
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.convolution(self.norm(image))
 
 
 @torch.inference_mode()
 def test_a_network_that_folding_would_change_is_left_as_it_is() -> None:
-    network, picture = trained(Unfoldable()), torch.rand(1, 3, 8, 8)
-    assert torch.equal(fold_batch_norms(network, picture)(picture), network(picture))
+    network, image = trained(Unfoldable()), torch.rand(1, 3, 8, 8)
+    assert torch.equal(fold_batch_norms(network, image)(image), network(image))

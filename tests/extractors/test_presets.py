@@ -83,7 +83,7 @@ def test_any_preset_survives_json(
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "said"),
+    ("path", "value", "message"),
     [
         (["frames_per_segment"], 0, "frames_per_segment"),
         (["frames_per_segment"], True, "frames_per_segment"),
@@ -113,13 +113,13 @@ def test_any_preset_survives_json(
         (["audio", "hop_seconds"], 0.01, "unknown field hop_seconds"),
     ],
 )
-def test_a_forged_preset_is_refused(path: list[str], value: Any, said: str) -> None:
+def test_a_forged_preset_is_refused(path: list[str], value: Any, message: str) -> None:
     forged = AVE.to_json()
     inner = forged
     for step in path[:-1]:
         inner = inner[step]
     inner[path[-1]] = value
-    with pytest.raises(ExtractorError, match=said):
+    with pytest.raises(ExtractorError, match=message):
         Preset.from_json(forged)
 
 
@@ -148,14 +148,14 @@ def test_precision_and_decoder_can_be_replaced() -> None:
         preset_with(AVE, decoder="opencv")
 
 
-def test_ave_legacy_differs_from_ave_in_how_pictures_are_taken_alone() -> None:
+def test_ave_legacy_differs_from_ave_in_how_frames_are_taken_alone() -> None:
     assert LEGACY.audio == AVE.audio
     assert LEGACY.frames_per_segment == AVE.frames_per_segment
     assert (LEGACY.frame_at, AVE.frame_at) == (0.0, 0.5)
 
 
 @pytest.mark.parametrize(
-    ("visual", "audio", "said"),
+    ("visual", "audio", "message"),
     [
         ("vgg91", None, "'vgg91'.*mean vgg19.*efficientnet-lite0, timm:NAME, vgg19, vgg19-keras"),
         (None, "vgish", "'vgish'.*mean vggish.*log-mel, torchaudio:NAME, vggish"),
@@ -165,8 +165,8 @@ def test_ave_legacy_differs_from_ave_in_how_pictures_are_taken_alone() -> None:
         ("timm:", None, "timm model"),
     ],
 )
-def test_unknown_names_meet_the_nearest(visual: str | None, audio: str | None, said: str) -> None:
-    with pytest.raises(ExtractorError, match=said):
+def test_unknown_names_meet_the_nearest(visual: str | None, audio: str | None, message: str) -> None:
+    with pytest.raises(ExtractorError, match=message):
         preset_with(LIGHT, visual=visual, audio=audio)
 
 

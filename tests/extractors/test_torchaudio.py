@@ -122,7 +122,7 @@ def test_a_real_bundle_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("HUBERT_BSE", "'HUBERT_BSE': did you mean HUBERT_BASE .*WAV2VEC2_XLSR53"),
         ("HDEMUCS_HIGH_MUSDB", "speech representation model .*'HDEMUCS_HIGH_MUSDB'.*choose one of HUBERT_ASR_LARGE"),
@@ -131,15 +131,15 @@ def test_a_real_bundle_by_name(tmp_path: Path) -> None:
         ("", "speech representation model"),
     ],
 )
-def test_other_names_meet_the_nearest(name: str, said: str) -> None:
-    with pytest.raises(ExtractorError, match=said):
+def test_other_names_meet_the_nearest(name: str, message: str) -> None:
+    with pytest.raises(ExtractorError, match=message):
         preset_with(LIGHT, audio=f"torchaudio:{name}")
 
 
 def test_bundles_at_other_rates_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     other = Wav2Vec2Bundle(FILE, PARAMETERS, 44_100, False, "Wav2Vec2")
     monkeypatch.setattr(torchaudio.pipelines, "TINY", other, raising=False)
-    with pytest.raises(ExtractorError, match="torchaudio:TINY wants sound at 44100 Hz"):
+    with pytest.raises(ExtractorError, match="torchaudio:TINY wants audio at 44100 Hz"):
         preset_with(LIGHT, audio="torchaudio:TINY")
 
 

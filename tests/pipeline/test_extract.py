@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import pytest
 import torch
-from extractor_inputs import save_timm
+from support.extractor_inputs import save_timm
 
 from ccln import extract
 from ccln.cache import FeatureCache, feature_key, source_digest, specification_digest
@@ -52,7 +52,7 @@ def test_a_broken_file_is_reported_and_the_rest_is_done(tiny_set: Path, tmp_path
     folder.mkdir()
     (folder / "empty.mp4").touch()
     shutil.copy(videos_of(tiny_set)[0], folder / "good & schön.mp4")
-    summary = extract([folder], cache=tmp_path / "cache")
+    summary = extract(str(folder), cache=str(tmp_path / "cache"))
     assert summary.done == 1
     (failure,) = summary.failed
     assert failure.path.name == "empty.mp4"
@@ -98,12 +98,28 @@ def test_a_killed_run_goes_on_where_it_was(tiny_set: Path, tmp_path: Path) -> No
         FeatureCache(cache).read(name.removesuffix(".safetensors"))  # checks the sha256
 
 
-def test_folders_are_searched_through_and_through(tmp_path: Path) -> None:
+def test_folders_are_searched_recursively(tmp_path: Path) -> None:
     inside = tmp_path / "a" / "b"
     inside.mkdir(parents=True)
     for file in (tmp_path / "x.MP4", inside / "y.webm", inside / "notes.txt"):
         file.touch()
     assert find_videos([tmp_path, inside / "y.webm"]) == [inside / "y.webm", tmp_path / "x.MP4"]
+
+
+def test_one_path_is_as_good_as_several(tmp_path: Path) -> None:
+    file = tmp_path / "x.mp4"
+    file.touch()
+    for paths in (str(tmp_path), tmp_path, [str(tmp_path)], (tmp_path, file), iter([file])):
+        assert find_videos(paths) == [file]
+
+
+def test_no_workers_are_refused(tiny_set: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="workers is 0, but has to be 1 or more"):
+        extract(tiny_set, cache=tmp_path, workers=0)
+    command = [Path(sys.executable).with_name("ccln-extract"), tiny_set, "--workers", "0"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "--workers. Must be >= 1" in done.stderr + done.stdout
 
 
 def test_nothing_to_do_is_an_error(tmp_path: Path) -> None:
