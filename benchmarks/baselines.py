@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ccln.pipeline.data.features import LabelledClips
 from ccln.pipeline.metrics.segments import Scores, score
-from ccln.pipeline.train.loop import fit
+from ccln.pipeline.train.loop import train_network
 from ccln.pipeline.train.run import Experiment
 
 EPOCHS, BATCH, WIDTH = 60, 64, 128
@@ -111,12 +111,12 @@ def scores_of(network: SegmentClassifier, clips: LabelledClips) -> Scores:
 
 def ccln_run(experiment: Experiment, seed: int) -> tuple[Scores, Scores]:
     """Validation and test scores of CCLN, on what `prepare` gave."""
-    task, training = experiment.task, replace(experiment.settings.training, seed=seed)
+    task, training = experiment.task, replace(experiment.config.training, seed=seed)
     set_seed(seed)
     network = experiment.new_network()
     with tempfile.TemporaryDirectory() as folder:
-        fitted = fit(network, task, training, Path(folder))
-    validation, test = (task.evaluate(fitted.model, split) for split in ("validation", "test"))
+        trained = train_network(network, task, training, Path(folder))
+    validation, test = (task.scores(trained.model, split) for split in ("validation", "test"))
     assert isinstance(validation, Scores)
     assert isinstance(test, Scores)
     return validation, test

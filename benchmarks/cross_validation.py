@@ -19,15 +19,17 @@ import torch
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
+from ccln.cache import FeatureCache
 from ccln.model import PARTS, Part
 from ccln.pipeline.commands.memory import keep_freed_memory
+from ccln.pipeline.data import read_dataset
 from ccln.pipeline.data.clips import Split
 from ccln.pipeline.metrics.localization import evaluate
 from ccln.pipeline.metrics.seeds import PLUS_MINUS, seeds_table
 from ccln.pipeline.metrics.segments import Scores
-from ccln.pipeline.train.loop import fit
-from ccln.pipeline.train.repetition import FULL, ablations
-from ccln.pipeline.train.run import Experiment, prepare
+from ccln.pipeline.train.config import read_config
+from ccln.pipeline.train.loop import train_network
+from ccln.pipeline.train.run import FULL, Experiment, ablations, prepare
 from ccln.pipeline.train.tasks import SupervisedLocalization
 
 METHODS = ablations(PARTS)
@@ -46,7 +48,7 @@ class Unselected:
     def losses(self, model: nn.Module, batch: dict[str, Tensor], warmth: float) -> dict[str, Tensor]:
         return self._task.losses(model, batch, warmth)
 
-    def evaluate(self, network: nn.Module, split: Split) -> "Unselected":
+    def scores(self, network: nn.Module, split: Split) -> "Unselected":
         self.selection += 1
         return self
 
@@ -56,16 +58,16 @@ class Unselected:
 
 def last_epoch(experiment: Experiment, trained: Split, scored: Split, seed: int, without: tuple[Part, ...]) -> Scores:
     """Scores on one split of a network trained on another, with as many steps as the training split takes."""
-    splits, training = experiment.features.splits, experiment.settings.training
+    splits, training = experiment.features.splits, experiment.config.training
     steps, steps_here = (-(-len(splits[split]) // training.batch_size) for split in ("train", trained))
     training = replace(training, seed=seed, epochs=round(training.epochs * steps / steps_here))
     features = replace(experiment.features, splits={**splits, "train": splits[trained]})
-    task = SupervisedLocalization(features, experiment.settings.loss, training)
+    task = SupervisedLocalization(features, replace(experiment.config, training=training))
     set_seed(seed)
     network = replace(experiment, features=features).new_network(without)
     with tempfile.TemporaryDirectory() as folder:
-        fitted = fit(network, Unselected(task), training, Path(folder))
-    return evaluate(fitted.model, splits[scored])
+        trained_network = train_network(network, Unselected(task), training, Path(folder))
+    return evaluate(trained_network.model, splits[scored])
 
 
 def main() -> None:
@@ -77,7 +79,12 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS)[:-1])
     arguments = parser.parse_args()
     keep_freed_memory()
-    experiment = prepare(arguments.data, cache=arguments.cache, config=arguments.config)
+    experiment = prepare(
+        read_dataset(arguments.data),
+        SupervisedLocalization,
+        FeatureCache(arguments.cache),
+        read_config(arguments.config),
+    )
     methods = [FULL, *(name for name in arguments.methods if name != FULL)]
     scores: dict[tuple[Split, Split], dict[str, list[Scores]]] = {way: defaultdict(list) for way in DIRECTIONS}
     for seed in arguments.seeds:

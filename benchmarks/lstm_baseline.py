@@ -12,9 +12,12 @@ from baselines import SegmentClassifier, baseline_run, ccln_run, parser, print_t
 from torch import Tensor
 from torch.nn import functional as F
 
+from ccln.cache import FeatureCache
 from ccln.pipeline.commands.memory import keep_freed_memory
+from ccln.pipeline.data import read_dataset
 from ccln.pipeline.metrics.segments import Scores
 from ccln.pipeline.train.run import Experiment, prepare
+from ccln.pipeline.train.tasks import SupervisedLocalization
 
 
 def lstm_baseline(experiment: Experiment, seed: int) -> tuple[Scores, Scores]:
@@ -32,7 +35,7 @@ def segment_loss(network: SegmentClassifier, batch: dict[str, Tensor]) -> Tensor
 def main() -> None:
     arguments = parser(__doc__).parse_args()
     keep_freed_memory()
-    experiment = prepare(arguments.data, cache=arguments.cache)
+    experiment = prepare(read_dataset(arguments.data), SupervisedLocalization, FeatureCache(arguments.cache))
     runs = {
         "CCLN": lambda seed: ccln_run(experiment, seed),
         "attention + LSTM": lambda seed: lstm_baseline(experiment, seed),

@@ -16,9 +16,12 @@ from baselines import WIDTH, SegmentClassifier, baseline_run, ccln_run, parser, 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ccln.cache import FeatureCache
 from ccln.pipeline.commands.memory import keep_freed_memory
+from ccln.pipeline.data import read_dataset
 from ccln.pipeline.metrics.segments import Scores
 from ccln.pipeline.train.run import Experiment, prepare
+from ccln.pipeline.train.tasks import WeakLocalization
 
 
 class MeanPooling(SegmentClassifier):
@@ -60,7 +63,7 @@ def clip_loss(network: MeanPooling | AttentionPooling, batch: dict[str, Tensor])
 def main() -> None:
     arguments = parser(__doc__).parse_args()
     keep_freed_memory()
-    experiment = prepare(arguments.data, task="weak", cache=arguments.cache)
+    experiment = prepare(read_dataset(arguments.data), WeakLocalization, FeatureCache(arguments.cache))
     runs = {
         "CCLN, weak": lambda seed: ccln_run(experiment, seed),
         "attention MIL": lambda seed: mil_baseline(AttentionPooling, experiment, seed),

@@ -18,7 +18,7 @@ from ccln.model import CCLN, ModelConfig, losses, matching, network
 from ccln.model.network import ClassifyingBranch, EventNetwork
 from ccln.pipeline.data.clips import Split
 from ccln.pipeline.train.config import TrainingConfig
-from ccln.pipeline.train.loop import Selectable, Task
+from ccln.pipeline.train.tasks import Selectable, Task
 
 Batch = dict[str, Tensor]
 PARTS = {
@@ -198,5 +198,5 @@ class PlainTask:
         gate = F.binary_cross_entropy_with_logits(output.event_logits, event)
         return {"total": gate + F.cross_entropy(output.class_logits, labels, ignore_index=-1)}
 
-    def evaluate(self, network: nn.Module, split: Split) -> Selectable:
-        return self._task.evaluate(network, split)
+    def scores(self, network: nn.Module, split: Split) -> Selectable:
+        return self._task.scores(network, split)

@@ -40,12 +40,13 @@ from torch import nn
 
 from ccln.cache import FeatureCache, Features
 from ccln.pipeline.commands.memory import keep_freed_memory
+from ccln.pipeline.commands.tasks import task_types
 from ccln.pipeline.data import read_dataset
 from ccln.pipeline.data.published import published_background_name, published_name
 from ccln.pipeline.train.config import TrainingConfig
-from ccln.pipeline.train.loop import Task, fit
+from ccln.pipeline.train.loop import train_network
 from ccln.pipeline.train.run import prepare
-from ccln.pipeline.train.trainable import TASKS
+from ccln.pipeline.train.tasks import Task
 
 READY_BATCHES, BACKGROUND_CLIPS, MOST_PARAMETERS = 8, 178, 6_000_000
 GIB = 1 << 30
@@ -67,10 +68,10 @@ def simulate(labels: Path, cache: FeatureCache) -> None:
 
 
 def seconds_of_epochs(model: nn.Module, task: Task, training: TrainingConfig, epochs: int) -> list[float]:
-    """Seconds of each epoch of `fit`, validation, log and kept state included."""
+    """Seconds of each epoch of `train_network`, validation, log and kept state included."""
     times = []
     with tempfile.TemporaryDirectory() as folder:
-        fit(
+        train_network(
             model,
             task,
             replace(training, epochs=epochs),
@@ -113,7 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--labels", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--task", choices=list(TASKS), default="supervised")
+    parser.add_argument("--task", choices=list(task_types()), default="supervised")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     keep_freed_memory()
@@ -123,8 +124,8 @@ def main() -> None:
         simulate(arguments.labels, unfinished)
         unfinished.root.rename(cache.root)
     with peak_memory() as peak:
-        experiment = prepare(arguments.labels, task=arguments.task, cache=cache.root)
-        config, task, training = experiment.model_config(), experiment.task, experiment.settings.training
+        experiment = prepare(read_dataset(arguments.labels), task_types()[arguments.task], cache)
+        config, task, training = experiment.model_config(), experiment.task, experiment.config.training
 
         def network() -> nn.Module:
             set_seed(0)

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ccln.pipeline.commands.cache import export_ave, import_ave
     from ccln.pipeline.commands.demo import demo
+    from ccln.pipeline.commands.evaluate import evaluate
     from ccln.pipeline.commands.extract import extract
-    from ccln.pipeline.evaluate import evaluate
+    from ccln.pipeline.commands.train import train
     from ccln.pipeline.localize.localize import localize
-    from ccln.pipeline.train.run import train
 
 __all__ = ["demo", "evaluate", "export_ave", "extract", "import_ave", "localize", "train"]
 
 _HOMES = {
     "demo": "commands.demo",
-    "evaluate": "evaluate",
+    "evaluate": "commands.evaluate",
     "export_ave": "commands.cache",
     "extract": "commands.extract",
     "import_ave": "commands.cache",
     "localize": "localize.localize",
-    "train": "train.run",
+    "train": "commands.train",
 }
 
 

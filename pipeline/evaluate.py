@@ -1,4 +1,4 @@
-"""Evaluate a finished run, on any split of its data set or of another one with the same classes."""
+"""Evaluate a finished run again, on any split of its data set or of another one with the same classes."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -7,14 +7,12 @@ from typing import Any
 
 from ccln.cache import FeatureCache, specification_digest
 from ccln.extractors import pick_device
-from ccln.model import Checkpoint, EventDecoding, load_checkpoint
-from ccln.pipeline import defaults
-from ccln.pipeline.data import read_dataset
+from ccln.model import Checkpoint, EventDecoding
 from ccln.pipeline.data.clips import Dataset, Split
-from ccln.pipeline.data.features import load_features
 from ccln.pipeline.metrics.calibration import DecodingScores
 from ccln.pipeline.metrics.evaluation import Evaluation, TaskScores
-from ccln.pipeline.train.trainable import TASKS, TaskName, TrainableTask
+from ccln.pipeline.train.results import decoding_scores
+from ccln.pipeline.train.tasks import DatasetTask
 from ccln.pipeline.train.trained_rows import trained_rows
 
 
@@ -35,13 +33,13 @@ class EvaluationReport:
     """Digest of the extractor specification of the features."""
     evaluation: Evaluation
     missing: int
-    """Rows of the split that have no features and are not evaluated."""
+    """Rows of the split that have no features and are not evaluated on."""
     decoding: EventDecoding
     """Of the checkpoint."""
     decoding_scores: DecodingScores | None
-    """How good that decoding is on the split; None where the task has no events to decode."""
+    """How good it is on the split; None where the task finds no events."""
     trained_on: int | None
-    """Rows evaluated that the network was trained on; None where the checkpoint does not say which those were."""
+    """Rows evaluated on that the network was trained on; None where the checkpoint does not name those."""
 
     @property
     def scores(self) -> TaskScores:
@@ -62,11 +60,12 @@ class EvaluationReport:
 
         - "ccln-evaluation", localization, scored per segment: `Scores`, `SegmentDetails.as_dict`, and `decoding`, the
           checkpoint's `EventDecoding` with its `DecodingScores`.
-        - "ccln-cml-evaluation", cross-modality localization: `CmlScores`, `CmlDetails.as_dict`, and
-          `ablated`, by what was taken from the clips, with the fields of the scores.
+        - "ccln-cml-evaluation", cross-modality localization: `CmlScores`, `CmlDetails.as_dict`, and `ablated`, by what
+          was taken from the clips, with the fields of the scores.
         """
         name, version = self.evaluation.details.format
         ablated = {"ablated": _by_name(self.evaluation.ablated)} if self.evaluation.ablated else {}
+        decoding = {**asdict(self.decoding), **asdict(self.decoding_scores)} if self.decoding_scores else None
         return {
             "format": name,
             "version": version,
@@ -79,85 +78,64 @@ class EvaluationReport:
             "scores": self.scores.as_dict(),
             **ablated,
             "baselines": _by_name(self.baselines),
-            **({"decoding": {**asdict(self.decoding), **asdict(self.decoding_scores)}} if self.decoding_scores else {}),
+            **({"decoding": decoding} if decoding else {}),
             **self.evaluation.details.as_dict(),
         }
 
 
-def evaluate(
-    run: Path | str,
+def evaluate_checkpoint(
+    run: Path,
+    checkpoint: Checkpoint,
+    dataset: Dataset,
+    task: type[DatasetTask],
+    cache: FeatureCache,
     *,
-    data: Path | str | None = None,
-    cache: Path | str = defaults.CACHE,
     split: Split = "test",
-    task: TaskName | None = None,
     device: str = "auto",
 ) -> EvaluationReport:
-    """Evaluate the checkpoint of a run on one split of a data set.
+    """Evaluate a checkpoint on one split of a data set.
 
-    Where the run was trained without the rows that leak into later splits, they are left out here, too. For
-    cross-modality localization, rows that the run was trained on are refused, whatever it was trained for and whichever
-    data set or split has them now; for the other tasks the report counts them.
+    Where the run was trained without the rows that leak into later splits, they are left out here, too.
 
     Args:
-        run: run folder of `train`.
-        data: data set: a folder in AVE's layout or a CSV file with the checkpoint's classes, in whatever order; if
-            None, the one the run was trained on where its checkpoint names one that is there, else the AVE folder in
-            the working folder.
-        cache: feature cache that holds the clips' features by the checkpoint's extractors, in whichever arithmetic.
+        run: folder of the checkpoint.
+        checkpoint: read from there.
+        dataset: with the checkpoint's classes, in whatever order.
+        task: what to evaluate it for.
+        cache: that holds the clips' features by the checkpoint's extractors, in whichever arithmetic.
         split: "train", "validation" or "test".
-        task: what to evaluate it for; if None, what its network is for. Full and weak supervision are evaluated alike.
         device: "auto", "cpu", "cuda", ...
 
     Raises:
-        CheckpointError: ``run`` holds no usable checkpoint.
         EvaluationError: the data set has other classes than the checkpoint, or its network is for another task.
-        SeenRowsError: rows to evaluate were trained on, or there is no telling whether they were.
-        NothingFoundError: ``data`` is None and there is no telling which data set is meant.
-        DatasetError, CacheError: the data set is malformed, or the cache lacks its features.
+        SeenRowsError: the task refuses rows that were trained on, and some were, or it is not known whether they were.
+        DatasetError, CacheError: the data set does not serve the task, or the cache lacks its features.
         ExtractorError: there is no such device.
     """
-    run = Path(run)
-    checkpoint = load_checkpoint(run)
-    wanted = _task_of(checkpoint) if task is None else TASKS[task]
-    dataset = read_dataset(_data_of(checkpoint) if data is None else data)
     _require_same_classes(run, checkpoint, dataset)
     # The same classes in another order are no other task: a label is looked up by its name.
-    dataset = replace(wanted.arranged(dataset), class_names=checkpoint.class_names)
+    dataset = replace(dataset, class_names=checkpoint.class_names)
     drop_leaks = checkpoint.training.get("drop_leaks") is True
-    features = load_features(dataset, FeatureCache(cache), checkpoint.specification, drop_leaks=drop_leaks)
-    trained_on = wanted.seen(trained_rows(checkpoint.training), features.splits[split])
-    _require_network(run, checkpoint, wanted)
-    evaluation = wanted.evaluation(checkpoint.model.to(pick_device(device)), features, split)
+    features = task.load_features(dataset, cache, checkpoint.specification, drop_leaks=drop_leaks)
+    clips = features.splits[split]
+    trained_on = task.count_trained(trained_rows(checkpoint.training), clips)
+    if not isinstance(checkpoint.model, task.network_type):
+        raise EvaluationError(
+            f"{run}: its network, a {type(checkpoint.model).__name__}, predicts nothing for --task {task.name}. "
+            f"Train one that does: ccln-train --task {task.name}"
+        )
+    evaluation = task.evaluate(checkpoint.model.to(pick_device(device)), features, split)
     return EvaluationReport(
         run=run,
         data=dataset.source,
         split=split,
         specification=specification_digest(features.specification),
         evaluation=evaluation,
+        missing=len(clips.missing),
         decoding=checkpoint.decoding,
-        decoding_scores=wanted.score_decoding(evaluation, checkpoint.decoding),
-        missing=len(features.splits[split].missing),
+        decoding_scores=decoding_scores(evaluation, checkpoint.decoding),
         trained_on=trained_on,
     )
-
-
-def _task_of(checkpoint: Checkpoint) -> type[TrainableTask]:
-    """The first task that has such a network; those that share one are evaluated alike."""
-    return next(task for task in TASKS.values() if isinstance(checkpoint.model, task.network_type))
-
-
-def _require_network(run: Path, checkpoint: Checkpoint, wanted: type[TrainableTask]) -> None:
-    if not isinstance(checkpoint.model, wanted.network_type):
-        raise EvaluationError(
-            f"{run}: its network is one of --task {_task_of(checkpoint).name} and has no answer to --task "
-            f"{wanted.name}. Train one that has: ccln-train --task {wanted.name}"
-        )
-
-
-def _data_of(checkpoint: Checkpoint) -> Path:
-    named = checkpoint.training.get("data")
-    return Path(named) if isinstance(named, str) and Path(named).exists() else defaults.find_data()
 
 
 def _require_same_classes(run: Path, checkpoint: Checkpoint, dataset: Dataset) -> None:

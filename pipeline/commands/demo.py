@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from ccln.pipeline import defaults
 from ccln.pipeline.commands.console import OnePath, ProgressBar, run_function
 from ccln.pipeline.commands.extract import extract
+from ccln.pipeline.commands.train import train
 
 if TYPE_CHECKING:
     from ccln.pipeline.localize.result import Event, LocatedVideo
@@ -56,7 +57,6 @@ def demo(
     from ccln.pipeline.demo.dataset import make_demo_dataset
     from ccln.pipeline.localize.localize import localize
     from ccln.pipeline.localize.result import Event
-    from ccln.pipeline.train.run import train
 
     def show(stage: str, done: int, total: int, note: str = "") -> None:
         if progress is not None:

@@ -1,56 +1,84 @@
-"""The ccln-evaluate command: score a finished run again."""
+"""The ccln-evaluate command: evaluate a finished run again."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from ccln.pipeline import defaults
-from ccln.pipeline.commands.console import run_single
+from ccln.pipeline.commands.console import OnePath, run_function
+from ccln.pipeline.commands.tasks import TaskName, task_types
+
+if TYPE_CHECKING:
+    from ccln.pipeline.evaluate import EvaluationReport
+
+
+def evaluate(
+    run: Path | str,
+    /,
+    *,
+    split: Literal["test", "validation", "train"] = "test",
+    task: TaskName | None = None,
+    data: OnePath | None = None,
+    cache: OnePath = defaults.CACHE,
+    device: str = "auto",
+) -> "EvaluationReport":
+    """Evaluate a trained checkpoint on cached features, class by class, baselines beside it.
+
+    Where the run was trained without the rows that leak into later splits, they are left out here, too.
+
+    Args:
+        run: Run folder of ccln-train.
+        split: The part of the data set to evaluate on, in the splits of the task.
+        task: What to evaluate it for. If not given, what it was trained for. cml refuses rows that the run was trained
+            on: AVE has other splits for it, and most of its test rows are training rows of supervised and weak.
+        data: Data set with the checkpoint's classes, an AVE folder or a CSV file. If not given, the one that the run
+            was trained on, or else the AVE folder here.
+        cache: Folder of the features that ccln-extract made.
+        device: auto, cpu, cuda, cuda:1, ...
+
+    Raises:
+        CheckpointError: ``run`` holds no usable checkpoint.
+        EvaluationError: the data set has other classes than the checkpoint, or its network is for another task.
+        SeenRowsError: for cml, rows were trained on, or it is not known whether they were.
+        NothingFoundError: ``data`` is not given and it is not clear which data set is meant.
+        DatasetError, CacheError: the data set is malformed, or the cache lacks its features.
+        ExtractorError: there is no such device.
+    """
+    from ccln.cache import FeatureCache
+    from ccln.model import load_checkpoint
+    from ccln.pipeline.data import read_dataset
+    from ccln.pipeline.evaluate import evaluate_checkpoint
+
+    run, tasks = Path(run), task_types()
+    checkpoint = load_checkpoint(run)
+    if task is None:  # the first that has such a network; those that share one are evaluated alike
+        task = next(name for name, of in tasks.items() if isinstance(checkpoint.model, of.network_type))
+    if data is None:
+        named = checkpoint.training.get("data")
+        data = named if isinstance(named, str) and Path(named).exists() else defaults.find_data()
+    return evaluate_checkpoint(
+        run, checkpoint, read_dataset(data), tasks[task], FeatureCache(cache), split=split, device=device
+    )
 
 
 def evaluate_command() -> None:
     """Entry point of ccln-evaluate."""
-    about = "Score a trained checkpoint on cached features, class by class, baselines beside it."
-    run_single("ccln-evaluate", about, _evaluate)
+    run_function("ccln-evaluate", evaluate, _run)
 
 
-def _evaluate(
-    checkpoint: Annotated[Path, Parameter(name="RUN")],
-    /,
+def _run(
+    call: "partial[EvaluationReport]",
     *,
-    split: Literal["test", "validation", "train"] = "test",
-    task: Literal["supervised", "weak", "cml"] | None = None,
-    data: Path | None = None,
-    cache: Path = defaults.CACHE,
-    device: str = "auto",
-    json: Path | None = None,
+    json: Annotated[
+        Path | None,
+        Parameter(help="File for the whole report: scores, baselines, every class, and localization's confusions."),
+    ] = None,
 ) -> int:
-    """Run ccln-evaluate.
-
-    Parameters
-    ----------
-    checkpoint
-        Run folder of ccln-train.
-    split
-        The part of the data set to score, in the splits of the task.
-    task
-        What to score it for. If not given, what it was trained for. cml refuses rows that the run was trained on: AVE
-        has other splits for it, and most of its test rows are training rows of supervised and weak.
-    data
-        Data set with the checkpoint's classes, an AVE folder or a CSV file. If not given, the one that the run was
-        trained on, or else the AVE folder here.
-    cache
-        Folder of the features that ccln-extract made.
-    device
-        auto, cpu, cuda, cuda:1, ...
-    json
-        File for the whole report: scores, baselines, every class, and the confusion matrix of localization.
-    """
     from ccln.pipeline.commands.formats import evaluation_json, evaluation_table
-    from ccln.pipeline.evaluate import evaluate
 
-    report = evaluate(checkpoint, data=data, cache=cache, split=split, task=task, device=device)
+    report = call()
     print(evaluation_table(report))
     if json is not None:
         json.write_text(evaluation_json(report) + "\n", encoding="utf-8")

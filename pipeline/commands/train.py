@@ -1,108 +1,156 @@
 """The ccln-train command: one run, or several with their spread."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from ccln.pipeline import defaults
-from ccln.pipeline.commands.console import ProgressBar, run_single
+from ccln.pipeline.commands.console import OnePath, ProgressBar, run_function
+from ccln.pipeline.commands.tasks import TaskName, task_types
+
+if TYPE_CHECKING:
+    from ccln.pipeline.train.results import SeveralRuns, TrainingResult
 
 
-def train_command() -> None:
-    """Entry point of ccln-train."""
-    about = "Train CCLN on the cached features of a data set, for any of its three tasks."
-    kept = "Finished epochs are kept: the same command with --out FOLDER, naming the run's, goes on from there."
-    run_single("ccln-train", about, _train, kept)
-
-
-def _train(
+@overload
+def train(*args: Any, seeds: None = None, ablate: Literal[False] = False, **options: Any) -> "TrainingResult": ...
+@overload
+def train(*args: Any, seeds: int, **options: Any) -> "SeveralRuns": ...
+@overload
+def train(*args: Any, ablate: Literal[True], **options: Any) -> "SeveralRuns": ...
+def train(
+    data: OnePath | None = None,
     *,
-    data: Path | None = None,
-    cache: Path = defaults.CACHE,
-    out: Path | None = None,
-    config: Path | None = None,
-    task: Literal["supervised", "weak", "cml"] = "supervised",
-    seed: Annotated[int | None, Parameter(show_default="0")] = None,
+    cache: OnePath = defaults.CACHE,
+    out: OnePath | None = None,
+    config: OnePath | None = None,
+    task: TaskName = "supervised",
+    seed: Annotated[int | None, Parameter(show_default="0", validator=validators.Number(gte=0))] = None,
     seeds: int | None = None,
-    ablate: Annotated[bool, Parameter(negative=())] = False,
-    epochs: Annotated[int | None, Parameter(show_default="30")] = None,
-    without: Annotated[tuple[Literal["sbi", "fee", "wccl"], ...], Parameter(negative=(), show_default=False)] = (),
-    drop_leaks: Annotated[bool, Parameter(negative=())] = False,
-    watch_test: Annotated[bool, Parameter(negative=())] = False,
+    ablate: bool = False,
+    epochs: Annotated[int | None, Parameter(show_default="30", validator=validators.Number(gte=1))] = None,
+    without: Annotated[tuple[Literal["sbi", "fee", "wccl"], ...], Parameter(show_default=False)] = (),
+    drop_leaks: bool = False,
+    watch_test: bool = False,
     specification: str | None = None,
-) -> int:
-    """Run ccln-train.
+    device: str = "auto",
+    progress: Annotated[Callable[[int, int, str], None] | None, Parameter(parse=False)] = None,
+) -> "TrainingResult | SeveralRuns":
+    """Train CCLN on the cached features of a data set, for any of its three tasks.
 
-    Parameters
-    ----------
-    data
-        AVE folder (Annotations.txt, trainSet.txt, valSet.txt, testSet.txt, and the videos in AVE/), or a CSV file with
-        the columns path,start,end,label and perhaps split. If not given, the AVE folder here.
-    cache
-        Folder of the features that ccln-extract made.
-    out
-        Folder for this run; a run that was stopped there goes on. If not given, a new one in runs/.
-    config
-        TOML file with any of the tables [model], [training], [loss]; every run writes its own whole one as config.toml.
-    task
-        supervised learns from the label of every segment; weak from the class of the clip alone, and from
-        background-only clips where there are any. cml is cross-modality localization: an event's sound is to be found
-        in the picture (A2V), its picture in the sound (V2A); on the splits of AVE's *_order_match.h5 where the data set
-        has them, else on its own, of validation and test only the clips with an event shorter than the clip.
-    seed
-        Of weights, order, dropout and noise; overrides the config's.
-    seeds
-        Train with the seeds 0, 1, ... up to this many, each in its own folder, and show mean and spread.
-    ablate
-        Train the full network, the network less each of its parts, and less all of them, with the same seeds (5 if
-        --seeds is not given), and show what each part is worth. The network of cml has one part, wccl.
-    epochs
-        Passes over the training split; overrides the config's.
-    without
-        Leave a part out: sbi, fee or wccl, with cml only wccl. May be repeated.
-    drop_leaks
-        Leave out training clips whose video validation or test has too, and validation clips whose video test has.
-    watch_test
-        Report beside the result what selecting on the test split would give, as some papers do.
-    specification
-        First digits of the extractor specification to train on, where the cache holds several.
+    The run folder gets the checkpoint (model.safetensors, config.json), metrics.json, the resolved config.toml,
+    curves.png, the page report.html, and TensorBoard's event file. A run that was stopped goes on after its last whole
+    epoch when it is started again with the same settings, and ends with the same weights as one that was not.
+
+    Args:
+        data: AVE folder (Annotations.txt, trainSet.txt, valSet.txt, testSet.txt, and the videos in AVE/), or a CSV file
+            with the columns path,start,end,label and perhaps split. If not given, the AVE folder here.
+        cache: Folder of the features that ccln-extract made.
+        out: Folder for this run; a run that was stopped there goes on. If not given, a new one in runs/.
+        config: TOML file with any of the tables [model], [training], [loss]; every run writes its own whole one as
+            config.toml.
+        task: supervised learns from the label of every segment; weak from the class of the clip alone, and from
+            background-only clips where there are any. cml is cross-modality localization: an event's audio is to be
+            found in the frames (A2V), its frames in the audio (V2A); on the splits of AVE's *_order_match.h5 where the
+            data set has them, else on its own, of validation and test only the clips with an event shorter than the
+            clip.
+        seed: Of weights, order, dropout and noise; overrides the config's.
+        seeds: Train with the seeds 0, 1, ... up to this many, each in its own folder, and show mean and spread.
+        ablate: Train the full network, the network less each of its parts, and less all of them, with the same seeds (5
+            if --seeds is not given), and show what each part is worth. The network of cml has one part, wccl.
+        epochs: Passes over the training split; overrides the config's.
+        without: Leave a part out: sbi, fee or wccl, with cml only wccl. May be repeated.
+        drop_leaks: Leave out training clips whose video validation or test has too, and validation clips whose video
+            test has.
+        watch_test: Report beside the result what selecting on the test split would give, as some papers do.
+        specification: First digits of the extractor specification to train on, where the cache holds several.
+        device: auto, cpu, cuda, cuda:1, ...
+        progress: Called before the first epoch and after each, with epochs done, epochs in all, and a line on the last.
+
+    Returns:
+        The result of the run, or with ``seeds`` or ``ablate`` those of all runs.
+
+    Raises:
+        TrainingError: ``out`` holds a finished run, or an unfinished one with other settings, the task's network has no
+            such part to leave out, or training diverged.
+        NothingFoundError: ``data`` is not given and it is not clear which data set is meant.
+        DatasetError, CacheError, ConfigError: the inputs are not what they must be.
+        ExtractorError: there is no such device.
     """
-    from ccln.pipeline.commands.formats import runs_table, score_table
-    from ccln.pipeline.report.run import PAGE_NAME
-    from ccln.pipeline.train.run import prepare, train
-    from ccln.pipeline.train.run_folder import TrainingError
+    from ccln.cache import FeatureCache
+    from ccln.pipeline.data import read_dataset
+    from ccln.pipeline.train.config import read_config
+    from ccln.pipeline.train.processes import new_run, process_accelerator
+    from ccln.pipeline.train.results import SeveralRuns, is_finished
+    from ccln.pipeline.train.run import FULL, prepare, require_parts
+    from ccln.pipeline.train.state import TrainingError
 
     if seed is not None and (seeds is not None or ablate):
         raise TrainingError("--seed names one seed, --seeds and --ablate take the first several. Give one of them.")
     if without and ablate:
         raise TrainingError("--ablate leaves out every part in turn. Give it without --without.")
-    told = {
-        "task": task,
-        "cache": cache,
-        "config": config,
-        "epochs": epochs,
-        "specification": specification,
-        "drop_leaks": drop_leaks,
-        "watch_test": watch_test,
-    }
-    with ProgressBar("train", "epoch") as bar:
-        if seeds is None and not ablate:
-            result = train(data, out=out, seed=seed, without=without, progress=bar, **told)
-            print(score_table(result))
-            print(
-                f"selected epoch {result.best_epoch} on validation; checkpoint, metrics.json and curves.png in "
-                f"{result.folder}\npage: {result.folder / PAGE_NAME}"
-            )
-            return 0
-        from ccln.pipeline.train import repetition
-        from ccln.pipeline.train.sharing import new_run
+    task_type, several = task_types()[task], ablate or seeds is not None
+    require_parts(task_type, without)  # before anything is read
+    folder = new_run() if out is None else Path(out)
+    if not several and is_finished(folder):
+        raise TrainingError(f"{folder}: holds a finished run already. Choose another --out, or remove that folder.")
+    experiment = prepare(
+        read_dataset(defaults.find_data() if data is None else data),
+        task_type,
+        FeatureCache(cache),
+        read_config(config).with_training(seed=seed, epochs=epochs),
+        specification=specification,
+        drop_leaks=drop_leaks,
+        watch_test=watch_test,
+        device=device,
+        report=_write_report,
+    )
+    if not several:
+        return experiment.run(folder, without=without, progress=progress)
+    count = 5 if seeds is None else seeds
+    if ablate:
+        runs = SeveralRuns(folder, experiment.ablate(folder, count, progress=progress), FULL)
+    else:
+        runs = SeveralRuns(folder, {"CCLN": experiment.run_seeds(folder, count, without=without, progress=progress)})
+    if process_accelerator().is_main_process:  # of several that train together one writes
+        from ccln.pipeline.report.run.runs import write_runs_page
 
-        experiment, out = prepare(data, **told), out or new_run()
-        if ablate:
-            runs = repetition.ablate(experiment, out, seeds=5 if seeds is None else seeds, progress=bar)
-        else:
-            runs = {"CCLN": repetition.train_seeds(experiment, out, seeds=seeds or 0, without=without, progress=bar)}
-    print(runs_table(runs, repetition.FULL if ablate else None))
-    print(f"each epoch selected on validation, tested once; runs in {out}\npage: {out / PAGE_NAME}")
+        title = f"Training on {experiment.data.resolve().name}: {task}, several runs"
+        write_runs_page(folder, title, runs.methods, runs.reference)
+    return runs
+
+
+def _write_report(result: "TrainingResult") -> None:
+    """Write curves and page into the folder of a run."""
+    from ccln.pipeline.report.run.run import write_run_page
+
+    write_run_page(result, result.facts)
+
+
+def train_command() -> None:
+    """Entry point of ccln-train."""
+    stopped = "Finished epochs are kept: the same command with --out FOLDER, naming the run's, goes on from there."
+    run_function("ccln-train", train, _run, stopped=stopped)
+
+
+def _run(call: "partial[TrainingResult | SeveralRuns]") -> int:
+    from ccln.pipeline.commands.formats import runs_table, score_table
+    from ccln.pipeline.report.run import PAGE_NAME
+    from ccln.pipeline.train.results import TrainingResult
+
+    with ProgressBar("train", "epoch") as bar:
+        result = call(progress=bar)
+    page = f"page: {result.folder / PAGE_NAME}"
+    if isinstance(result, TrainingResult):
+        print(score_table(result))
+        print(
+            f"selected epoch {result.best_epoch} on validation; checkpoint, metrics.json and curves.png in "
+            f"{result.folder}\n{page}"
+        )
+    else:
+        print(runs_table(result.methods, result.reference))
+        print(f"each epoch selected on validation, tested once; runs in {result.folder}\n{page}")
     return 0

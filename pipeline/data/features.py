@@ -83,6 +83,8 @@ class DatasetFeatures:
     alike: tuple[str, ...] = ()
     """Digests of the cache's specifications that agree with it except for the arithmetic, its own included, in the
     order in which features are taken from them."""
+    background: tuple[Features, ...] = ()
+    """Of background-only clips beside the splits, where the task trains on them."""
 
 
 def load_features(

@@ -1,21 +1,31 @@
-"""What a training run is told, as frozen dataclasses that a TOML file can fill in."""
+"""The config of a training run, and the TOML file that it is read from and written to."""
 
 import difflib
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from ccln.model.config import LossConfig, ModelConfig
 
-# What the features and the data set decide, and `--without`, is nobody's to write into a file.
-_FROM_DATA = {"visual_height", "visual_width", "visual_channels", "audio_channels", "class_count", "segment_count"}
-_MODEL_KEYS = {f.name for f in fields(ModelConfig)} - _FROM_DATA - {"without"}
+# The features and the data set decide these, and the command decides `without`: no file does.
+_FROM_DATA = dict.fromkeys(
+    ("visual_height", "visual_width", "visual_channels", "audio_channels", "class_count", "segment_count"), 1
+)
 
 
-class SettingsError(Exception):
-    """A config file that says something no run understands; the message names file, key, and the nearest valid one."""
+def _names(kind: type) -> list[str]:
+    return [key.name for key in fields(kind)]
+
+
+_MODEL_KEYS = [name for name in _names(ModelConfig) if name not in {*_FROM_DATA, "without"}]
+
+
+class ConfigError(Exception):
+    """A config file that cannot be used; the message names the file, the key, and the nearest valid one."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +44,8 @@ class TrainingConfig:
     """AdamW's."""
     gradient_clip: float = 0.5
     """Largest norm of a step's gradient."""
-    sound_exchange: float = 0.5
-    """Probability that a clip which is event throughout takes the sound of such a clip of its class."""
+    audio_exchange: float = 0.5
+    """Probability that a clip which is event throughout takes the audio of such a clip of its class."""
     surrounding: float = 0.3
     """Probability that such a clip takes the background of another around a shorter event."""
     warmup_share: float = 0.125
@@ -48,21 +58,26 @@ class TrainingConfig:
         for name in ("learning_rate", "gradient_clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be above zero")
-        for name in ("warmup_share", "sound_exchange", "surrounding"):
+        for name in ("warmup_share", "audio_exchange", "surrounding"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} = {getattr(self, name)}: must lie between 0 and 1")
-        if self.seed < 0 or self.weight_decay < 0:
+        if self.seed < 0 or not self.weight_decay >= 0:
             raise ValueError("seed and weight_decay must not be negative")
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Everything a run can be told, resolved."""
+class RunConfig:
+    """All that a config file decides."""
 
     training: TrainingConfig = field(default_factory=TrainingConfig)
     loss: LossConfig = field(default_factory=LossConfig)
-    model: dict[str, Any] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)
     """Fields of ModelConfig that differ from its defaults."""
+
+    def with_training(self, **values: int | float | None) -> "RunConfig":
+        """The config with other values in [training], where these are not None."""
+        given = {name: value for name, value in values.items() if value is not None}
+        return replace(self, training=replace(self.training, **given))
 
     def as_toml(self, model: ModelConfig) -> str:
         """The whole config, defaults written out; what the features, the data and the command decided as comments."""
@@ -78,37 +93,48 @@ class Settings:
         return "\n".join(lines)
 
 
-def read_settings(path: Path | None) -> Settings:
+def read_config(path: Path | str | None) -> RunConfig:
     """Read a TOML file with any of the tables [model], [training], [loss]; None gives the defaults.
 
     Raises:
-        SettingsError: the file cannot be read, or a table, key or value in it is not understood.
+        ConfigError: the file cannot be read, or a table, key or value in it is not valid.
     """
     if path is None:
-        return Settings()
+        return RunConfig()
+    path = Path(path)
     try:
-        with path.open("rb") as file:
-            tables = tomllib.load(file)
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: cannot be read as TOML ({error}).") from error
-    resolved = {}
-    kinds = {"training": TrainingConfig(), "loss": LossConfig(), "model": ModelConfig(1, 1, 1, 1, 1)}
-    _refuse_unknown(path, "table", tables, kinds)
-    for name, defaults in kinds.items():
-        values = tables.get(name, {})
-        if not isinstance(values, dict):
-            raise SettingsError(f"{path}: {name} must be a table, written [{name}].")
-        known = {key: value for key, value in asdict(defaults).items() if name != "model" or key in _MODEL_KEYS}
-        _refuse_unknown(path, f"key of [{name}]", values, known)
-        for key, value in values.items():
-            wanted = (int, float) if isinstance(known[key], float) else type(known[key])
-            if isinstance(value, bool) or not isinstance(value, wanted):
-                raise SettingsError(f"{path}: [{name}] {key} = {value!r}, expected something like {known[key]!r}.")
-        try:
-            resolved[name] = replace(defaults, **values)
-        except ValueError as error:
-            raise SettingsError(f"{path}: [{name}] {error}.") from error
-    return Settings(resolved["training"], resolved["loss"], tables.get("model", {}))
+        raise ConfigError(f"{path}: cannot be read as TOML ({error}).") from error
+    _refuse_unknown(path, "table", tables, ("model", "training", "loss"))
+    training = _convert(path, "training", tables, TrainingConfig, _names(TrainingConfig), {})
+    loss = _convert(path, "loss", tables, LossConfig, _names(LossConfig), {})
+    _convert(path, "model", tables, ModelConfig, _MODEL_KEYS, _FROM_DATA)  # to validate it
+    return RunConfig(training, loss, tables.get("model", {}))
+
+
+_Table = TypeVar("_Table")
+
+
+def _convert(
+    path: Path,
+    name: str,
+    tables: Mapping[str, Any],
+    kind: type[_Table],
+    keys: Iterable[str],
+    given: Mapping[str, Any],
+) -> _Table:
+    """One table as a dataclass, of which the file may have the keys; the given fields are added."""
+    values = tables.get(name, {})
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: {name} must be a table, written [{name}].")
+    _refuse_unknown(path, f"key of [{name}]", values, keys)
+    try:
+        return msgspec.convert({**given, **values}, kind, strict=True)
+    except msgspec.ValidationError as error:
+        problem, _, key = str(error).rstrip("`").partition(" - at `$.")
+        value = f"{key} = {values[key]!r}: " if key in values else ""
+        raise ConfigError(f"{path}: [{name}] {value}{problem}.") from error
 
 
 def _refuse_unknown(path: Path, what: str, given: Iterable[str], known: Iterable[str]) -> None:
@@ -116,4 +142,4 @@ def _refuse_unknown(path: Path, what: str, given: Iterable[str], known: Iterable
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             meant = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."
-            raise SettingsError(f"{path}: {name!r} is no {what}; {meant}")
+            raise ConfigError(f"{path}: {name!r} is no {what}; {meant}")

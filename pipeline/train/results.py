@@ -1,21 +1,26 @@
-"""What a finished run says of itself, and the files that say it."""
+"""What a finished run has achieved, and the files that hold it."""
 
 import importlib.metadata
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from ccln.model import Checkpoint, EventDecoding, Network, load_checkpoint, save_checkpoint
 from ccln.pipeline.data.clips import Split
 from ccln.pipeline.data.features import DatasetFeatures
-from ccln.pipeline.metrics.calibration import DecodingScores
-from ccln.pipeline.metrics.evaluation import Evaluation, TaskScores
-from ccln.pipeline.train.loop import Epoch, Fitted
-from ccln.pipeline.train.run_folder import Identity, TrainingError, write_text
-from ccln.pipeline.train.trainable import TrainableTask
+from ccln.pipeline.metrics.calibration import DecodingScores, choose_decoding, score_decoding
+from ccln.pipeline.metrics.evaluation import Evaluation, TaskScores, percent
+from ccln.pipeline.metrics.localization import PredictedClips, SegmentDetails
+from ccln.pipeline.metrics.segments import ORACLE_CLASS
+from ccln.pipeline.train.loop import Trained
+from ccln.pipeline.train.state import Epoch, Identity, TrainingError
+from ccln.pipeline.train.tasks import DatasetTask
 from ccln.pipeline.train.trained_rows import with_rows
 
 METRICS_NAME = "metrics.json"
@@ -23,10 +28,36 @@ SELECTED_ON_TEST = "selected on test, as some papers do: optimistic"
 
 
 @dataclass(frozen=True)
+class RunFacts:
+    """What a run was."""
+
+    task: str
+    """As in `--task`."""
+    data: str
+    """Path of the data set."""
+    seed: int
+    class_names: tuple[str, ...]
+    segments: int
+    """Of a clip."""
+    rows: Mapping[Split, int]
+    """With features, by split."""
+    without: tuple[str, ...]
+    """Parts left out of the network."""
+    specification: Mapping[str, Any]
+    """Of the extractors."""
+    identity: Identity
+    config: str
+    """The resolved config, TOML."""
+    versions: Mapping[str, str]
+    """Of the packages that decide the outcome, by name."""
+
+
+@dataclass(frozen=True)
 class TrainingResult:
     """A finished run."""
 
     folder: Path
+    facts: RunFacts
     on_test: Evaluation
     on_validation: Evaluation
     best_epoch: int
@@ -37,12 +68,14 @@ class TrainingResult:
     dropped: Mapping[Split, int]
     """Rows left out because a later split has their video, by split."""
     decoding: EventDecoding
-    """How the network's answers become events, chosen on validation."""
+    """How the network's outputs become events, chosen on validation."""
     decoding_scores: Mapping[Split, DecodingScores]
-    """How good that decoding is on validation and test; empty where the task has no events to decode."""
+    """Of validation and test; empty where the task finds no events."""
     best_test_selection: float | None
     """What validation is selected on, of the epoch that is best on test: selected on test, as some papers do, and so
     optimistic. None where it was not asked for."""
+    warnings: tuple[str, ...] = ()
+    """Why not to rely on the network."""
 
     @property
     def test(self) -> TaskScores:
@@ -60,86 +93,125 @@ class TrainingResult:
         return self.on_test.baselines
 
 
-def result_of(folder: Path, fitted: Fitted, features: DatasetFeatures, task: TrainableTask) -> TrainingResult:
-    """Score the selected network; the test split once."""
-    watched = [epoch.test_selection for epoch in fitted.history if epoch.test_selection is not None]
-    on_validation: Evaluation = task.evaluation(fitted.model, features, "validation")
-    on_test: Evaluation = task.evaluation(fitted.model, features, "test")
-    decoding = task.chosen_decoding(on_validation)
-    splits: dict[Split, Evaluation] = {"validation": on_validation, "test": on_test}
-    decoding_scores: dict[Split, DecodingScores] = {}
-    for split, evaluation in splits.items():
-        if (scores := task.score_decoding(evaluation, decoding)) is not None:
-            decoding_scores[split] = scores
+@dataclass(frozen=True)
+class SeveralRuns:
+    """Finished runs that differ in their seeds, or in their seeds and in the parts left out."""
+
+    folder: Path
+    """That all of them lie in."""
+    methods: Mapping[str, Sequence[TrainingResult]]
+    """Of each method, by its name, the runs in the order of their seeds."""
+    reference: str | None = None
+    """The method of an ablation that the others are compared with."""
+
+
+def package_versions() -> dict[str, str]:
+    """Of the packages that decide a run's outcome."""
+    return {name: importlib.metadata.version(name) for name in ("ccln", "torch", "accelerate")}
+
+
+def evaluate_run(
+    folder: Path, trained: Trained, features: DatasetFeatures, task: DatasetTask, facts: RunFacts
+) -> TrainingResult:
+    """Evaluate the selected network; on the test split once."""
+    watched = [epoch.test_selection for epoch in trained.history if epoch.test_selection is not None]
+    on_validation = task.evaluate(trained.model, features, "validation")
+    on_test = task.evaluate(trained.model, features, "test")
+    predicted = _predicted(on_validation)
+    decoding = EventDecoding() if predicted is None else choose_decoding(predicted.predictions, predicted.truth)
+    evaluations: dict[Split, Evaluation] = {"validation": on_validation, "test": on_test}
+    scores = {split: decoding_scores(of_split, decoding) for split, of_split in evaluations.items()}
     return TrainingResult(
         folder=folder,
+        facts=facts,
         on_test=on_test,
         on_validation=on_validation,
-        decoding=decoding,
-        decoding_scores=decoding_scores,
-        best_epoch=fitted.best_epoch,
-        history=fitted.history,
+        best_epoch=trained.best_epoch,
+        history=trained.history,
         missing={split: len(clips.missing) for split, clips in features.splits.items()},
         dropped=features.dropped,
+        decoding=decoding,
+        decoding_scores={split: of_split for split, of_split in scores.items() if of_split is not None},
         best_test_selection=max(watched, default=None),
+        warnings=tuple(_warnings(features, on_validation)),
     )
+
+
+def decoding_scores(evaluation: Evaluation, decoding: EventDecoding) -> DecodingScores | None:
+    """How good a decoding is on a split; None where there are no events to decode."""
+    predicted = _predicted(evaluation)
+    return None if predicted is None else score_decoding(predicted.predictions, predicted.truth, decoding)
+
+
+def _predicted(evaluation: Evaluation) -> PredictedClips | None:
+    return evaluation.details.predicted if isinstance(evaluation.details, SegmentDetails) else None
+
+
+def _warnings(features: DatasetFeatures, validation: Evaluation) -> list[str]:
+    """Of classes without training clips, and of a network that is no better than a trivial baseline on validation."""
+    found = []
+    counts = np.bincount(features.splits["train"].class_labels, minlength=len(features.class_names))
+    untrained = [name for name, count in zip(features.class_names, counts, strict=False) if not count]
+    if untrained:
+        found.append(f"no training clip is of {', '.join(untrained)}: the network cannot know what that is")
+    trivial = {name: scores.selection for name, scores in validation.baselines.items() if name != ORACLE_CLASS}
+    best = max(trivial, key=lambda name: trivial[name], default=None)
+    reached = validation.scores.selection
+    if best is not None and not reached > trivial[best]:
+        found.append(
+            f"the network is no better than a trivial baseline: its {validation.scores.selected_on} on validation is "
+            f'{percent(reached)}, that of "{best}" {percent(trivial[best])}'
+        )
+    return found
 
 
 def write_result(
     result: TrainingResult,
-    fitted: Fitted,
+    trained: Trained,
     features: DatasetFeatures,
-    identity: Identity,
-    about: Mapping[str, Any],
-    config: str,
+    *,
+    drop_leaks: bool,
+    report: Callable[[TrainingResult], None] | None = None,
 ) -> None:
-    """Write config, scores, curves, page and, last of all, the checkpoint.
+    """Write config, scores, report and, last of all, the checkpoint, which marks a finished run.
 
     Args:
         result: its folder is where they go.
-        fitted: the network.
+        trained: the network.
         features: what it was trained on.
-        identity: of the run.
-        about: more that the checkpoint shall say of the training; task, data and seed are among it.
-        config: the resolved one, TOML.
+        drop_leaks: whether rows that leak into later splits were left out.
+        report: writes what people read into the folder.
     """
-    from ccln.pipeline.report.run.run import RunFacts, write_run_page
-
-    write_text(result.folder / "config.toml", config)
-    metrics = _metrics(result, identity)
+    facts, metrics = result.facts, _metrics(result)
+    write_text(result.folder / "config.toml", facts.config)
     write_text(result.folder / METRICS_NAME, json.dumps(metrics, indent=2, allow_nan=False) + "\n")
-    network = cast(Network, fitted.model)  # the loop takes any
-    versions = {name: importlib.metadata.version(name) for name in ("ccln", "torch", "accelerate")}
-    facts = RunFacts(
-        task=about["task"],
-        data=about["data"],
-        seed=about["seed"],
-        class_names=features.class_names,
-        segments=network.config.segment_count,
-        rows={split: len(clips) for split, clips in features.splits.items()},
-        without=network.config.without,
-        specification=features.specification,
-        identity=identity,
-        config=config,
-        versions=versions,
-    )
-    write_run_page(result, facts)
+    if report is not None:
+        report(result)
     training = {
-        **about,
+        "task": facts.task,
+        "data": facts.data,
+        "drop_leaks": drop_leaks,
+        "seed": facts.seed,
         "best_epoch": result.best_epoch,
         "test": metrics["test"],
         "validation": metrics["validation"],
+        "warnings": list(result.warnings),
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "versions": versions,
+        "versions": dict(facts.versions),
     }
-    train = features.splits["train"]
-    training = with_rows(training, train.clips, train.keys)
+    clips, network = features.splits["train"], cast(Network, trained.model)  # the loop takes any
+    training = with_rows(training, clips.clips, clips.keys)
     save_checkpoint(
         result.folder, Checkpoint(network, features.class_names, features.specification, training, result.decoding)
     )
 
 
-def read_finished(folder: Path) -> tuple[Fitted, Identity]:
+def is_finished(folder: Path) -> bool:
+    """Whether a folder holds a finished run."""
+    return (folder / "config.json").exists()
+
+
+def read_finished(folder: Path) -> tuple[Trained, Identity]:
     """The selected network of a finished run, its history, and the run's identity.
 
     Raises:
@@ -153,10 +225,17 @@ def read_finished(folder: Path) -> tuple[Fitted, Identity]:
         best_epoch, identity = metrics["best_epoch"], metrics["identity"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{path}: cannot be read ({error}). Remove the folder to train again.") from error
-    return Fitted(load_checkpoint(folder).model, best_epoch, history), identity
+    return Trained(load_checkpoint(folder).model, best_epoch, history), identity
 
 
-def _metrics(result: TrainingResult, identity: Identity) -> dict[str, Any]:
+def write_text(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old one or the whole new one."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _metrics(result: TrainingResult) -> dict[str, Any]:
     metrics: dict[str, Any] = {
         "test": result.test.as_dict(),
         "validation": result.validation.as_dict(),
@@ -165,7 +244,7 @@ def _metrics(result: TrainingResult, identity: Identity) -> dict[str, Any]:
         "best_epoch": result.best_epoch,
         "missing": result.missing,
         "dropped": dict(result.dropped),
-        "identity": dict(identity),
+        "identity": dict(result.facts.identity),
         "history": [asdict(epoch) for epoch in result.history],
     }
     if result.decoding_scores:

@@ -1,9 +1,14 @@
-"""Train on cached features, for any task: select on validation, test once, save all that using the network needs."""
+"""Training runs on one data set: a single one, one a seed, and an ablation of the network's parts.
+
+Select on validation, test once, save all that using the network needs.
+"""
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,90 +17,77 @@ from accelerate.utils import set_seed
 
 from ccln.cache import FeatureCache, specification_digest
 from ccln.model import ModelConfig, Network, Part
-from ccln.pipeline import defaults
-from ccln.pipeline.data import read_dataset
-from ccln.pipeline.data.features import DatasetFeatures, load_features
-from ccln.pipeline.train.config import Settings, read_settings
-from ccln.pipeline.train.loop import Progress, fit
-from ccln.pipeline.train.results import TrainingResult, read_finished, result_of, write_result
-from ccln.pipeline.train.run_folder import TrainingError, refuse_other_run, remove_state
-from ccln.pipeline.train.sharing import new_run, process_accelerator
-from ccln.pipeline.train.trainable import TASKS, TaskName, TrainableTask
+from ccln.pipeline.data.clips import Dataset
+from ccln.pipeline.data.features import DatasetFeatures
+from ccln.pipeline.train.config import RunConfig
+from ccln.pipeline.train.loop import Progress, train_network
+from ccln.pipeline.train.processes import process_accelerator
+from ccln.pipeline.train.results import (
+    RunFacts,
+    TrainingResult,
+    evaluate_run,
+    is_finished,
+    package_versions,
+    read_finished,
+    write_result,
+)
+from ccln.pipeline.train.state import Identity, TrainingError, remove_state, require_same_run
+from ccln.pipeline.train.tasks import DatasetTask
+
+log = logging.getLogger(__name__)
+
+FULL = "full"
+"""The method of an ablation that leaves nothing out."""
 
 
-def train(
-    data: Path | str | None = None,
+def prepare(
+    dataset: Dataset,
+    task_type: type[DatasetTask],
+    cache: FeatureCache,
+    config: RunConfig | None = None,
     *,
-    task: TaskName = "supervised",
-    cache: Path | str = defaults.CACHE,
-    out: Path | str | None = None,
-    config: Path | str | None = None,
-    seed: int | None = None,
-    epochs: int | None = None,
-    without: Sequence[Part] = (),
     specification: str | None = None,
     drop_leaks: bool = False,
     watch_test: bool = False,
-    progress: Progress | None = None,
-) -> TrainingResult:
-    """Train a network and write a run folder.
-
-    The folder gets the checkpoint (`model.safetensors`, `config.json`), `metrics.json`, the resolved `config.toml`,
-    `curves.png`, the page `report.html` and TensorBoard's event file. A run that was stopped goes on after its last
-    whole epoch when it is started again with the same settings, and ends with the same weights as if it had not been
-    stopped.
+    device: str = "auto",
+    report: Callable[[TrainingResult], None] | None = None,
+) -> "Experiment":
+    """Read the features of a data set once, for one run or many.
 
     Args:
-        data: data set: a folder in AVE's layout or a CSV file; if None, the AVE folder in the working folder.
-        task: "supervised" trains with the label of every segment; "weak" with the class of the clip alone, and with
-            the background-only clips that the data set or the cache has; "cml" for cross-modality localization, on the
-            splits of `ccln.pipeline.cml.rows.matching_dataset`.
-        cache: feature cache that holds the clips' features.
-        out: run folder; made here, must not hold a finished run; if None, a new one in runs/.
-        config: TOML file with any of the tables [model], [training], [loss].
-        seed: overrides the config's.
-        epochs: overrides the config's.
-        without: parts to leave out: sbi, fee, wccl; for cross-modality localization there is only wccl.
+        dataset: as it was read.
+        task_type: what to train for.
+        cache: that holds the clips' features.
+        config: of the runs; if None, the defaults.
         specification: first digits of the extractor specification, where the cache holds several for this data.
         drop_leaks: leave out training rows whose video validation or test has, and validation rows whose video test
             has.
-        watch_test: also report the score of the epoch that is best on test, for comparison with papers that select
-            on test. Nothing else changes: the checkpoint is selected on validation.
-        progress: called before the first epoch, and after each.
+        watch_test: also give the score of the epoch that is best on test; the checkpoint is selected on validation.
+        device: "auto", "cpu", "cuda", ...
+        report: called with each result before its checkpoint is written; writes what people read into its folder.
 
     Raises:
-        TrainingError: ``out`` holds a finished run, or an unfinished one with other settings, the task's network has no
-            such part to leave out, or training diverged.
-        NothingFoundError: ``data`` is None and there is no telling which data set is meant.
-        DatasetError, CacheError, SettingsError: the inputs are not what they must be.
+        DatasetError, CacheError: the data set does not serve this task, or the cache lacks its features.
     """
-    out = new_run() if out is None else Path(out)
-    if _is_finished(out):
-        raise TrainingError(f"{out}: holds a finished run already. Choose another --out, or remove that folder.")
-    _require_parts(TASKS[task], without)  # before anything is read
-    experiment = prepare(
-        data,
-        task=task,
-        cache=cache,
-        config=config,
-        epochs=epochs,
-        specification=specification,
-        drop_leaks=drop_leaks,
-        watch_test=watch_test,
-    )
-    return experiment.run(out, seed=seed, without=without, progress=progress)
+    config = config or RunConfig()
+    features = task_type.load_features(dataset, cache, specification, drop_leaks=drop_leaks)
+    task = task_type(features, config)
+    return Experiment(dataset.source, features, task, config, drop_leaks, watch_test, device, report)
 
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """A data set, a task and settings, ready for runs that differ in their seed and in the parts left out."""
+    """A data set, a task and a config, ready for runs that differ in their seed and in the parts left out."""
 
     data: Path
+    """The data set."""
     features: DatasetFeatures
-    task: TrainableTask
-    settings: Settings
+    task: DatasetTask
+    config: RunConfig
     drop_leaks: bool
     watch_test: bool
+    device: str
+    report: Callable[[TrainingResult], None] | None
 
     def run(
         self, out: Path, *, seed: int | None = None, without: Sequence[Part] = (), progress: Progress | None = None
@@ -104,7 +96,7 @@ class Experiment:
 
         Args:
             out: run folder; an unfinished run in it is gone on with.
-            seed: overrides the settings'.
+            seed: overrides the config's.
             without: parts to leave out.
             progress: called before the first epoch, and after each.
 
@@ -112,40 +104,86 @@ class Experiment:
             TrainingError: ``out`` holds a run with other settings, the task's network has no such part to leave out, or
                 training diverged.
         """
-        training = self.settings.training if seed is None else replace(self.settings.training, seed=seed)
-        settings = replace(self.settings, training=training)
-        model_config = self.model_config(without)
-        identity = self._identity(settings, model_config)
-        if _is_finished(out):
-            fitted, found = read_finished(out)
-            refuse_other_run(out, found, identity)
+        config = self.config.with_training(seed=seed)
+        facts = self._facts(config, self.model_config(without))
+        if is_finished(out):
+            trained, found = read_finished(out)
+            require_same_run(out, found, facts.identity)
             remove_state(out)  # a run that was stopped in the moment between the checkpoint and this
-            return result_of(out, fitted, self.features, self.task)
+            return evaluate_run(out, trained, self.features, self.task, facts)
         out.mkdir(parents=True, exist_ok=True)
-        set_seed(training.seed)
-        fitted = fit(
+        set_seed(config.training.seed)
+        trained = train_network(
             self.new_network(without),
             self.task,
-            training,
+            config.training,
             out,
-            identity=identity,
+            identity=facts.identity,
             watch_test=self.watch_test,
+            device=self.device,
             progress=progress,
         )
-        result = result_of(out, fitted, self.features, self.task)
-        about = {
-            "task": self.task.name,
-            "data": str(self.data.resolve()),
-            "drop_leaks": self.drop_leaks,
-            "seed": training.seed,
-        }
+        result = evaluate_run(out, trained, self.features, self.task, facts)
+        for warning in result.warnings:
+            log.warning("%s: %s", out, warning)
         if process_accelerator().is_main_process:  # of several that train together one writes
-            write_result(result, fitted, self.features, identity, about, settings.as_toml(model_config))
+            write_result(result, trained, self.features, drop_leaks=self.drop_leaks, report=self.report)
             remove_state(out)
         return result
 
+    def run_seeds(
+        self, out: Path, seeds: int, *, without: Sequence[Part] = (), progress: Progress | None = None
+    ) -> list[TrainingResult]:
+        """Train with the seeds 0, 1, ..., each into its own folder seed-0, seed-1, ...
+
+        Finished runs are read, one that was stopped is gone on with: the same call again does what is left.
+
+        Args:
+            out: folder of the runs.
+            seeds: how many.
+            without: parts to leave out.
+            progress: called with epochs done and in all of all runs.
+
+        Returns:
+            The results in the order of the seeds.
+
+        Raises:
+            TrainingError: as of `run`, or ``seeds`` is not positive.
+            CheckpointError: a finished run is damaged.
+        """
+        if seeds < 1:
+            raise TrainingError(f"seeds = {seeds}: expected at least 1")
+        results = []
+        for seed in range(seeds):
+            told = None if progress is None else partial(_progress_of_one, progress, f"seed {seed}", seed, seeds)
+            results.append(self.run(out / f"seed-{seed}", seed=seed, without=without, progress=told))
+        return results
+
+    def ablate(self, out: Path, seeds: int, *, progress: Progress | None = None) -> dict[str, list[TrainingResult]]:
+        """Train the full network, the network less each of its parts, and less all of them, all with the same seeds.
+
+        The runs lie in full/seed-0, ..., without-sbi/seed-0, ...; the same call again does what is left.
+
+        Args:
+            out: folder of the runs.
+            seeds: how many of each.
+            progress: called with epochs done and in all of all runs.
+
+        Returns:
+            By the names that `ablations` gives, the results in the order of the seeds.
+
+        Raises:
+            TrainingError, CheckpointError: as of `run_seeds`.
+        """
+        results, methods = {}, ablations(self.task.parts)
+        for index, (name, without) in enumerate(methods.items()):
+            told = None if progress is None else partial(_progress_of_one, progress, name, index, len(methods))
+            folder = out / name.lower().replace(" ", "-")
+            results[name] = self.run_seeds(folder, seeds, without=without, progress=told)
+        return results
+
     def new_network(self, without: Sequence[Part] = ()) -> Network:
-        """An untrained network for these features, less the parts left out; it has learnt what is usual in training.
+        """An untrained network for these features, less the parts left out; its standardization is of the training.
 
         Raises:
             TrainingError: the task's network has no such part.
@@ -166,7 +204,7 @@ class Experiment:
         Raises:
             TrainingError: the task's network has no such part.
         """
-        _require_parts(self.task, without)
+        require_parts(self.task, without)
         clips = self.features.splits["train"]
         segments, height, width, channels = clips.visual[0].shape
         return ModelConfig(
@@ -177,16 +215,31 @@ class Experiment:
             class_count=clips.class_count,
             segment_count=segments,
             without=tuple(without),
-            **self.settings.model,
+            **self.config.model,
         )
 
-    def _identity(self, settings: Settings, model_config: ModelConfig) -> dict[str, Any]:
+    def _facts(self, config: RunConfig, model: ModelConfig) -> RunFacts:
+        return RunFacts(
+            task=self.task.name,
+            data=str(self.data.resolve()),
+            seed=config.training.seed,
+            class_names=self.features.class_names,
+            segments=model.segment_count,
+            rows={split: len(clips) for split, clips in self.features.splits.items()},
+            without=model.without,
+            specification=self.features.specification,
+            identity=self._identity(config, model),
+            config=config.as_toml(model),
+            versions=package_versions(),
+        )
+
+    def _identity(self, config: RunConfig, model: ModelConfig) -> Identity:
         rows = [
             [split, clip.video_id, clip.label, clip.spans]
             for split, clips in self.features.splits.items()
             for clip in clips.clips
         ]
-        tables = {"training": settings.training, "loss": settings.loss, "model": model_config}
+        tables = {"training": config.training, "loss": config.loss, "model": model}
         return {
             "task": self.task.name,
             "data": hashlib.sha256(json.dumps([rows, len(self.task.clips)]).encode()).hexdigest()[:12],
@@ -198,29 +251,18 @@ class Experiment:
         }
 
 
-def prepare(
-    data: Path | str | None = None,
-    *,
-    task: TaskName = "supervised",
-    cache: Path | str = defaults.CACHE,
-    config: Path | str | None = None,
-    epochs: int | None = None,
-    specification: str | None = None,
-    drop_leaks: bool = False,
-    watch_test: bool = False,
-) -> Experiment:
-    """Read the data set and its features once, for one run or many; arguments and errors as of `train`."""
-    data = defaults.find_data() if data is None else Path(data)
-    settings = read_settings(None if config is None else Path(config))
-    if epochs is not None:
-        settings = replace(settings, training=replace(settings.training, epochs=epochs))
-    dataset, store = TASKS[task].arranged(read_dataset(data)), FeatureCache(cache)
-    features = load_features(dataset, store, specification, drop_leaks=drop_leaks)
-    made = TASKS[task].prepared(dataset, store, features, settings)
-    return Experiment(data, features, made, settings, drop_leaks, watch_test)
+def ablations(parts: Sequence[Part]) -> dict[str, tuple[Part, ...]]:
+    """What to leave out of a network with these parts, by the name of the method: nothing, each, and all of several."""
+    each: dict[str, tuple[Part, ...]] = {f"without {part.upper()}": (part,) for part in parts}
+    return {FULL: (), **each, **({"without all": tuple(parts)} if len(parts) > 1 else {})}
 
 
-def _require_parts(task: TrainableTask | type[TrainableTask], without: Sequence[Part]) -> None:
+def require_parts(task: DatasetTask | type[DatasetTask], without: Sequence[Part]) -> None:
+    """Check that the network of a task has the parts that are to be left out.
+
+    Raises:
+        TrainingError: it has not.
+    """
     lacking = [part for part in without if part not in task.parts]
     if lacking:
         raise TrainingError(
@@ -229,8 +271,9 @@ def _require_parts(task: TrainableTask | type[TrainableTask], without: Sequence[
         )
 
 
-def _is_finished(out: Path) -> bool:
-    return (out / "config.json").exists()
+def _progress_of_one(progress: Progress, name: str, index: int, count: int, done: int, total: int, note: str) -> None:
+    """Progress of one of several equally long pieces of work as progress of the whole."""
+    progress(index * total + done, count * total, f"{name}{': ' if note else ''}{note}")
 
 
 def _plain(table: dict[str, Any]) -> dict[str, Any]:

@@ -1,66 +1,176 @@
-"""Localization as a task of the training loop: with a label for every segment, and with one for the clip."""
+"""What a network is trained for: the batches, losses and scores of a task, and localization as a task.
+
+Localization is trained with a label for every segment (supervised) or with one for the clip (weak), and evaluated
+segment by segment either way.
+"""
 
 import logging
-from collections.abc import Collection, Sequence
-from typing import ClassVar, Self
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Protocol
 
+import psutil
 import torch
 from torch import Tensor, nn
+from torch.utils import data
 
-from ccln.cache import FeatureCache, Features
-from ccln.model import CCLN, PARTS, EventDecoding, LossConfig, NetworkType, Output, Part, supervised_loss, weak_loss
+from ccln.cache import FeatureCache
+from ccln.model import CCLN, PARTS, NetworkType, Output, Part, supervised_loss, weak_loss
 from ccln.pipeline.data.ave import BACKGROUND_SET
 from ccln.pipeline.data.clips import Dataset, Split
-from ccln.pipeline.data.features import DatasetFeatures, LabelledClips, background_features
-from ccln.pipeline.metrics.calibration import DecodingScores, choose_decoding, score_decoding
+from ccln.pipeline.data.features import DatasetFeatures, LabelledClips, background_features, load_features
 from ccln.pipeline.metrics.evaluation import Evaluation
-from ccln.pipeline.metrics.localization import PredictedClips, SegmentDetails, evaluate, evaluate_localization
+from ccln.pipeline.metrics.localization import evaluate, evaluate_localization
 from ccln.pipeline.metrics.segments import Scores
-from ccln.pipeline.train.augmentation import exchange_sounds, surrounded
-from ccln.pipeline.train.batches import ClipBatches
-from ccln.pipeline.train.config import Settings, TrainingConfig
+from ccln.pipeline.train.augmentation import exchange_audio, surround
+from ccln.pipeline.train.config import RunConfig
 from ccln.pipeline.train.trained_rows import seen_rows
 
 log = logging.getLogger(__name__)
 
+_MEMORY_SHARE = 0.5  # of what is free; the rest is for the network, its activations, and others
+
+
+class ClipBatches(data.Dataset):
+    """Training clips as a loader takes them, whole batches; what is not in here of the clips cannot leak.
+
+    Features stay in half precision. If they fit into memory they are read once, else each batch is read from the
+    memory-mapped files.
+
+    Args:
+        visual: of each clip float16 (segment, height, width, channel).
+        audio: of each clip float32 (segment, channel).
+        labels: by name, what is known of the clips, each (clip, ...).
+    """
+
+    def __init__(self, visual: Sequence[Tensor], audio: Sequence[Tensor], **labels: Tensor) -> None:
+        self.labels: Mapping[str, Tensor] = labels
+        """What is known of the clips, by name."""
+        size = sum(tensor.nbytes for tensor in (*visual, *audio))
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # each of those on this machine holds all clips
+        fits = processes * size <= _MEMORY_SHARE * psutil.virtual_memory().available
+        self._features: dict[str, Tensor | Sequence[Tensor]] = {
+            name: torch.stack(tuple(tensors)) if fits else tensors
+            for name, tensors in (("visual", visual), ("audio", audio))
+        }
+
+    def __len__(self) -> int:
+        return len(self._features["audio"])
+
+    def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
+        """A batch: visual float16 (batch, segment, height, width, channel), audio (batch, segment, channel), labels."""
+        chosen = torch.tensor(indices)
+        features = {
+            name: tensors.index_select(0, chosen)
+            if isinstance(tensors, Tensor)
+            else torch.stack([tensors[index] for index in indices])
+            for name, tensors in self._features.items()
+        }
+        return features | {name: values[chosen] for name, values in self.labels.items()}
+
+
+class Selectable(Protocol):
+    """Scores of a split, of any kind."""
+
+    @property
+    def selection(self) -> float:
+        """The figure to select on, 0..1; the higher the better."""
+        ...
+
+    def as_dict(self) -> dict[str, Any]:
+        """The scores by name, fit for JSON."""
+        ...
+
+
+class Task(Protocol):
+    """What the training loop needs to know."""
+
+    name: str
+    """As in `--task`."""
+    clips: ClipBatches
+    """To train on."""
+
+    def augmented(self, batch: dict[str, Tensor], random: torch.Generator) -> dict[str, Tensor]:
+        """A batch of `clips` with such changes as keep its labels true; still on the CPU."""
+        ...
+
+    def losses(self, model: nn.Module, batch: dict[str, Tensor], warmth: float) -> dict[str, Tensor]:
+        """Scalars of a batch on the model's device.
+
+        "total" is what is minimised. A name with a slash ("gate/fee") is no loss, only to be watched.
+
+        Args:
+            model: in training mode.
+            batch: from `augmented`.
+            warmth: from 0, at the first step, to 1, at the end of the warm-up.
+        """
+        ...
+
+    def scores(self, network: nn.Module, split: Split) -> Selectable:
+        """Scores of a network on a split."""
+        ...
+
+
+class DatasetTask(Task, Protocol):
+    """A task on the features of a data set, and all that training and evaluating a network for it takes."""
+
+    network_type: ClassVar[NetworkType]
+    """Of what it trains and evaluates."""
+    parts: ClassVar[tuple[Part, ...]]
+    """Of that network, those which can be left out."""
+
+    def __init__(self, features: DatasetFeatures, config: RunConfig) -> None: ...
+
+    @staticmethod
+    def load_features(
+        dataset: Dataset,
+        cache: FeatureCache,
+        specification: str | Mapping[str, Any] | None = None,
+        *,
+        drop_leaks: bool = False,
+    ) -> DatasetFeatures:
+        """Features of a data set in the splits of this task; arguments and errors as of `load_features`."""
+        ...
+
+    @staticmethod
+    def evaluate(network: nn.Module, features: DatasetFeatures, split: Split) -> Evaluation:
+        """Scores of a network on a split, and what they have to be compared with."""
+        ...
+
+    @staticmethod
+    def count_trained(trained: Collection[str] | None, clips: LabelledClips) -> int | None:
+        """How many of the clips to evaluate on a network has been trained on; None where that is not known.
+
+        Args:
+            trained: fingerprints of the rows that it was trained on; None if it is not known which they are.
+            clips: of the split.
+
+        Raises:
+            SeenRowsError: this task may not be evaluated on them.
+        """
+        ...
+
 
 class _Localization:
-    """What both tasks have in common: the network, the splits, and that it is tested segment by segment."""
+    """What both ways of training for localization have in common."""
 
     network_type: ClassVar[NetworkType] = CCLN
     parts: ClassVar[tuple[Part, ...]] = PARTS
-    _features: DatasetFeatures
+    load_features = staticmethod(load_features)
+    evaluate = staticmethod(evaluate_localization)
+
+    def __init__(self, features: DatasetFeatures, config: RunConfig) -> None:
+        self._splits, self._config = features.splits, config
+
+    def scores(self, network: nn.Module, split: Split) -> Scores:
+        """Scores segment by segment."""
+        return evaluate(network, self._splits[split])
 
     @staticmethod
-    def arranged(dataset: Dataset) -> Dataset:
-        """The data set as it is."""
-        return dataset
-
-    def evaluate(self, network: nn.Module, split: Split) -> Scores:
-        """Score segment by segment."""
-        return evaluate(network, self._features.splits[split])
-
-    @staticmethod
-    def seen(trained: Collection[str] | None, clips: LabelledClips) -> int | None:
-        """How many of the clips were trained on; none is refused, for a score on training rows has its uses."""
+    def count_trained(trained: Collection[str] | None, clips: LabelledClips) -> int | None:
+        """How many of the clips were trained on; none is refused, for scores on training rows have their uses."""
         return None if trained is None else len(seen_rows(trained, clips.clips, clips.keys))
-
-    @staticmethod
-    def evaluation(network: nn.Module, features: DatasetFeatures, split: Split) -> Evaluation:
-        """`evaluate_localization`."""
-        return evaluate_localization(network, features, split)
-
-    @staticmethod
-    def chosen_decoding(validation: Evaluation) -> EventDecoding:
-        """`choose_decoding`."""
-        predicted = _predicted(validation)
-        return choose_decoding(predicted.predictions, predicted.truth)
-
-    @staticmethod
-    def score_decoding(evaluation: Evaluation, decoding: EventDecoding) -> DecodingScores:
-        """`score_decoding`."""
-        predicted = _predicted(evaluation)
-        return score_decoding(predicted.predictions, predicted.truth, decoding)
 
 
 class SupervisedLocalization(_Localization):
@@ -68,27 +178,21 @@ class SupervisedLocalization(_Localization):
 
     name = "supervised"
 
-    def __init__(self, features: DatasetFeatures, loss: LossConfig, training: TrainingConfig) -> None:
+    def __init__(self, features: DatasetFeatures, config: RunConfig) -> None:
+        super().__init__(features, config)
         clips = features.splits["train"]
         self.clips = ClipBatches(clips.visual, clips.audio, event=clips.event, label=clips.labels)
-        self._features, self._loss, self._training = features, loss, training
-
-    @classmethod
-    def prepared(cls, dataset: Dataset, cache: FeatureCache, features: DatasetFeatures, settings: Settings) -> Self:
-        """The task on these features."""
-        del dataset, cache
-        return cls(features, settings.loss, settings.training)
 
     def augmented(self, batch: dict[str, Tensor], random: torch.Generator) -> dict[str, Tensor]:
-        """The batch with sounds exchanged between full events of one class, and some of these surrounded."""
-        share = self._training.sound_exchange
-        audio = exchange_sounds(batch["audio"], batch["event"], batch["label"], share, random)
-        return surrounded({**batch, "audio": audio}, self._training.surrounding, random)
+        """The batch with audio exchanged between full events of one class, and some of these surrounded."""
+        training = self._config.training
+        audio = exchange_audio(batch["audio"], batch["event"], batch["label"], training.audio_exchange, random)
+        return surround({**batch, "audio": audio}, training.surrounding, random)
 
     def losses(self, model: nn.Module, batch: dict[str, Tensor], warmth: float) -> dict[str, Tensor]:
-        """`supervised_loss`, and what the gates let through."""
+        """`supervised_loss`, and how open the gates are."""
         output = model(batch["visual"].float(), batch["audio"])
-        return supervised_loss(output, batch["event"], batch["label"], self._loss, warmth) | _gates(output)
+        return supervised_loss(output, batch["event"], batch["label"], self._config.loss, warmth) | _gates(output)
 
 
 class WeakLocalization(_Localization):
@@ -99,8 +203,9 @@ class WeakLocalization(_Localization):
 
     name = "weak"
 
-    def __init__(self, features: DatasetFeatures, loss: LossConfig, background: Sequence[Features] = ()) -> None:
-        clips = features.splits["train"]
+    def __init__(self, features: DatasetFeatures, config: RunConfig) -> None:
+        super().__init__(features, config)
+        clips, background = features.splits["train"], features.background
         named = torch.from_numpy(clips.class_labels)  # what the row names, whatever its times say
         labels = torch.where(named < clips.class_count, named, -1)
         self.clips = ClipBatches(
@@ -108,20 +213,26 @@ class WeakLocalization(_Localization):
             [*clips.audio, *(entry.audio for entry in background)],
             label=torch.cat([labels, torch.full((len(background),), -1)]),
         )
-        self._features, self._loss = features, loss
 
-    @classmethod
-    def prepared(cls, dataset: Dataset, cache: FeatureCache, features: DatasetFeatures, settings: Settings) -> Self:
-        """The task on these features and on those of the background-only clips; what lacks goes to the log."""
-        present, lacking = background_features(dataset, cache, features.alike)
-        if lacking:
+    @staticmethod
+    def load_features(
+        dataset: Dataset,
+        cache: FeatureCache,
+        specification: str | Mapping[str, Any] | None = None,
+        *,
+        drop_leaks: bool = False,
+    ) -> DatasetFeatures:
+        """Those of the rows and of the background-only clips; what is missing goes to the log."""
+        features = load_features(dataset, cache, specification, drop_leaks=drop_leaks)
+        present, missing = background_features(dataset, cache, features.alike)
+        if missing:
             log.warning(
                 "%d of %d background-only clips of %s have no features and are left out (%s, ...)",
-                *(len(lacking), len(lacking) + len(present), dataset.source / BACKGROUND_SET, lacking[0]),
+                *(len(missing), len(missing) + len(present), dataset.source / BACKGROUND_SET, missing[0]),
             )
         elif present:
             log.info("%s: %d background-only clips", dataset.source, len(present))
-        return cls(features, settings.loss, present)
+        return replace(features, background=tuple(present))
 
     def augmented(self, batch: dict[str, Tensor], random: torch.Generator) -> dict[str, Tensor]:
         """The batch as it is."""
@@ -129,18 +240,13 @@ class WeakLocalization(_Localization):
         return batch
 
     def losses(self, model: nn.Module, batch: dict[str, Tensor], warmth: float) -> dict[str, Tensor]:
-        """`weak_loss`, and what the gates let through."""
+        """`weak_loss`, and how open the gates are."""
         output = model(batch["visual"].float(), batch["audio"])
-        return weak_loss(output, batch["label"], self._loss, warmth) | _gates(output)
-
-
-def _predicted(evaluation: Evaluation) -> PredictedClips:
-    assert isinstance(evaluation.details, SegmentDetails)
-    assert evaluation.details.predicted is not None
-    return evaluation.details.predicted
+        return weak_loss(output, batch["label"], self._config.loss, warmth) | _gates(output)
 
 
 def _gates(output: Output) -> dict[str, Tensor]:
+    """What SBI's and FEE's gates let through on average, for the log."""
     gates = {"gate/sbi": torch.stack([one.gate.mean() for one in output.members]).mean()}
     foreground = [one.foreground_logits for one in output.members if one.foreground_logits is not None]
     if foreground:  # there is an FEE

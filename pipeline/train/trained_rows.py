@@ -1,4 +1,4 @@
-"""Which rows a network was trained on: kept in its checkpoint, to know them again when it is scored."""
+"""Which rows a network was trained on: kept in its checkpoint, to recognise them when it is evaluated."""
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
@@ -11,17 +11,17 @@ _ROWS = "rows"
 
 
 class SeenRowsError(Exception):
-    """A checkpoint is to be scored on rows that it was trained on, or does not say on which it was."""
+    """A checkpoint is to be evaluated on rows that it was trained on, or does not name those."""
 
 
 def row_fingerprints(clips: Sequence[AnnotatedClip], videos: Sequence[str]) -> list[str]:
-    """A digest a row, to be kept with what was trained on them: equal for the same event of the same video, in order.
+    """A digest of each row, in order: equal for the same event of the same video.
 
     It goes by rows and not by videos, as the published splits do, in which some videos have rows on both sides.
 
     Args:
         clips: The rows.
-        videos: What tells each row's video from every other, wherever it lies: the cache's key of its features.
+        videos: What distinguishes each row's video from every other, wherever it lies: the cache's key of its features.
     """
     fingerprints = []
     for clip, video in zip(clips, videos, strict=True):
@@ -37,7 +37,7 @@ def with_rows(training: Mapping[str, Any], clips: Sequence[AnnotatedClip], video
 
 
 def trained_rows(training: Mapping[str, Any]) -> list[str] | None:
-    """Fingerprints of the rows that a checkpoint was trained on, by its account; None if that does not say."""
+    """Fingerprints of the rows that a checkpoint was trained on, by its account; None if they are not in it."""
     rows = training.get(_ROWS)
     return (rows.split() or None) if isinstance(rows, str) else None
 
@@ -47,7 +47,7 @@ def seen_rows(trained: Collection[str], clips: Sequence[AnnotatedClip], videos: 
 
     Args:
         trained: Fingerprints of the rows that the checkpoint was trained on.
-        clips: The rows to score.
+        clips: The rows to evaluate on.
         videos: As for `row_fingerprints`.
     """
     known = set(trained)
@@ -55,18 +55,18 @@ def seen_rows(trained: Collection[str], clips: Sequence[AnnotatedClip], videos: 
 
 
 def refuse_seen_rows(trained: Collection[str] | None, clips: Sequence[AnnotatedClip], videos: Sequence[str]) -> None:
-    """Nothing, where none of the rows was trained on.
+    """Check that none of the rows was trained on.
 
     AVE's two splits are drawn apart: 314 of the 402 test rows of cross-modality localization are training rows of
     localization.
 
     Args:
-        trained: Fingerprints of the rows that the checkpoint was trained on; None if it does not say.
-        clips: The rows to score.
+        trained: Fingerprints of the rows that the checkpoint was trained on; None if it does not name them.
+        clips: The rows to evaluate on.
         videos: As for `row_fingerprints`.
 
     Raises:
-        SeenRowsError: One was, or there is no telling.
+        SeenRowsError: One was, or it is not known whether one was.
     """
     if trained is None:
         raise SeenRowsError(
@@ -77,6 +77,7 @@ def refuse_seen_rows(trained: Collection[str] | None, clips: Sequence[AnnotatedC
     if seen:
         shown = ", ".join(seen[:3]) + (", ..." if len(seen) > 3 else "")
         raise SeenRowsError(
-            f"{len(seen)} of the {len(clips)} rows to score are among those that the checkpoint was trained on "
-            f"({shown}). Score it on a split of its own, or train one on the training split that belongs to these rows."
+            f"{len(seen)} of the {len(clips)} rows to evaluate on are among those that the checkpoint was trained on "
+            f"({shown}). Evaluate it on a split of its own, or train one on the training split that belongs to these "
+            "rows."
         )

@@ -6,12 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.training_clips import made_up_set
+from support.training_clips import made_up_set, prepared
 
 from ccln.model import CCLN, MatchingNetwork, ModelConfig
 from ccln.model.layers import Standardization
-from ccln.pipeline.train.run import prepare
-from ccln.pipeline.train.trainable import TaskName
+from ccln.pipeline.commands.tasks import TaskName
 
 
 def test_changes_nothing_before_it_has_learnt() -> None:
@@ -53,7 +52,7 @@ def test_a_channel_that_never_changed_in_training_drowns_no_other() -> None:
 @pytest.mark.parametrize("task", ["supervised", "weak", "cml"])
 def test_a_run_teaches_its_network_what_is_usual_in_its_training_split(task: TaskName, tmp_path: Path) -> None:
     data, cache, config = made_up_set(tmp_path)
-    experiment = prepare(data, task=task, cache=cache, config=config)
+    experiment = prepared(data, task=task, cache=cache, config=config)
     train = torch.stack(experiment.features.splits["train"].audio)
     network = experiment.new_network()
     assert isinstance(network, CCLN | MatchingNetwork)

@@ -7,6 +7,10 @@ from pathlib import Path
 import torch
 
 from ccln.cache import FeatureCache, Features
+from ccln.pipeline.commands.tasks import TaskName, task_types
+from ccln.pipeline.data import read_dataset
+from ccln.pipeline.train.config import read_config
+from ccln.pipeline.train.run import Experiment, prepare
 
 SPECIFICATION = {"made": "for a test"}
 CLASSES = ("Bark", "Cat", "Flute")
@@ -65,3 +69,11 @@ def made_up_set(folder: Path) -> tuple[Path, Path, Path]:
     config = folder / "tiny.toml"
     config.write_text(CONFIG)
     return ave_folder(folder / "set"), cache.root, config
+
+
+def prepared(
+    data: Path, *, cache: Path, config: Path | None = None, task: TaskName = "supervised", epochs: int | None = None
+) -> Experiment:
+    """An experiment on a data set, as `ccln-train` prepares it."""
+    settings = read_config(config).with_training(epochs=epochs)
+    return prepare(read_dataset(data), task_types()[task], FeatureCache(cache), settings)

@@ -3,50 +3,21 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ccln.pipeline.cml.metrics import CmlDetails
 from ccln.pipeline.cml.report import cml_context
-from ccln.pipeline.data.clips import Split
 from ccln.pipeline.metrics.evaluation import NO_VALUE, Evaluation, TaskScores, interval_text, wilson_interval
 from ccln.pipeline.metrics.localization import SegmentDetails
 from ccln.pipeline.metrics.segments import ORACLE_CLASS
 from ccln.pipeline.report.run.charts import save_curves
 from ccln.pipeline.report.run.localization import localization_context
 from ccln.pipeline.report.run.page import write_page
-
-if TYPE_CHECKING:
-    from ccln.pipeline.train.results import TrainingResult
+from ccln.pipeline.train.results import RunFacts, TrainingResult
 
 
-@dataclass(frozen=True)
-class RunFacts:
-    """What a page says of a run besides how well it does."""
-
-    task: str
-    """As in `--task`."""
-    data: str
-    """Path of the data set."""
-    seed: int
-    class_names: tuple[str, ...]
-    segments: int
-    """Of a clip."""
-    rows: Mapping[Split, int]
-    """With features, by split."""
-    without: tuple[str, ...]
-    """Parts left out of the network."""
-    specification: Mapping[str, Any]
-    """Of the extractors."""
-    identity: Mapping[str, Any]
-    """Of the run."""
-    config: str
-    """The resolved config, TOML."""
-    versions: Mapping[str, str]
-
-
-def write_run_page(result: "TrainingResult", facts: RunFacts) -> Path:
+def write_run_page(result: TrainingResult, facts: RunFacts) -> Path:
     """Write a run's page and its curves.png into its folder; the same run gives the same page to the byte.
 
     Returns:
@@ -85,7 +56,7 @@ def write_run_page(result: "TrainingResult", facts: RunFacts) -> Path:
     )
 
 
-def _evaluations(result: "TrainingResult") -> dict[str, Evaluation]:
+def _evaluations(result: TrainingResult) -> dict[str, Evaluation]:
     return {"test": result.on_test, "validation": result.on_validation}
 
 
@@ -120,7 +91,7 @@ def _score_rows(evaluation: Evaluation) -> list[list[str]]:
     return [head, *([name, *(column.shown(of) for column in columns), str(of.clips)] for name, of in named.items())]
 
 
-def _headline_charts(result: "TrainingResult") -> dict[str, dict[str, Any]]:
+def _headline_charts(result: TrainingResult) -> dict[str, dict[str, Any]]:
     """Arguments of a dot plot for each headline score, by its heading."""
     named, charts = _named_scores(result.on_test), {}
     for column in (column for column in result.test.columns if column.headline):
@@ -133,13 +104,13 @@ def _headline_charts(result: "TrainingResult") -> dict[str, dict[str, Any]]:
     return charts
 
 
-def _losses(result: "TrainingResult") -> dict[str, list[float]]:
+def _losses(result: TrainingResult) -> dict[str, list[float]]:
     """By name, a value an epoch; the total first, which the others are parts of."""
     names = sorted(result.history[-1].losses if result.history else (), key=lambda name: name != "total")
     return {name: [epoch.losses.get(name, math.nan) for epoch in result.history] for name in names}
 
 
-def _shares(result: "TrainingResult") -> dict[str, list[float]]:
+def _shares(result: TrainingResult) -> dict[str, list[float]]:
     """Validation scores in per cent by heading, a value an epoch."""
     columns = [column for column in result.test.columns if column.over_seeds and column.unit == "%"]
     found = {column.heading: [epoch.validation.get(column.name) for epoch in result.history] for column in columns}
@@ -147,7 +118,7 @@ def _shares(result: "TrainingResult") -> dict[str, list[float]]:
 
 
 def _epoch_rows(
-    result: "TrainingResult", losses: Mapping[str, list[float]], shares: Mapping[str, list[float]]
+    result: TrainingResult, losses: Mapping[str, list[float]], shares: Mapping[str, list[float]]
 ) -> list[list[str]]:
     rows = [["epoch", *losses, *(f"{name} %" for name in shares), "learning rate"]]
     for index, epoch in enumerate(result.history):

@@ -195,7 +195,7 @@ def test_rows_that_were_trained_on_are_refused_wherever_they_lie_now(
         for checkpoint in (result.folder, localizing):
             code, shown, said = run(evaluate_command, checkpoint, "--cache", cache, "--task", "cml", *words)
             assert code == 2
-            assert "6 of the 6 rows to score are among those that the checkpoint was trained on" in said
+            assert "6 of the 6 rows to evaluate on are among those that the checkpoint was trained on" in said
             assert shown == ""
     # What was the test split is not refused, nor is localization scored on its own training rows.
     assert evaluate(result.folder, data=other, cache=cache, split="train").scores.clips == 3
@@ -228,10 +228,10 @@ def test_a_checkpoint_that_does_not_say_its_rows_is_not_scored(
 def test_a_network_is_not_scored_for_what_it_has_no_answer_to(
     made: tuple[Path, Path, Path], result: TrainingResult, localizing: Path
 ) -> None:
-    with pytest.raises(EvaluationError, match=r"is one of --task supervised and has no answer to --task cml\. Train"):
+    with pytest.raises(EvaluationError, match=r"a CCLN, predicts nothing for --task cml\. Train"):
         evaluate(localizing, data=made[0], cache=made[1], task="cml")
     for task in ("supervised", "weak"):
-        with pytest.raises(EvaluationError, match=rf"is one of --task cml and has no answer to --task {task}\. Train"):
+        with pytest.raises(EvaluationError, match=rf"a MatchingNetwork, predicts nothing for --task {task}\. Train"):
             evaluate(result.folder, data=made[0], cache=made[1], task=task)
     assert evaluate(localizing, data=made[0], cache=made[1], task="weak").scores.clips == 6
 

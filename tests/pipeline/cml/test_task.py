@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.paths import SHARED
 from torch import Tensor
 
-from ccln.model import LossConfig, ModelConfig
+from ccln.model import ModelConfig
 from ccln.model.matching import MatchingNetwork
 from ccln.pipeline.cml.metrics import (
     CmlDetails,
@@ -26,9 +26,9 @@ from ccln.pipeline.cml.metrics import (
 from ccln.pipeline.cml.task import CrossModalityLocalization
 from ccln.pipeline.data.clips import AnnotatedClip, Split
 from ccln.pipeline.data.features import DatasetFeatures, LabelledClips
-from ccln.pipeline.train.augmentation import surrounded
-from ccln.pipeline.train.config import TrainingConfig
-from ccln.pipeline.train.loop import fit
+from ccln.pipeline.train.augmentation import surround
+from ccln.pipeline.train.config import RunConfig, TrainingConfig
+from ccln.pipeline.train.loop import train_network
 
 AVE = SHARED / "ave"
 
@@ -200,26 +200,26 @@ def test_embedding_does_not_depend_on_the_batch_and_keeps_the_mode():
 
 def test_what_can_be_found_is_learnt_by_the_training_loop(tmp_path: Path):
     features = made_features()
-    task = CrossModalityLocalization(features, LossConfig())
+    task = CrossModalityLocalization(features, RunConfig())
     training = TrainingConfig(epochs=12, batch_size=16, learning_rate=5e-3)
-    fitted = fit(small_network(), task, training, tmp_path)
-    scores = task.evaluate(fitted.model, "test")
-    found = task.evaluation(fitted.model, features, "test")
+    trained = train_network(small_network(), task, training, tmp_path)
+    scores = task.scores(trained.model, "test")
+    found = task.evaluate(trained.model, features, "test")
     assert found.scores == scores
     strongest = max(floor.selection for floor in found.baselines.values())
     assert min(scores.a2v, scores.v2a) > strongest + 0.3
     (shuffled,) = found.ablated.values()
-    assert shuffled == score_shuffled(embed_clips(fitted.model, features.splits["test"]))
+    assert shuffled == score_shuffled(embed_clips(trained.model, features.splits["test"]))
     assert shuffled.selection < scores.selection - 0.3
-    best = fitted.history[fitted.best_epoch - 1]
-    assert best.selection == task.evaluate(fitted.model, "validation").selection
+    best = trained.history[trained.best_epoch - 1]
+    assert best.selection == task.scores(trained.model, "validation").selection
     assert {"a2v", "v2a", "wccl", "total"} <= set(best.losses)
 
 
 def test_training_on_means_is_training_on_maps():
     features = made_features()
     clips = features.splits["train"]
-    batch = CrossModalityLocalization(features, LossConfig()).clips.__getitems__([3, 1])
+    batch = CrossModalityLocalization(features, RunConfig()).clips.__getitems__([3, 1])
     network = small_network().eval()
     maps = torch.stack([clips.visual[3], clips.visual[1]]).float()
     torch.testing.assert_close(network(batch["visual"], batch["audio"]).visual, network(maps, batch["audio"]).visual)
@@ -245,7 +245,7 @@ def test_full_events_are_surrounded_by_the_background_of_one_clip_of_the_batch()
     batch = numbered_batch(event)
     lenders = set()
     for seed in range(10):
-        new = surrounded(batch, 1.0, torch.Generator().manual_seed(seed))
+        new = surround(batch, 1.0, torch.Generator().manual_seed(seed))
         assert torch.equal(new["label"], batch["label"])
         assert torch.equal(new["visual"].flatten(1), new["audio"].flatten(1))
         for clip in (1, 3, 4):
@@ -263,7 +263,7 @@ def test_full_events_are_surrounded_by_the_background_of_one_clip_of_the_batch()
 
 def test_a_batch_with_no_background_to_lend_stays_as_it_is():
     batch = numbered_batch(events([(0, 10), (0, 10)]))
-    new = surrounded(batch, 1.0, torch.Generator().manual_seed(0))
+    new = surround(batch, 1.0, torch.Generator().manual_seed(0))
     assert all(torch.equal(new[name], batch[name]) for name in batch)
 
 
@@ -271,7 +271,7 @@ def test_share_says_how_many_full_events_are_surrounded():
     batch = numbered_batch(events([(2, 3)] + [(0, 10)] * 400))
     shorter = {}
     for share in (0.0, 0.3, 1.0):
-        event = surrounded(batch, share, torch.Generator().manual_seed(0))["event"][1:]
+        event = surround(batch, share, torch.Generator().manual_seed(0))["event"][1:]
         shorter[share] = (event.sum(1) < 10).float().mean().item()
     assert shorter[0.0] == 0
     assert 0.2 < shorter[0.3] < 0.4

@@ -8,19 +8,21 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from ccln import train
+from ccln import evaluate, train
 from ccln.cache import FeatureCache, specification_digest
 from ccln.model import CheckpointError, EventDecoding, load_checkpoint, save_checkpoint
 from ccln.pipeline.commands.evaluate import evaluate_command
 from ccln.pipeline.commands.formats import evaluation_json, evaluation_table, score_table
 from ccln.pipeline.data import read_dataset
 from ccln.pipeline.data.clips import DatasetError
-from ccln.pipeline.evaluate import EvaluationError, EvaluationReport, evaluate
+from ccln.pipeline.evaluate import EvaluationError, EvaluationReport
 from ccln.pipeline.metrics.calibration import DecodingScores
 from ccln.pipeline.metrics.evaluation import Evaluation
 from ccln.pipeline.metrics.localization import SegmentDetails
 from ccln.pipeline.metrics.segments import ORACLE_CLASS, Scores, baselines, score, score_in_detail
-from ccln.pipeline.train.results import TrainingResult
+from ccln.pipeline.train.results import RunFacts, TrainingResult
+
+RUN_FACTS = RunFacts("weak", "set", 0, ("a",), 10, {}, (), {}, {}, "", {})
 
 
 @pytest.fixture(scope="module")
@@ -294,6 +296,7 @@ def test_the_table_of_a_run_says_what_was_selected_on_test() -> None:
     evaluation = made_report().evaluation
     result = TrainingResult(
         folder=Path("runs/first"),
+        facts=RUN_FACTS,
         on_test=replace(evaluation, baselines={}),
         on_validation=evaluation,
         best_epoch=1,

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from ccln import train
 from ccln.cache import FeatureCache, Features, source_digest, specification_digest
 from ccln.pipeline.data import read_dataset
 from ccln.pipeline.data.clips import Dataset, DatasetError
 from ccln.pipeline.data.features import DatasetFeatures, background_features, load_features
 from ccln.pipeline.data.published import published_background_name, published_name
-from ccln.pipeline.train.run import train
 
 SPECIFICATION = {"made": "for a test"}
 ROWS = ["a,0,10,Bark,train", "b,0,3,Cat,train", "c,2,5.5,Bark,val", "d,0,10,Cat,val", "e,1,2,Bark,test"]

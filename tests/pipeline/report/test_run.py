@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 from support.pages import BROWSER
 from support.training_clips import made_up_set
 
+from ccln import train
 from ccln.pipeline.data.clips import AnnotatedClip
 from ccln.pipeline.metrics.evaluation import wilson_interval
 from ccln.pipeline.metrics.localization import PredictedClips, Predictions, SegmentDetails
@@ -20,10 +21,8 @@ from ccln.pipeline.metrics.segments import ORACLE_CLASS, score
 from ccln.pipeline.report.run import PAGE_NAME
 from ccln.pipeline.report.run.charts import line_chart
 from ccln.pipeline.report.run.localization import best_and_worst, boundary_errors, confidences, ranked_clips
-from ccln.pipeline.report.run.run import RunFacts, write_run_page
-from ccln.pipeline.train.repetition import ablate, train_seeds
-from ccln.pipeline.train.results import TrainingResult
-from ccln.pipeline.train.run import prepare, train
+from ccln.pipeline.report.run.run import write_run_page
+from ccln.pipeline.train.results import RunFacts, TrainingResult
 
 pytestmark = pytest.mark.usefixtures("no_curves", "one_core")
 
@@ -267,9 +266,9 @@ def test_errors_at_the_ends_are_those_that_are_scored() -> None:
 
 
 def test_several_runs_have_a_page_that_leads_to_each(told: dict[str, Any], tmp_path: Path) -> None:
-    experiment = prepare(**{**told, "task": "cml", "epochs": 1})
-    train_seeds(experiment, tmp_path / "seeds", seeds=2)
-    results = ablate(experiment, tmp_path / "ablation", seeds=1)
+    one_epoch = {**told, "task": "cml", "epochs": 1}
+    train(**one_epoch, out=tmp_path / "seeds", seeds=2)
+    results = train(**one_epoch, out=tmp_path / "ablation", ablate=True, seeds=1).methods
     for folder, runs in (("seeds", 2), ("ablation", 2)):
         page = Page(tmp_path / folder / PAGE_NAME)
         links = [a["href"] for tag, a in page.tags if tag == "a"]

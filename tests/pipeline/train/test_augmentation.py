@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccln.pipeline.train.augmentation import exchange_sounds
+from ccln.pipeline.train.augmentation import exchange_audio
 
 clips = st.lists(st.tuples(st.integers(-1, 2), st.booleans()), min_size=1, max_size=12)
 
@@ -21,7 +21,7 @@ def test_a_sound_moves_whole_and_only_between_full_events_of_one_class(
     kinds: list[tuple[int, bool]], seed: int
 ) -> None:
     audio, event, labels = batch_of(kinds)
-    exchanged = exchange_sounds(audio, event, labels, 1.0, torch.Generator().manual_seed(seed))
+    exchanged = exchange_audio(audio, event, labels, 1.0, torch.Generator().manual_seed(seed))
     source = exchanged[:, 0, 0].long()
     assert torch.equal(exchanged, audio[source])
     for taker, giver in enumerate(source.tolist()):
@@ -35,7 +35,7 @@ def test_sounds_do_move_and_share_says_how_many() -> None:
     audio, event, labels = batch_of([(1, True)] * 400)
     moved = {}
     for share in (0.0, 0.5, 1.0):
-        source = exchange_sounds(audio, event, labels, share, torch.Generator().manual_seed(0))[:, 0, 0]
+        source = exchange_audio(audio, event, labels, share, torch.Generator().manual_seed(0))[:, 0, 0]
         moved[share] = (source != audio[:, 0, 0]).float().mean().item()
     assert moved[0.0] == 0
     assert 0.4 < moved[0.5] < 0.6

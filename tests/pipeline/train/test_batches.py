@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from ccln.pipeline.train.batches import ClipBatches
+from ccln.pipeline.train.tasks import ClipBatches
 
 
 def clips() -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:

@@ -1,4 +1,4 @@
-"""The loop, on a task that has nothing to do with events: fit a line."""
+"""The loop, on a task that has nothing to do with events: predict a line."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +10,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 
 from ccln.pipeline.data.clips import Split
-from ccln.pipeline.train.batches import ClipBatches
 from ccln.pipeline.train.config import TrainingConfig
-from ccln.pipeline.train.loop import fit
-from ccln.pipeline.train.run_folder import TrainingError
+from ccln.pipeline.train.loop import train_network
+from ccln.pipeline.train.state import TrainingError
+from ccln.pipeline.train.tasks import ClipBatches
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Line:
     def __init__(self, scores: list[float] | None = None, factor: float = 1.0) -> None:
         audio = torch.linspace(-1, 1, 10)[:, None, None]
         self.clips = ClipBatches(list(torch.zeros(10, 1, 1, 1, 1).half()), list(audio), label=3 * audio[:, 0, 0])
-        self.scores, self.factor = scores, factor
+        self.made_up, self.factor = scores, factor
         self.warmths: list[float] = []
         self.asked: list[Split] = []
 
@@ -44,10 +44,10 @@ class Line:
         error = (model(batch["audio"][:, 0]).squeeze(-1) - batch["label"]).square().mean()
         return {"square": error, "total": self.factor * error, "watched/constant": torch.tensor(0.5)}
 
-    def evaluate(self, network: nn.Module, split: Split) -> Closeness:
+    def scores(self, network: nn.Module, split: Split) -> Closeness:
         self.asked.append(split)
-        if self.scores is not None:
-            return Closeness(self.scores[self.asked.count(split) - 1])
+        if self.made_up is not None:
+            return Closeness(self.made_up[self.asked.count(split) - 1])
         slope = sum(parameter.sum().item() for name, parameter in network.named_parameters() if "weight" in name)
         return Closeness(-abs(slope - 3))
 
@@ -63,14 +63,14 @@ CONFIG = TrainingConfig(epochs=4, batch_size=4, learning_rate=0.3, weight_decay=
 def test_it_learns_and_says_how(tmp_path: Path) -> None:
     task, told = Line(), []
     config = TrainingConfig(epochs=40, batch_size=4, learning_rate=0.3, weight_decay=0.0)
-    fitted = fit(line(), task, config, tmp_path, progress=lambda *step: told.append(step))
-    assert task.evaluate(fitted.model, "validation").selection > -0.1
-    assert not fitted.model.training
+    trained = train_network(line(), task, config, tmp_path, progress=lambda *step: told.append(step))
+    assert task.scores(trained.model, "validation").selection > -0.1
+    assert not trained.model.training
     assert [step[0] for step in told] == list(range(41))
-    first = fitted.history[0]
+    first = trained.history[0]
     assert first.losses.keys() == {"square", "total"}
     assert first.watched == {"watched/constant": 0.5}
-    assert first.gradient_norm > fitted.history[-1].gradient_norm
+    assert first.gradient_norm > trained.history[-1].gradient_norm
     assert first.validation == {"closeness": first.selection}
     assert task.warmths[0] == 0
     assert task.warmths[-1] == 1
@@ -80,21 +80,21 @@ def test_it_learns_and_says_how(tmp_path: Path) -> None:
 
 
 def test_the_earliest_of_the_best_epochs_is_kept(tmp_path: Path) -> None:
-    kept = fit(line(), Line([0.1, 0.7, 0.7, 0.2]), CONFIG, tmp_path / "a")
+    kept = train_network(line(), Line([0.1, 0.7, 0.7, 0.2]), CONFIG, tmp_path / "a")
     assert kept.best_epoch == 2
-    last = fit(line(), Line([0.1, 0.2, 0.3, 0.4]), CONFIG, tmp_path / "b")
+    last = train_network(line(), Line([0.1, 0.2, 0.3, 0.4]), CONFIG, tmp_path / "b")
     assert last.best_epoch == 4
     assert not torch.equal(kept.model.weight, last.model.weight)  # pyright: ignore[reportArgumentType]
 
 
 def test_scores_below_zero_are_scores(tmp_path: Path) -> None:
-    assert fit(line(), Line([-3.0, -2.0, -5.0, -9.0]), CONFIG, tmp_path).best_epoch == 2
+    assert train_network(line(), Line([-3.0, -2.0, -5.0, -9.0]), CONFIG, tmp_path).best_epoch == 2
 
 
 def test_the_test_split_is_looked_at_only_when_asked_and_changes_nothing(tmp_path: Path) -> None:
     tasks = Line(), Line()
-    blind = fit(line(), tasks[0], CONFIG, tmp_path / "a")
-    watching = fit(line(), tasks[1], CONFIG, tmp_path / "b", watch_test=True)
+    blind = train_network(line(), tasks[0], CONFIG, tmp_path / "a")
+    watching = train_network(line(), tasks[1], CONFIG, tmp_path / "b", watch_test=True)
     assert set(tasks[0].asked) == {"validation"}
     assert set(tasks[1].asked) == {"validation", "test"}
     assert torch.equal(blind.model.weight, watching.model.weight)  # pyright: ignore[reportArgumentType]
@@ -104,4 +104,4 @@ def test_the_test_split_is_looked_at_only_when_asked_and_changes_nothing(tmp_pat
 
 def test_a_loss_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"the loss is nan in epoch 1\. Lower learning_rate"):
-        fit(line(), Line(factor=float("nan")), CONFIG, tmp_path)
+        train_network(line(), Line(factor=float("nan")), CONFIG, tmp_path)

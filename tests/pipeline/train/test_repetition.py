@@ -8,20 +8,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.networks import each_ablation
-from support.training_clips import made_up_set
+from support.training_clips import made_up_set, prepared
 
+from ccln import train
 from ccln.model import Part, load_checkpoint
 from ccln.pipeline.metrics.seeds import seeds_table
-from ccln.pipeline.train.repetition import ablate, train_seeds
-from ccln.pipeline.train.run import Experiment, prepare, train
-from ccln.pipeline.train.run_folder import TrainingError
+from ccln.pipeline.train.run import Experiment
+from ccln.pipeline.train.state import TrainingError
 
 pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 @pytest.fixture(scope="module")
 def experiment(told: dict[str, Any]) -> Experiment:
-    return prepare(**told)
+    return prepared(**told)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_every_seed_is_the_run_that_it_is_alone(experiment: Experiment, told: dict[str, Any], tmp_path: Path) -> None:
     steps: list[tuple[int, int, str]] = []
-    results = train_seeds(experiment, tmp_path / "runs", seeds=2, progress=lambda *step: steps.append(step))
+    results = experiment.run_seeds(tmp_path / "runs", 2, progress=lambda *step: steps.append(step))
     assert [result.folder for result in results] == [tmp_path / "runs" / f"seed-{seed}" for seed in (0, 1)]
     assert [step[:2] for step in steps] == [(0, 2), (1, 2), (1, 2), (2, 2)]
     alone = train(**told, out=tmp_path / "alone", seed=1)
@@ -42,20 +42,20 @@ def test_every_seed_is_the_run_that_it_is_alone(experiment: Experiment, told: di
 
 
 def test_finished_runs_are_kept_and_read(experiment: Experiment, told: dict[str, Any], tmp_path: Path) -> None:
-    first = train_seeds(experiment, tmp_path, seeds=1)
+    first = experiment.run_seeds(tmp_path, 1)
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "seed-0").iterdir()}
-    more = train_seeds(experiment, tmp_path, seeds=2)
+    more = experiment.run_seeds(tmp_path, 2)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "seed-0").iterdir()} == written
     assert more[0].history == first[0].history
     assert more[0].best_epoch == first[0].best_epoch
     for split in ("test", "validation"):
         assert getattr(more[0], split).as_dict() == getattr(first[0], split).as_dict()
     with pytest.raises(TrainingError, match=r"seed-0.*settings: training\.epochs 1 there, 2 here"):
-        train_seeds(prepare(**{**told, "epochs": 2}), tmp_path, seeds=2)
+        prepared(**{**told, "epochs": 2}).run_seeds(tmp_path, 2)
 
 
 def test_the_ablation_leaves_out_what_it_says(experiment: Experiment, tmp_path: Path) -> None:
-    results = ablate(experiment, tmp_path, seeds=1)
+    results = experiment.ablate(tmp_path, 1)
     left_out = {name: load_checkpoint(runs[0].folder).model.config.without for name, runs in results.items()}
     assert left_out == {
         "full": (),
@@ -71,7 +71,7 @@ def test_the_ablation_leaves_out_what_it_says(experiment: Experiment, tmp_path: 
 
 def test_no_seed_is_no_experiment(experiment: Experiment, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="at least 1"):
-        train_seeds(experiment, tmp_path, seeds=0)
+        experiment.run_seeds(tmp_path, 0)
 
 
 def test_selection_on_test_is_reported_only_when_asked(told: dict[str, Any], tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from support.training_clips import made_up_set
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ccln.pipeline.train.run import train
-from ccln.pipeline.train.run_folder import STATE_NAME, TrainingError
+from ccln import train
+from ccln.pipeline.train.state import STATE_NAME, TrainingError
 
 Train = Callable[..., Any]
 

@@ -18,8 +18,8 @@ from ccln.pipeline.data.clips import DatasetError
 from ccln.pipeline.data.features import load_features
 from ccln.pipeline.metrics.localization import predict
 from ccln.pipeline.metrics.segments import score
-from ccln.pipeline.train.config import SettingsError, read_settings
-from ccln.pipeline.train.run_folder import TrainingError
+from ccln.pipeline.train.config import ConfigError, read_config
+from ccln.pipeline.train.state import TrainingError
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -159,8 +159,8 @@ def test_labels_are_those_of_the_rows(tiny_set: Path, tiny_cache: Path) -> None:
         ("[training]\nlerning_rate = 1", "did you mean 'learning_rate'"),
         ("[trainig]\nseed = 1", "did you mean 'training'"),
         ("[training]\nepochs = 0", "at least 1"),
-        ("[training]\nepochs = 'many'", "expected something like"),
-        ("[training]\nlearning_rate = true", "expected something like"),
+        ("[training]\nepochs = 'many'", "epochs = 'many': Expected `int`, got `str`"),
+        ("[training]\nlearning_rate = true", "learning_rate = True: Expected `float`"),
         ("[model]\nwidth = 30", "multiple"),
         ("[model]\nclass_count = 3", "no key"),
         ("training = 3", r"\[training\]"),
@@ -170,6 +170,6 @@ def test_labels_are_those_of_the_rows(tiny_set: Path, tiny_cache: Path) -> None:
 def test_a_config_that_says_something_odd_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "config.toml"
     path.write_text(text)
-    with pytest.raises(SettingsError, match=message) as error:
-        read_settings(path)
+    with pytest.raises(ConfigError, match=message) as error:
+        read_config(path)
     assert "config.toml" in str(error.value)

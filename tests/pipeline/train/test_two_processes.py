@@ -18,39 +18,41 @@ from support.training_clips import made_up, made_up_set
 from torch import nn
 
 from ccln.cache import FeatureCache
-from ccln.model import CCLN, LossConfig, ModelConfig
+from ccln.model import CCLN, ModelConfig
 from ccln.model.matching import MatchingNetwork
 from ccln.pipeline.cml.task import CrossModalityLocalization
 from ccln.pipeline.data import read_dataset
 from ccln.pipeline.data.features import DatasetFeatures, load_features
-from ccln.pipeline.train.config import TrainingConfig
-from ccln.pipeline.train.loop import Fitted, Task, fit
-from ccln.pipeline.train.run_folder import STATE_NAME, TrainingError
-from ccln.pipeline.train.sharing import process_accelerator
-from ccln.pipeline.train.tasks import SupervisedLocalization, WeakLocalization
+from ccln.pipeline.train.config import RunConfig, TrainingConfig
+from ccln.pipeline.train.loop import Trained, train_network
+from ccln.pipeline.train.processes import process_accelerator
+from ccln.pipeline.train.state import STATE_NAME, TrainingError
+from ccln.pipeline.train.tasks import SupervisedLocalization, Task, WeakLocalization
 
 # Batches of 11 clips and of one, for weak supervision of 11 and two: no share of 11 fits, of one there is none for the
 # second process. High enough a learning rate that wrong gradients would show.
 TRAINING = TrainingConfig(epochs=2, batch_size=11, learning_rate=3e-3)
+CONFIG = RunConfig(TRAINING)
+BACKGROUND = (made_up(("b", None, 0, 0)),)
 STEADY = ModelConfig(
     *(2, 2, 4, 5, 3), width=16, members=2, heads=2, embedding_width=8, dropout=0, channel_dropout=0, branch_noise=0
 )
 BARE = replace(STEADY, without=("sbi", "fee", "wccl"))
 RANDOM = replace(STEADY, dropout=0.2)
 RUNS: dict[str, tuple[type[nn.Module], ModelConfig, Callable[[DatasetFeatures], Task]]] = {
-    "supervised": (CCLN, STEADY, lambda features: SupervisedLocalization(features, LossConfig(), TRAINING)),
-    "ablation": (CCLN, BARE, lambda features: SupervisedLocalization(features, LossConfig(), TRAINING)),
-    "weak": (CCLN, STEADY, lambda features: WeakLocalization(features, LossConfig(), [made_up(("b", None, 0, 0))])),
-    "cml": (MatchingNetwork, STEADY, lambda features: CrossModalityLocalization(features, LossConfig())),
-    "dropout": (CCLN, RANDOM, lambda features: SupervisedLocalization(features, LossConfig(), TRAINING)),
+    "supervised": (CCLN, STEADY, lambda features: SupervisedLocalization(features, CONFIG)),
+    "ablation": (CCLN, BARE, lambda features: SupervisedLocalization(features, CONFIG)),
+    "weak": (CCLN, STEADY, lambda features: WeakLocalization(replace(features, background=BACKGROUND), CONFIG)),
+    "cml": (MatchingNetwork, STEADY, lambda features: CrossModalityLocalization(features, CONFIG)),
+    "dropout": (CCLN, RANDOM, lambda features: SupervisedLocalization(features, CONFIG)),
 }
 
 
-def run(name: str, made: Path, out: Path, **told: Any) -> Fitted:
+def run(name: str, made: Path, out: Path, **told: Any) -> Trained:
     make, config, task = RUNS[name]
     features = load_features(read_dataset(made / "set"), FeatureCache(made / "cache"))
     set_seed(0)
-    return fit(make(config), task(features), TRAINING, out, identity={"name": name}, **told)
+    return train_network(make(config), task(features), TRAINING, out, identity={"name": name}, **told)
 
 
 def in_each_process(made: Path) -> None:
@@ -65,13 +67,13 @@ def in_each_process(made: Path) -> None:
 
     outcomes = {name: run(name, made, made / name, progress=keep if name == "dropout" else None) for name in RUNS}
     outcomes["stopped"] = run("dropout", made, stopped)
-    for name, fitted in outcomes.items():
-        kept = {"history": json.dumps([asdict(epoch) for epoch in fitted.history]), "weights": weights(fitted)}
+    for name, trained in outcomes.items():
+        kept = {"history": json.dumps([asdict(epoch) for epoch in trained.history]), "weights": weights(trained)}
         torch.save(kept, made / f"{name}-{rank}.pt")
 
 
-def weights(fitted: Fitted) -> dict[str, torch.Tensor]:
-    return dict(fitted.model.state_dict())
+def weights(trained: Trained) -> dict[str, torch.Tensor]:
+    return dict(trained.model.state_dict())
 
 
 def flat(tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -11,18 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from support.networks import results_of
-from support.training_clips import CLASSES, Row, ave_folder, made_up, made_up_set, rows_of, store
+from support.training_clips import CLASSES, Row, ave_folder, made_up, made_up_set, prepared, rows_of, store
 from torch import Tensor
 from torch.nn import functional as F
 
+from ccln import train
 from ccln.cache import FeatureCache
 from ccln.model import CCLN, LossConfig, ModelConfig, weak_loss
 from ccln.model.losses import log_both_and_not, multiple_instance_loss, own_segment_labels
+from ccln.pipeline.commands.tasks import TaskName
 from ccln.pipeline.data import read_dataset
 from ccln.pipeline.data.features import load_features
 from ccln.pipeline.data.published import published_background_name
 from ccln.pipeline.metrics.segments import Scores
-from ccln.pipeline.train.run import TaskName, prepare, train
+from ccln.pipeline.train.config import RunConfig
 from ccln.pipeline.train.tasks import WeakLocalization
 
 Made = tuple[Path, Path, Path]
@@ -148,7 +150,7 @@ def test_fees_distance_is_the_mean_over_the_scenes_in_which_a_member_finds_both_
 
 
 def test_a_weak_batch_holds_nothing_of_the_segments(made: Made) -> None:
-    experiment = prepare(made[0], task="weak", cache=made[1], config=made[2])
+    experiment = prepared(made[0], task="weak", cache=made[1], config=made[2])
     batch = experiment.task.clips.__getitems__([2, 0])
     assert {name: tuple(value.shape) for name, value in batch.items()} == {
         "visual": (2, 10, 2, 2, 4),
@@ -161,7 +163,7 @@ def test_a_weak_batch_holds_nothing_of_the_segments(made: Made) -> None:
 
 @pytest.mark.parametrize("task", ["weak", "supervised"])
 def test_what_is_watched_of_the_gates_is_their_mean_over_the_members(made: Made, task: TaskName) -> None:
-    experiment = prepare(made[0], task=task, cache=made[1], config=made[2])
+    experiment = prepared(made[0], task=task, cache=made[1], config=made[2])
     batch = experiment.task.clips.__getitems__([2, 0, 5])
     model = experiment.new_network()
     said = results_of(model)
@@ -192,7 +194,7 @@ def test_wrong_segment_labels_give_the_same_weights(made: Made, tmp_path: Path) 
 
 
 def background_labels(data: Path, made: Made) -> list[int]:
-    return prepare(data, task="weak", cache=made[1], config=made[2]).task.clips.labels["label"][12:].tolist()
+    return prepared(data, task="weak", cache=made[1], config=made[2]).task.clips.labels["label"][12:].tolist()
 
 
 def test_background_only_clips_are_taken_where_there_are_any(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -208,7 +210,7 @@ def test_background_only_clips_are_taken_where_there_are_any(tmp_path: Path, cap
     assert background_labels(listed, made) == [-1] * 4  # three by their place, one by name
     assert "1 of 5 background-only clips" in caplog.text
     assert "absent" in caplog.text
-    supervised = prepare(listed, cache=made[1], config=made[2])
+    supervised = prepared(listed, cache=made[1], config=made[2])
     assert len(supervised.task.clips) == 12
 
 
@@ -220,7 +222,7 @@ def test_a_csv_has_its_own_background_rows(tmp_path: Path) -> None:
     file = tmp_path / "clips.csv"
     file.write_text("path,start,end,label,split\n" + "".join(row.replace(",", ".mp4,", 1) + "\n" for row in rows))
     features = load_features(read_dataset(file), cache)
-    assert WeakLocalization(features, LossConfig()).clips.labels["label"].tolist() == [0, -1]
+    assert WeakLocalization(features, RunConfig()).clips.labels["label"].tolist() == [0, -1]
 
 
 # --- What it learns ---------------------------------------------------------------------------------------------------

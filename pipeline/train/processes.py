@@ -1,4 +1,4 @@
-"""A network whose batches several processes share, so that they train it as one process would."""
+"""Several processes, started by a launcher, that train one network as one process would."""
 
 from pathlib import Path
 from typing import Any
@@ -8,20 +8,40 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather, recursively_apply
 from torch import Tensor, nn
 
+from ccln.extractors import pick_device
 from ccln.pipeline import defaults
+from ccln.pipeline.train.state import TrainingError
 
 
 def process_accelerator() -> Accelerator:
-    """What this process is among those that train together, and the device it computes on.
+    """This process's place among those that train together; it leaves moving tensors to devices to us.
 
-    Without an accelerator it has to be told so: processes that a launcher started on processors alone would else each
-    take themselves for the only one.
+    Without `cpu=True`, processes that a launcher started on a machine without GPU would each take themselves for the
+    only one.
     """
-    return Accelerator(cpu=not torch.accelerator.is_available())
+    return Accelerator(cpu=not torch.accelerator.is_available(), device_placement=False)
+
+
+def training_device(device: str = "auto") -> torch.device:
+    """The device that this process trains on.
+
+    Args:
+        device: "auto", or where there is one process also "cpu", "cuda", "cuda:1", ...
+
+    Raises:
+        TrainingError: a device is named for several processes.
+        ExtractorError: there is no such device.
+    """
+    accelerator = process_accelerator()
+    if device == "auto":
+        return accelerator.device
+    if accelerator.num_processes > 1:
+        raise TrainingError(f"--device {device}: of several processes each has its own device. Leave the option out.")
+    return pick_device(device)
 
 
 def new_run() -> Path:
-    """`defaults.new_run` of the first process, for all of them: their clocks need not agree."""
+    """`defaults.new_run` of the first process, for all of them: their clocks may differ."""
     process_accelerator()
     return Path(broadcast_object_list([str(defaults.new_run())])[0])
 
