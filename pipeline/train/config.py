@@ -12,7 +12,7 @@ import msgspec
 from ccln.model.config import LossConfig, ModelConfig
 
 # The features and the data set decide these, and the command decides `without`: no file does.
-_FROM_DATA = dict.fromkeys(
+_FROM_DATA: Mapping[str, Any] = dict.fromkeys(
     ("visual_height", "visual_width", "visual_channels", "audio_channels", "class_count", "segment_count"), 1
 )
 

@@ -37,7 +37,7 @@ def training_device(device: str = "auto") -> torch.device:
         return accelerator.device
     if accelerator.num_processes > 1:
         raise TrainingError(f"--device {device}: of several processes each has its own device. Leave the option out.")
-    return pick_device(device)
+    return torch.device(pick_device(device))
 
 
 def new_run() -> Path:

@@ -120,7 +120,10 @@ def evaluate_run(
     predicted = _predicted(on_validation)
     decoding = EventDecoding() if predicted is None else choose_decoding(predicted.predictions, predicted.truth)
     evaluations: dict[Split, Evaluation] = {"validation": on_validation, "test": on_test}
-    scores = {split: decoding_scores(of_split, decoding) for split, of_split in evaluations.items()}
+    scores: dict[Split, DecodingScores] = {}
+    for split, evaluation in evaluations.items():
+        if (of_split := decoding_scores(evaluation, decoding)) is not None:
+            scores[split] = of_split
     return TrainingResult(
         folder=folder,
         facts=facts,
@@ -131,7 +134,7 @@ def evaluate_run(
         missing={split: len(clips.missing) for split, clips in features.splits.items()},
         dropped=features.dropped,
         decoding=decoding,
-        decoding_scores={split: of_split for split, of_split in scores.items() if of_split is not None},
+        decoding_scores=scores,
         best_test_selection=max(watched, default=None),
         warnings=tuple(_warnings(features, on_validation)),
     )
