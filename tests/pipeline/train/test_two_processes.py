@@ -88,6 +88,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     shown = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    shown["PYTHONPATH"] = os.pathsep.join(sys.path)  # for the tests' own helpers
     told = os.environ | shown | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}  # what a launcher says
     processes = [
         subprocess.Popen([sys.executable, __file__, str(folder)], env=told | {"RANK": rank, "LOCAL_RANK": rank})
