@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ccln.cache import FeatureCache
-from ccln.pipeline.train.run_folder import STATE_NAME
+from ccln.pipeline.train.state import STATE_NAME
 
 SOON_SECONDS = 15  # five, as promised, on a machine that has other things to do as well
 SLEEPER = """
