@@ -83,9 +83,11 @@ def part_of(module: str) -> str:
 
 
 def public_definitions(body: list[ast.stmt]) -> Iterator[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
-    """Public classes, functions and methods; `property.setter` and overloads carry the docstring of the first."""
+    """Public classes, functions and methods, but for overloads, whose docstring is that of what they overload."""
     for node in body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
+            if any(isinstance(mark, ast.Name) and mark.id == "overload" for mark in node.decorator_list):
+                continue
             yield node
             if isinstance(node, ast.ClassDef):
                 yield from public_definitions(node.body)
