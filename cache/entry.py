@@ -72,7 +72,7 @@ class Header:
     duration_seconds: float
     missing: tuple[str, ...]
     content_sha256: str
-    """Of the other fields, the shapes and the tensors' bytes, so that no flipped bit goes unseen."""
+    """Of the other fields, the shapes and the tensors' bytes, so that every flipped bit is noticed."""
     format_version: int = FORMAT_VERSION
 
     @property

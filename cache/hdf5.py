@@ -1,6 +1,6 @@
 """HDF5 files of one array each, in which AVE publishes features: read in blocks of rows, written row by row.
 
-The files come from strangers: whatever HDF5 would fetch from elsewhere, or let grow beyond its size, is refused.
+The files are of unknown origin: what HDF5 would fetch from elsewhere, or unpack beyond its size, is refused.
 """
 
 import hashlib

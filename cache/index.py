@@ -22,14 +22,14 @@ _TABLES = (
     "shards (name TEXT PRIMARY KEY, keys TEXT NOT NULL, source_names TEXT NOT NULL, specification_sha256 TEXT NOT NULL)"
     " WITHOUT ROWID",
 )
-# Codes of a file that is broken or not ours; with all others (busy, full, read-only) a later attempt may succeed.
+# Codes of a file that is broken or not ours; after all others (busy, full, read-only) a later attempt may succeed.
 _BROKEN = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG}
 _KEY_DIGITS = 64
 _BETWEEN_NAMES = "/"  # no file's name has one
 
 
 class EntryRow(NamedTuple):
-    """What is asked of an entry without opening it."""
+    """What is known of an entry without opening it."""
 
     source_name: str
     specification_sha256: str
@@ -41,7 +41,7 @@ class EntryRow(NamedTuple):
 
 
 class ShardRow(NamedTuple):
-    """What is asked of a shard without opening it."""
+    """What is known of a shard without opening it."""
 
     keys: tuple[str, ...]
     source_names: tuple[str, ...]

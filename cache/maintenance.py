@@ -279,13 +279,13 @@ def pack(
 def _batches(folder: Folder, shards: Shards, keys: Sequence[str], clips_per_shard: int) -> Iterator[list[str]]:
     """Keys whose entries go into one shard: of one shape, and with headers that a reader of the shard accepts.
 
-    Keys that a shard has already, which a killed run leaves behind, are told apart: with them shards would be smaller.
+    Keys that a shard has already, which a killed run leaves behind, get batches of their own: they make no new shard.
     """
     batches: dict[object, list[str]] = defaultdict(list)
     sizes: dict[object, int] = defaultdict(int)
     for key in keys:
         kind, size_bytes = None, 0
-        with suppress(CacheError):  # what cannot be read is told apart from what is gone when the batch is moved
+        with suppress(CacheError):  # `_move` distinguishes what cannot be read from what is gone
             header, features = read_entry(folder.entry_path(key), verify=False)
             kind = features.visual.shape, features.audio.shape, key in shards.listing().shard_of
             size_bytes = header_bytes(header)

@@ -153,6 +153,9 @@ def import_ave(folder: OnePath, /, *, cache: OnePath = defaults.CACHE, progress:
         cache: Folder where the features go; made if it does not exist.
         progress: Called before the first clip, and after each.
 
+    Returns:
+        Counts of clips, the digest of the features' specification, and notes on what was not imported.
+
     Raises:
         DatasetError: If a file is missing, has not a row for each row of Annotations.txt, or contradicts it.
         CacheError: If a file is malformed, holds a number that is none or too large for half precision; or if the
@@ -191,6 +194,9 @@ def export_ave(
         pad: Fill up with zeros to the shapes that are built into the peers' code: 512 visual channels, 128 audio
             channels, 28 classes.
         progress: Called before the first clip, and after each.
+
+    Returns:
+        Counts of clips, the digest of the features' specification, and notes on what is lacking.
 
     Raises:
         DatasetError: If `folder` holds something, a row has no features or no place, or `pad` cannot make it fit.
