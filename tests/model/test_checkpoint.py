@@ -48,6 +48,8 @@ def test_what_is_saved_is_loaded(tmp_path: Path, without: tuple[Any, ...]):
     assert loaded.model.config == saved.model.config
     assert (loaded.class_names, loaded.specification, loaded.training) == (NAMES, SPECIFICATION, TRAINING)
     assert loaded.decoding == saved.decoding
+    digest = hashlib.sha256((tmp_path / "a" / "run" / "model.safetensors").read_bytes()).hexdigest()
+    assert loaded.weights_sha256 == saved.model.checkpoint.weights_sha256 == digest
     assert not loaded.model.training
     assert {parameter.device.type for parameter in loaded.model.parameters()} == {"cpu"}
 
