@@ -18,7 +18,7 @@ REQUEST = FrameRequest(HEIGHT, WIDTH)
 MILLISECOND = 1e-3
 NTSC = Fraction(30_000, 1001)
 AT = 1.3
-"""Second of its sound at which the sweep starts in most clips."""
+"""Second of the audio at which the sweep starts in most clips."""
 TICK_25 = Fraction(1, 25)
 RATE_HZ = 16_000
 FAST = {
@@ -37,7 +37,7 @@ def sweep_audio(seconds: float = 3, rate_hz: int = 48_000, codec: str = "flac", 
 def assert_shows(
     clip: DecodedClip, seconds: list[Fraction], tolerance_seconds: float = 1e-6, frame_at: float = 0.5
 ) -> None:
-    """The frames are those on display at the wanted times, and say so."""
+    """The frames and their times are those displayed at the wanted times."""
     in_clip = [time - Fraction(clip.start_seconds) for time in seconds]
     expected = on_display(in_clip, clip.frame_seconds.shape[1], frame_at)
     np.testing.assert_array_equal(numbers_in(clip.frames), expected)
@@ -55,7 +55,7 @@ def same(one: DecodedClip, other: DecodedClip) -> bool:
 
 
 def overwrite_packets(path: Path, kind: str, when: Callable[[float], bool]) -> list[float]:
-    """Fill the packets of a stream whose time says so with noise; returns those times in seconds."""
+    """Fill the packets of a stream at the chosen times with noise; returns those times in seconds."""
     content = bytearray(path.read_bytes())
     noise = random.Random(0)
     times = []
@@ -72,10 +72,10 @@ def overwrite_packets(path: Path, kind: str, when: Callable[[float], bool]) -> l
 
 
 def joined(tmp_path: Path, one: tuple[Video, Audio], other: tuple[Video, Audio]) -> Path:
-    """Two transport streams one behind the other, as broadcasts are; neither may start at 0, or it would be moved."""
+    """Two transport streams one after the other, as in broadcasts; neither may start at 0, or it would be moved."""
     parts = [
-        make_video(tmp_path / f"{number}.ts", picture, sound, container="mpegts").read_bytes()
-        for number, (picture, sound) in enumerate((one, other))
+        make_video(tmp_path / f"{number}.ts", *streams, container="mpegts").read_bytes()
+        for number, streams in enumerate((one, other))
     ]
     path = tmp_path / "joined.ts"
     path.write_bytes(b"".join(parts))
@@ -83,7 +83,7 @@ def joined(tmp_path: Path, one: tuple[Video, Audio], other: tuple[Video, Audio])
 
 
 def video(seconds: list[Fraction] | None = None, codec: str = "libx264", **more: Any) -> Video:
-    """Three seconds at 25 a second unless told otherwise."""
+    """By default three seconds at 25 frames a second."""
     options = FAST.get(codec, {}) | more.pop("options", {})
     return Video(seconds or steady(75), codec, options=options, **more)
 

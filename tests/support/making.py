@@ -1,7 +1,7 @@
-"""Short videos that say of themselves what is in them, and when.
+"""Short videos whose content tells what is displayed and heard when.
 
-Every picture carries its own number as a grid of black and white blocks, which any codec leaves readable; the sound
-is silence but for one sweep at a known second, which a matched filter finds again to the sample.
+Every frame carries its own number as a grid of black and white blocks, which stays readable in any codec; the audio is
+silence except for one sweep at a known second, which a matched filter finds again to the sample.
 """
 
 import os
@@ -28,28 +28,28 @@ SWEEP_SECONDS = 0.25
 
 
 def numbered_frame(number: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    """Grey uint8 (height, width): ``number`` in binary, most significant bit at the top left, a bit a block."""
+    """Grey uint8 (height, width): ``number`` in binary, a bit in each block, the most significant at the top left."""
     bits = (number >> np.arange(ROWS * COLUMNS)[::-1]) & 1
     blocks = np.where(bits.reshape(ROWS, COLUMNS), 235, 16).astype(np.uint8)
     return blocks.repeat(height // ROWS, axis=0).repeat(width // COLUMNS, axis=1)
 
 
-def number_in(picture: np.ndarray) -> int:
-    """The number painted into an RGB picture (height, width, 3) of any size; what the middles of its blocks say."""
-    height, width = picture.shape[:2]
+def number_in(frame: np.ndarray) -> int:
+    """The number painted into an RGB frame (height, width, channel) of any size, from the centres of its blocks."""
+    height, width = frame.shape[:2]
     rows = (np.arange(ROWS) * 2 + 1) * height // (2 * ROWS)
     columns = (np.arange(COLUMNS) * 2 + 1) * width // (2 * COLUMNS)
-    bits = picture[np.ix_(rows, columns)].mean(axis=-1).ravel() > 128
+    bits = frame[np.ix_(rows, columns)].mean(axis=-1).ravel() > 128
     return int(bits @ (1 << np.arange(ROWS * COLUMNS)[::-1]))
 
 
 def numbers_in(frames: np.ndarray) -> np.ndarray:
-    """The numbers in frames (segment, frame, height, width, 3), as (segment, frame)."""
+    """The numbers in frames (segment, frame, height, width, channel), as (segment, frame)."""
     return np.array([[number_in(frame) for frame in segment] for segment in frames])
 
 
 def on_display(seconds: Sequence[Fraction], frames_per_segment: int = 16, frame_at: float = 0.5) -> np.ndarray:
-    """Number of the picture on display at every wanted time (segment, frame), from the times on the clip's clock."""
+    """Number of the frame displayed at every wanted time (segment, frame), from the times on the clip's clock."""
     wanted = [(place + Fraction(frame_at)) / frames_per_segment for place in range(10 * frames_per_segment)]
     picked = [bisect_right(seconds, time) - 1 for time in wanted]
     return np.array(picked).clip(min=0).reshape(10, frames_per_segment)
@@ -64,11 +64,11 @@ def sweep(rate_hz: int) -> np.ndarray:
 
 def audio_with_sweep(at_seconds: float, seconds: float, rate_hz: int) -> np.ndarray:
     """Float32 (sample,): silence but for the sweep that starts ``at_seconds``."""
-    sound = np.zeros(round(seconds * rate_hz), np.float32)
+    samples = np.zeros(round(seconds * rate_hz), np.float32)
     burst = sweep(rate_hz)
     start = round(at_seconds * rate_hz)
-    sound[start : start + len(burst)] = burst[: len(sound) - start]
-    return sound
+    samples[start : start + len(burst)] = burst[: len(samples) - start]
+    return samples
 
 
 def sweep_heard_at(waveform: np.ndarray, rate_hz: int) -> float:
@@ -82,15 +82,15 @@ def sweep_heard_at(waveform: np.ndarray, rate_hz: int) -> float:
 
 @dataclass(frozen=True)
 class Video:
-    """The video stream to be made; picture i carries the number i."""
+    """The video stream to be made; frame i carries the number i."""
 
     seconds: Sequence[Fraction]
-    """When each picture is shown."""
+    """When each frame is displayed."""
     codec: str = "libx264"
     height: int = HEIGHT
     width: int = WIDTH
     quarter_turns: int = 0
-    """How often a player must turn the stored picture counter-clockwise; the number is readable after that."""
+    """How often a player must turn the stored frame counter-clockwise; the number is readable after that."""
     pixel_format: str = "yuv420p"
     time_base: Fraction = Fraction(1, 30_000)
     """Grid of the times. AVI and MPEG-2 want one over the frame rate."""
@@ -113,7 +113,7 @@ class Audio:
 
 
 def steady(count: int, rate: Fraction | int = 25, start_seconds: Fraction | int = 0) -> list[Fraction]:
-    """Times of ``count`` pictures at a constant rate."""
+    """Times of ``count`` frames at a constant rate."""
     return [start_seconds + i / Fraction(rate) for i in range(count)]
 
 
@@ -135,8 +135,8 @@ def _own_priority() -> Iterator[None]:
 
 def make_video(
     path: Path,
-    picture: Video | None = None,
-    sound: Audio | None = None,
+    video: Video | None = None,
+    audio: Audio | None = None,
     *,
     metadata: Mapping[str, str] | None = None,
     container: str | None = None,
@@ -145,90 +145,90 @@ def make_video(
     """Write a file with either stream, or both.
 
     Args:
-        path: its suffix names the container, unless ``container`` does.
-        picture: the video stream.
-        sound: the audio stream.
-        metadata: of the container.
+        path: Its suffix names the container, unless ``container`` does.
+        video: The video stream.
+        audio: The audio stream.
+        metadata: Of the container.
         container: FFmpeg's name of the muxer.
-        options: of the muxer.
+        options: Of the muxer.
     """
     with _own_priority(), av.open(str(path), "w", format=container, container_options=dict(options or {})) as output:
         output.metadata.update(metadata or {})
-        video = _add_video(output, picture) if picture else None
-        audio = _add_audio(output, sound) if sound else None
-        pieces: list[tuple[Fraction, VideoFrame | AudioFrame]] = []
-        if picture:
-            pieces += _video_frames(picture)
-        if sound and audio:
-            pieces += _audio_frames(sound, audio)
-        for _, piece in sorted(pieces, key=lambda timed: timed[0]):
-            if isinstance(piece, VideoFrame) and video:
-                output.mux(video.encode(piece))
-            elif isinstance(piece, AudioFrame) and audio:
-                output.mux(audio.encode(piece))
-        for stream in (video, audio):
+        video_stream = _add_video(output, video) if video else None
+        audio_stream = _add_audio(output, audio) if audio else None
+        frames: list[tuple[Fraction, VideoFrame | AudioFrame]] = []
+        if video:
+            frames += _video_frames(video)
+        if audio and audio_stream:
+            frames += _audio_frames(audio, audio_stream)
+        for _, frame in sorted(frames, key=lambda timed: timed[0]):
+            if isinstance(frame, VideoFrame) and video_stream:
+                output.mux(video_stream.encode(frame))
+            elif isinstance(frame, AudioFrame) and audio_stream:
+                output.mux(audio_stream.encode(frame))
+        for stream in (video_stream, audio_stream):
             if stream:
                 output.mux(stream.encode(None))
     return path
 
 
 def cover_image() -> bytes:
-    """A small JPEG picture, as music files carry one."""
+    """A small JPEG image, as music files carry one."""
     image = BytesIO()
     VideoFrame.from_ndarray(np.zeros((8, 8, 3), np.uint8), format="rgb24").to_image().save(image, "jpeg")
     return image.getvalue()
 
 
-def _add_video(output: OutputContainer, picture: Video) -> VideoStream:
+def _add_video(output: OutputContainer, video: Video) -> VideoStream:
     # The stated rate only fills headers; what counts are the time stamps.
-    rate = Fraction(25) if len(picture.seconds) < 2 else 1 / (picture.seconds[1] - picture.seconds[0])
-    stream = output.add_stream(picture.codec, rate=rate, options=dict(picture.options))
+    rate = Fraction(25) if len(video.seconds) < 2 else 1 / (video.seconds[1] - video.seconds[0])
+    stream = output.add_stream(video.codec, rate=rate, options=dict(video.options))
     assert isinstance(stream, VideoStream)
-    stream.height, stream.width = picture.height, picture.width
-    if picture.quarter_turns % 2:
-        stream.height, stream.width = picture.width, picture.height
-    stream.pix_fmt = picture.pixel_format
-    stream.codec_context.time_base = picture.time_base
+    stream.height, stream.width = video.height, video.width
+    if video.quarter_turns % 2:
+        stream.height, stream.width = video.width, video.height
+    stream.pix_fmt = video.pixel_format
+    stream.codec_context.time_base = video.time_base
     stream.codec_context.thread_count = 1
-    if picture.quarter_turns:
-        stream.set_display_rotation(90 * picture.quarter_turns)
+    if video.quarter_turns:
+        stream.set_display_rotation(90 * video.quarter_turns)
     return stream
 
 
-def _video_frames(picture: Video) -> list[tuple[Fraction, VideoFrame | AudioFrame]]:
+def _video_frames(video: Video) -> list[tuple[Fraction, VideoFrame | AudioFrame]]:
     frames: list[tuple[Fraction, VideoFrame | AudioFrame]] = []
-    for number, seconds in enumerate(picture.seconds):
-        stored = np.rot90(numbered_frame(number, picture.height, picture.width), -picture.quarter_turns)
+    for number, seconds in enumerate(video.seconds):
+        stored = np.rot90(numbered_frame(number, video.height, video.width), -video.quarter_turns)
         colourless = np.full((stored.shape[0] // 2, stored.shape[1]), 128, np.uint8)
         frame = VideoFrame.from_ndarray(np.concatenate([stored, colourless]), format="yuv420p")
-        frame = frame.reformat(format=picture.pixel_format)
-        frame.pts, frame.time_base = round(seconds / picture.time_base), picture.time_base
+        frame = frame.reformat(format=video.pixel_format)
+        frame.pts, frame.time_base = round(seconds / video.time_base), video.time_base
         frames.append((seconds, frame))
     return frames
 
 
-def _add_audio(output: OutputContainer, sound: Audio) -> AudioStream:
-    stream = output.add_stream(sound.codec, rate=sound.rate_hz, layout=sound.layout)
+def _add_audio(output: OutputContainer, audio: Audio) -> AudioStream:
+    stream = output.add_stream(audio.codec, rate=audio.rate_hz, layout=audio.layout)
     assert isinstance(stream, AudioStream)
     return stream
 
 
-def _audio_frames(sound: Audio, stream: AudioStream) -> list[tuple[Fraction, VideoFrame | AudioFrame]]:
-    samples = np.atleast_2d(sound.samples)
+def _audio_frames(audio: Audio, stream: AudioStream) -> list[tuple[Fraction, VideoFrame | AudioFrame]]:
+    samples = np.atleast_2d(audio.samples)
     if len(samples) == 1:
-        samples = samples.repeat(AudioLayout(sound.layout).nb_channels, axis=0)
+        samples = samples.repeat(AudioLayout(audio.layout).nb_channels, axis=0)
     stream.codec_context.open(strict=False)
     size = stream.codec_context.frame_size or 1024
-    first, last = (round(edge * sound.rate_hz) for edge in sound.gap or (0, 0))
-    pieces: list[tuple[Fraction, VideoFrame | AudioFrame]] = []
+    first, last = (round(edge * audio.rate_hz) for edge in audio.gap or (0, 0))
+    frames: list[tuple[Fraction, VideoFrame | AudioFrame]] = []
     for begin in range(0, samples.shape[1], size):
         if first <= begin < last:
             continue
-        piece = samples[:, begin : begin + size].astype(np.float32)
         # (channel, sample) -> interleaved (1, sample x channel): PyAV 18 cannot fill eight planes or more.
-        frame = AudioFrame.from_ndarray(np.ascontiguousarray(piece.T).reshape(1, -1), format="flt", layout=sound.layout)
-        frame.sample_rate = sound.rate_hz
-        frame.time_base = Fraction(1, sound.rate_hz)
-        frame.pts = begin + round(sound.start_seconds * sound.rate_hz)
-        pieces.append((sound.start_seconds + Fraction(begin, sound.rate_hz), frame))
-    return pieces
+        interleaved = np.ascontiguousarray(samples[:, begin : begin + size].astype(np.float32).T).reshape(1, -1)
+        frame = AudioFrame.from_ndarray(interleaved, format="flt", layout=audio.layout)
+        frame.sample_rate = audio.rate_hz
+        frame.time_base = Fraction(1, audio.rate_hz)
+        frame.pts = begin + round(audio.start_seconds * audio.rate_hz)
+        frames.append((audio.start_seconds + Fraction(begin, audio.rate_hz), frame))
+    return frames

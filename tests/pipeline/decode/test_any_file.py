@@ -1,4 +1,4 @@
-"""Any file people have: each kind is made, with numbered pictures and a sweep at known times, and read back."""
+"""Any file people have: each kind is made, with numbered frames and a sweep at known times, and read back."""
 
 import os
 import random
@@ -19,7 +19,7 @@ from ccln.pipeline.decode.container import DecodeError, MissingStreamError
 
 
 def uneven(grid: int) -> list[Fraction]:
-    """Times of pictures at distances from one to 1900 milliseconds over three seconds, on a grid of 1/grid seconds."""
+    """Times of frames at distances from one to 1900 milliseconds over three seconds, on a grid of 1/grid seconds."""
     steps = random.Random(1).choices([2, 8, 40, 55, 300, 900], k=60)
     times = [Fraction(sum(steps[:i]) * grid // 1000, grid) for i in range(60)]
     return [time for time in times if time < 10]
@@ -31,12 +31,12 @@ class Case:
 
     id: str
     name: str = "clip.mp4"
-    picture: Video | None = field(default_factory=video)
-    sound: Audio | None = field(default_factory=audio)
+    video: Video | None = field(default_factory=video)
+    audio: Audio | None = field(default_factory=audio)
     more: dict[str, Any] = field(default_factory=dict)
     """For the muxer."""
-    sound_leads: bool = False
-    """Whether what the encoder of the sound puts first starts the clock, so that all else comes up to 30 ms later."""
+    audio_leads: bool = False
+    """Whether what the audio encoder puts first starts the clock, so that all else comes up to 30 ms later."""
     grid_seconds: float = 1e-6
     """How exactly the container keeps times."""
     decord: str = "agrees"
@@ -44,11 +44,11 @@ class Case:
 
 
 def made(tmp_path: Path, case: Case) -> Path:
-    for part in (case.picture, case.sound):
+    for part in (case.video, case.audio):
         if part is not None and part.codec not in av.codecs_available:
             pytest.skip(f"this build of PyAV has no encoder {part.codec}")
     try:
-        return make_video(tmp_path / case.name, case.picture, case.sound, **case.more)
+        return make_video(tmp_path / case.name, case.video, case.audio, **case.more)
     except av.error.ArgumentError as error:
         pytest.skip(f"this build of PyAV cannot encode it: {error}")
 
@@ -60,7 +60,7 @@ def shift(times: list[Fraction], by: Fraction) -> list[Fraction]:
 CODECS = [
     ("H.264 in MP4", "clip.mp4", video(), audio(codec="aac"), {}),
     ("H.264 at 29.97 in MP4", "clip.mp4", video(steady(90, NTSC)), audio(codec="libmp3lame"), {}),
-    ("H.264 without B-pictures in MP4", "clip.mp4", video(options={"bf": "0"}), audio(codec="ac3"), {}),
+    ("H.264 without B-frames in MP4", "clip.mp4", video(options={"bf": "0"}), audio(codec="ac3"), {}),
     ("H.264 in open groups in MP4", "clip.mp4", video(options={"g": "12", "x264-params": "open-gop=1"}), audio(), {}),
     (
         "H.264 in fragments in MP4",
@@ -117,7 +117,7 @@ CASES = [
             picture,
             sound,
             more,
-            sound_leads=name.endswith("ts"),
+            audio_leads=name.endswith("ts"),
             grid_seconds=MILLISECOND if name.endswith(("mkv", "webm")) else 2e-5,
             decord="AV1" if picture.codec == "libsvtav1" else "agrees",
         )
@@ -157,57 +157,57 @@ CASES = [
         for first, second in STARTS
         for name in ("clip.mp4", "clip.mkv", "clip.mov")
     ),
-    Case("audio shorter than video", sound=audio(2)),
-    Case("audio longer than video", sound=audio(5)),
-    *(Case(f"{layout} sound", sound=audio(layout=layout)) for layout in ("stereo", "5.1", "7.1")),
-    Case("5.1 AAC", sound=audio(codec="aac", layout="5.1")),
+    Case("audio shorter than video", audio=audio(2)),
+    Case("audio longer than video", audio=audio(5)),
+    *(Case(f"{layout} audio", audio=audio(layout=layout)) for layout in ("stereo", "5.1", "7.1")),
+    Case("5.1 AAC", audio=audio(codec="aac", layout="5.1")),
     Case(
-        "stereo sound in 8 bits in AVI",
+        "stereo audio in 8 bits in AVI",
         "clip.avi",
         video(codec="mpeg4", time_base=TICK_25),
         audio(codec="pcm_u8", layout="stereo"),
     ),
     *(
-        Case(f"sound at {rate} Hz", sound=audio(rate_hz=rate))
+        Case(f"audio at {rate} Hz", audio=audio(rate_hz=rate))
         for rate in (8000, 11_025, 16_000, 22_050, 44_100, 96_000)
     ),
     *(
-        Case(f"AAC at {rate} Hz", sound=audio(rate_hz=rate, codec="aac"))
+        Case(f"AAC at {rate} Hz", audio=audio(rate_hz=rate, codec="aac"))
         for rate in (8000, 11_025, 22_050, 44_100, 96_000)
     ),
-    Case("no audio", sound=None),
-    Case("no audio in TS", "clip.ts", video(steady(75, start_seconds=9)), sound=None, grid_seconds=2e-5),
-    Case("no video", picture=None),
+    Case("no audio", audio=None),
+    Case("no audio in TS", "clip.ts", video(steady(75, start_seconds=9)), audio=None, grid_seconds=2e-5),
+    Case("no video", video=None),
     Case("no video in WebM", "clip.webm", None, audio(codec="libopus")),
-    Case("muted", sound=Audio(np.zeros(3 * 48_000, np.float32), 48_000, "stereo")),
-    Case("13 s", picture=video(steady(325), options={"preset": "ultrafast"}), sound=audio(13)),
-    Case("13 s of video, 2 s of audio", picture=video(steady(325), options={"preset": "ultrafast"}), sound=audio(2)),
-    Case("13 s of audio, 1 s of video", picture=video(steady(25)), sound=audio(13)),
-    Case("one picture", picture=video(steady(1)), sound=audio(11)),
+    Case("muted", audio=Audio(np.zeros(3 * 48_000, np.float32), 48_000, "stereo")),
+    Case("13 s", video=video(steady(325), options={"preset": "ultrafast"}), audio=audio(13)),
+    Case("13 s of video, 2 s of audio", video=video(steady(325), options={"preset": "ultrafast"}), audio=audio(2)),
+    Case("13 s of audio, 1 s of video", video=video(steady(25)), audio=audio(13)),
+    Case("one frame", video=video(steady(1)), audio=audio(11)),
 ]
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 
 
 def expected_times(case: Case, zero: Fraction) -> list[Fraction]:
-    return shift(list(case.picture.seconds), -zero) if case.picture else []
+    return shift(list(case.video.seconds), -zero) if case.video else []
 
 
 def clock_zero(case: Case) -> Fraction:
-    starts = [case.picture.seconds[0]] if case.picture else []
-    return min(starts + ([case.sound.start_seconds] if case.sound else []))
+    starts = [case.video.seconds[0]] if case.video else []
+    return min(starts + ([case.audio.start_seconds] if case.audio else []))
 
 
 def assert_as_made(case: Case, clip: DecodedClip) -> None:
     """Frames, their times, the sweep, the duration and what is missing are those of the file as it was made."""
     zero = clock_zero(case)
     lead = Fraction(0)
-    if case.sound_leads:
+    if case.audio_leads:
         lead = Fraction(float(clip.frame_seconds[0, 0]))
         assert 0 <= lead < 0.03
     times = shift(expected_times(case, zero), lead)
     frames = clip.frame_seconds.shape[1]
     ends = []
-    if case.picture:
+    if case.video:
         expected = on_display(times, frames)
         np.testing.assert_array_equal(numbers_in(clip.frames), expected)
         np.testing.assert_allclose(clip.frame_seconds, np.array(times, float)[expected], rtol=0, atol=case.grid_seconds)
@@ -216,21 +216,21 @@ def assert_as_made(case: Case, clip: DecodedClip) -> None:
         assert not clip.frames.any()
         np.testing.assert_allclose(clip.frame_seconds.ravel(), (np.arange(10 * frames) + 0.5) / frames)
     lossy = 0.0
-    if case.sound:
-        start = float(case.sound.start_seconds - zero + lead)
-        if case.sound.samples.any():
+    if case.audio:
+        start = float(case.audio.start_seconds - zero + lead)
+        if case.audio.samples.any():
             assert sweep_heard_at(clip.waveform, RATE_HZ) == pytest.approx(start + AT, abs=MILLISECOND)
         else:
             assert not clip.waveform.any()
-        length = case.sound.samples.shape[-1] / case.sound.rate_hz
+        length = case.audio.samples.shape[-1] / case.audio.rate_hz
         ends.append(start + length)
-        if case.sound.codec not in ("flac", "pcm_s16le", "pcm_u8"):
-            lossy = 2048 / case.sound.rate_hz  # the encoder fills its last piece
+        if case.audio.codec not in ("flac", "pcm_s16le", "pcm_u8"):
+            lossy = 2048 / case.audio.rate_hz  # the encoder fills its last piece
     else:
         assert not clip.waveform.any()
-        lossy = 0.04 * case.name.endswith("ts")  # which do not say how long a picture lasts
+        lossy = 0.04 * case.name.endswith("ts")  # which do not say how long a frame lasts
     assert clip.duration_seconds == pytest.approx(min(10.0, float(max(ends))), abs=2 * MILLISECOND + lossy)
-    assert clip.missing == (("audio",) if not case.sound else ("video",) if not case.picture else ())
+    assert clip.missing == (("audio",) if not case.audio else ("video",) if not case.video else ())
 
 
 @each_case
@@ -243,7 +243,7 @@ def test_it_is_read_as_it_was_made(tmp_path: Path, case: Case):
             decode_clip(path, REQUEST)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.picture], ids=lambda case: case.id)
+@pytest.mark.parametrize("case", [case for case in CASES if case.video], ids=lambda case: case.id)
 def test_decord_gives_the_same_frames(tmp_path: Path, case: Case):
     pytest.importorskip("decord")
     path = made(tmp_path, case)
@@ -257,7 +257,7 @@ def test_decord_gives_the_same_frames(tmp_path: Path, case: Case):
     np.testing.assert_array_equal(theirs.frame_seconds, ours.frame_seconds)
     np.testing.assert_array_equal(theirs.waveform, ours.waveform)
     assert theirs.duration_seconds == ours.duration_seconds
-    # The pictures are grey: what the two convert differently is colour. Fields are scaled each for itself by PyAV only.
+    # The frames are grey: what the two convert differently is colour. Fields are scaled each for itself by PyAV only.
     error = np.abs(theirs.frames.astype(int) - ours.frames)
     assert error.mean() < 1
     assert error.max() <= (16 if "interlaced" in case.id else 2)

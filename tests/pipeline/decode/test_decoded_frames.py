@@ -81,20 +81,20 @@ def test_filters_have_names():
 @pytest.mark.parametrize("interpolation", ["bicubic", "opencv-linear"])
 def test_rotated_frames_of_another_shape_come_out_upright(tmp_path: Path, quarter_turns: int, interpolation: str):
     seconds = steady(50)
-    picture = Video(seconds, height=96, width=64, quarter_turns=quarter_turns)
+    video = Video(seconds, height=96, width=64, quarter_turns=quarter_turns)
     request = FrameRequest(30, 100, interpolation=interpolation)
-    clip = decode_clip(make_video(tmp_path / "clip.mp4", picture, sweep_audio()), request)
+    clip = decode_clip(make_video(tmp_path / "clip.mp4", video, sweep_audio()), request)
     assert clip.frames.shape[2:4] == (30, 100)
     assert_shows(clip, seconds)
 
 
 def coloured_video(path: Path, luma: np.ndarray, blue: np.ndarray, red: np.ndarray) -> Path:
-    """Half a second of one picture, lossless, from planes (height, width) with colour at half the size; and silence."""
+    """Half a second of one frame, lossless, from planes (height, width) with colour at half the size; and silence."""
     with av.open(str(path), "w") as output:
         stream = output.add_stream("ffv1", rate=25)
         assert isinstance(stream, VideoStream)
         stream.height, stream.width, stream.pix_fmt = *luma.shape, "yuv420p"
-        sound = output.add_stream("pcm_s16le", rate=8000, layout="mono")
+        audio = output.add_stream("pcm_s16le", rate=8000, layout="mono")
         planes = np.concatenate([plane.reshape(-1, luma.shape[1]) for plane in (luma, blue, red)])
         for number in range(12):
             frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
@@ -102,7 +102,7 @@ def coloured_video(path: Path, luma: np.ndarray, blue: np.ndarray, red: np.ndarr
             output.mux(stream.encode(frame))
         silence = av.AudioFrame.from_ndarray(np.zeros((1, 4000), np.int16), format="s16", layout="mono")
         silence.sample_rate = 8000
-        for part in (sound.encode(silence), sound.encode(None), stream.encode(None)):
+        for part in (audio.encode(silence), audio.encode(None), stream.encode(None)):
             output.mux(part)
     return path
 
@@ -131,27 +131,27 @@ def test_colours_are_right(tmp_path: Path, interpolation: str):
     assert np.abs(half.mean(axis=(0, 1)) - truth.mean(axis=(0, 1))).max() < 0.5
 
 
-def linear_reference(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+def linear_reference(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """The 2 x 2 nearest pixels of (height, width, channel), mixed by distance, a pixel at a time."""
-    result = np.empty((height, width, picture.shape[2]))
+    result = np.empty((height, width, image.shape[2]))
     for i in range(height):
         for j in range(width):
-            y = min(max((i + 0.5) * picture.shape[0] / height - 0.5, 0), picture.shape[0] - 1)
-            x = min(max((j + 0.5) * picture.shape[1] / width - 0.5, 0), picture.shape[1] - 1)
-            total = np.zeros(picture.shape[2])
-            for row in {int(y), min(int(y) + 1, picture.shape[0] - 1)}:
-                for column in {int(x), min(int(x) + 1, picture.shape[1] - 1)}:
-                    total += picture[row, column] * (1 - abs(y - row)) * (1 - abs(x - column))
+            y = min(max((i + 0.5) * image.shape[0] / height - 0.5, 0), image.shape[0] - 1)
+            x = min(max((j + 0.5) * image.shape[1] / width - 0.5, 0), image.shape[1] - 1)
+            total = np.zeros(image.shape[2])
+            for row in {int(y), min(int(y) + 1, image.shape[0] - 1)}:
+                for column in {int(x), min(int(x) + 1, image.shape[1] - 1)}:
+                    total += image[row, column] * (1 - abs(y - row)) * (1 - abs(x - column))
             result[i, j] = total
     return result
 
 
 @pytest.mark.parametrize("size", [(17, 23), (48, 64), (60, 200), (1, 1), (5, 300)])
 def test_opencv_linear_mixes_the_four_nearest_pixels(size: tuple[int, int]):
-    picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
-    resized = opencv_linear(picture, *size)
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    resized = opencv_linear(image, *size)
     assert resized.dtype == np.uint8
-    assert np.abs(resized - linear_reference(picture, *size)).max() <= 0.5001
+    assert np.abs(resized - linear_reference(image, *size)).max() <= 0.5001
 
 
 def test_opencv_linear_is_taken_from_the_frame_at_its_own_size(tmp_path: Path):
@@ -203,8 +203,8 @@ def test_unwanted_frames_are_never_scaled(tmp_path: Path, monkeypatch: pytest.Mo
 def test_skipped_frames_change_no_other(tmp_path: Path, name: str, options: dict[str, str]):
     seconds = steady(120, start_seconds=9 if name == "clip.ts" else 0)
     time_base = TICK_25 if name == "clip.avi" else Fraction(1, 30_000)  # AVI has no times of display, only an order
-    picture = Video(seconds, height=96, width=128, options=options, time_base=time_base)
-    path = make_video(tmp_path / name, picture, sweep_audio(codec="mp2"))
+    video = Video(seconds, height=96, width=128, options=options, time_base=time_base)
+    path = make_video(tmp_path / name, video, sweep_audio(codec="mp2"))
     every = decode_clip(path, FrameRequest(96, 128, 50))
     few = decode_clip(path, FrameRequest(96, 128, 2))
     np.testing.assert_array_equal(few.frames, every.frames[:, 12::25])  # both want 1/4 and 3/4 of every second
@@ -232,7 +232,7 @@ def test_unwanted_frames_are_skipped_where_that_is_safe(tmp_path: Path):
     times = decoded_times(plain, *wanted)
     assert len(times) < 110
     assert {2.0, 3.28} <= set(times)
-    assert sum(time > 3.3 for time in times) == 67  # nothing is left out behind the last
+    assert sum(time > 3.3 for time in times) == 67  # nothing is skipped after the last
     endless = decoded_times(plain, Fraction(2), Fraction(13, 10), inf)
     assert len(endless) < len(times) - 20
     assert {2.0, 3.28, 4.6, 5.88, 5.96} <= set(endless)  # and the last, for none may follow

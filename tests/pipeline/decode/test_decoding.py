@@ -1,4 +1,4 @@
-"""One clock for sound and pictures, sound, lengths, containers."""
+"""One clock for frames and audio, waveforms, lengths, containers."""
 
 import io
 from concurrent.futures import ThreadPoolExecutor
@@ -51,9 +51,9 @@ def heard_at(clip: DecodedClip) -> float:
 @pytest.mark.parametrize("start", [0, 1000, 95_442], ids=str)  # the last one: the 33 bits overflow after 1.7 s
 @pytest.mark.parametrize(("codec", "rate_hz"), [("aac", 44_100), ("mp2", 48_000), ("ac3", 48_000)])
 def test_transport_streams_that_start_anywhere(tmp_path: Path, start: int, codec: str, rate_hz: int):
-    sound = sweep_audio(rate_hz=rate_hz, codec=codec, start_seconds=Fraction(start))
-    picture = Video(steady(75, start_seconds=start))
-    clip = decode_clip(make_video(tmp_path / "clip.ts", picture, sound, container="mpegts"), REQUEST)
+    audio = sweep_audio(rate_hz=rate_hz, codec=codec, start_seconds=Fraction(start))
+    video = Video(steady(75, start_seconds=start))
+    clip = decode_clip(make_video(tmp_path / "clip.ts", video, audio, container="mpegts"), REQUEST)
     # The encoder's priming comes first and starts the clock: 1024 samples for AAC, less for the others.
     first = clip.frame_seconds[0, 0]
     assert 0 <= first < 0.03
@@ -81,8 +81,8 @@ def test_transport_streams_that_start_anywhere(tmp_path: Path, start: int, codec
 def test_channels_are_averaged(tmp_path: Path, layout: str, codec: str):
     count = av.AudioLayout(layout).nb_channels
     noise = np.random.default_rng(0).uniform(-0.9, 0.9, (count, 3 * RATE_HZ)).astype(np.float32)
-    sound = Audio(noise, RATE_HZ, layout, codec)  # at 16 kHz nothing is resampled
-    clip = decode_clip(make_video(tmp_path / "clip.mkv", Video(steady(75)), sound), REQUEST)
+    audio = Audio(noise, RATE_HZ, layout, codec)  # at 16 kHz nothing is resampled
+    clip = decode_clip(make_video(tmp_path / "clip.mkv", Video(steady(75)), audio), REQUEST)
     step = 2**-7 if codec == "pcm_u8" else 2**-15
     np.testing.assert_allclose(clip.waveform[: 3 * RATE_HZ], noise.mean(axis=0), rtol=0, atol=step)
     assert not clip.waveform[3 * RATE_HZ :].any()
@@ -90,8 +90,8 @@ def test_channels_are_averaged(tmp_path: Path, layout: str, codec: str):
 
 def test_opposite_channels_cancel(tmp_path: Path):
     mono = audio_with_sweep(AT, 3, 44_100)
-    sound = Audio(np.stack([mono, -mono]), 44_100, "stereo", "flac")
-    clip = decode_clip(make_video(tmp_path / "clip.mkv", Video(steady(75)), sound), REQUEST)
+    audio = Audio(np.stack([mono, -mono]), 44_100, "stereo", "flac")
+    clip = decode_clip(make_video(tmp_path / "clip.mkv", Video(steady(75)), audio), REQUEST)
     assert np.abs(clip.waveform).max() < 1e-4
 
 
@@ -100,8 +100,8 @@ def test_a_gap_in_the_timestamps_is_silent(tmp_path: Path, codec: str):
     rate_hz = 44_100
     samples = 0.3 * np.sin(2 * np.pi * 500 * np.arange(4 * rate_hz) / rate_hz)
     samples[2 * rate_hz :] = audio_with_sweep(1, 2, rate_hz)
-    sound = Audio(samples, rate_hz, codec=codec, gap=(0.8, 1.5))
-    clip = decode_clip(make_video(tmp_path / "clip.mkv", Video(steady(100)), sound), REQUEST)
+    audio = Audio(samples, rate_hz, codec=codec, gap=(0.8, 1.5))
+    clip = decode_clip(make_video(tmp_path / "clip.mkv", Video(steady(100)), audio), REQUEST)
 
     def level(start: float, end: float) -> float:
         return float(np.sqrt(np.mean(clip.waveform[round(start * RATE_HZ) : round(end * RATE_HZ)] ** 2)))
@@ -151,27 +151,25 @@ def test_audio_that_is_not_a_number_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize("frames_per_segment", [1, 16])
-@pytest.mark.parametrize(
-    ("pictures", "sound_seconds", "expected"), [(75, 5, 5), (125, 2, 5), (300, 2, 10), (25, 12, 10)]
-)
+@pytest.mark.parametrize(("frames", "audio_seconds", "expected"), [(75, 5, 5), (125, 2, 5), (300, 2, 10), (25, 12, 10)])
 def test_the_longer_stream_gives_the_duration(
-    tmp_path: Path, pictures: int, sound_seconds: int, expected: float, frames_per_segment: int
+    tmp_path: Path, frames: int, audio_seconds: int, expected: float, frames_per_segment: int
 ):
-    path = make_video(tmp_path / "clip.mkv", Video(steady(pictures)), sweep_audio(sound_seconds))
+    path = make_video(tmp_path / "clip.mkv", Video(steady(frames)), sweep_audio(audio_seconds))
     clip = decode_clip(path, FrameRequest(HEIGHT, WIDTH, frames_per_segment))
     assert clip.duration_seconds == pytest.approx(expected, abs=MILLISECOND)
 
 
-@pytest.mark.parametrize("sound_seconds", [2, 13])
-def test_nothing_after_ten_seconds_is_decoded(tmp_path: Path, sound_seconds: int):
-    picture = Video(steady(325), options={"bf": "0"})
-    long = make_video(tmp_path / "long.mp4", picture, sweep_audio(sound_seconds, codec="aac"))
+@pytest.mark.parametrize("audio_seconds", [2, 13])
+def test_nothing_after_ten_seconds_is_decoded(tmp_path: Path, audio_seconds: int):
+    video = Video(steady(325), options={"bf": "0"})
+    long = make_video(tmp_path / "long.mp4", video, sweep_audio(audio_seconds, codec="aac"))
     whole = decode_clip(long, REQUEST)
     assert whole.duration_seconds == 10
     assert_shows(whole, steady(325))
     damaged = [overwrite_packets(long, kind, lambda time: time > 10.1) for kind in ("video", "audio")]
     assert len(damaged[0]) > 70
-    assert bool(damaged[1]) == (sound_seconds == 13)
+    assert bool(damaged[1]) == (audio_seconds == 13)
     assert same(whole, decode_clip(long, REQUEST))
     overwrite_packets(long, "video", lambda time: 9 < time < 9.1)
     with pytest.raises(DecodeError, match="damaged"):
@@ -189,10 +187,10 @@ class CountedFile(io.FileIO):
         return content
 
 
-@pytest.mark.parametrize("sound_seconds", [2, 60])
-def test_a_long_file_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sound_seconds: int):
-    picture = Video(steady(300, 5), "rawvideo", time_base=Fraction(1, 5))
-    path = make_video(tmp_path / "clip.mkv", picture, sweep_audio(sound_seconds))
+@pytest.mark.parametrize("audio_seconds", [2, 60])
+def test_a_long_file_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, audio_seconds: int):
+    video = Video(steady(300, 5), "rawvideo", time_base=Fraction(1, 5))
+    path = make_video(tmp_path / "clip.mkv", video, sweep_audio(audio_seconds))
     file = CountedFile(path)
     monkeypatch.setattr(Path, "open", lambda *_: file)
     clip = decode_clip(path, REQUEST)
@@ -208,11 +206,11 @@ def test_a_long_file_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize("b_frames", ["0", "2"])
 def test_containers_without_start_times_of_their_streams(tmp_path: Path, container: str, b_frames: str):
     codec = {"avi": "mpeg4", "flv": "libx264", "mpeg": "mpeg2video"}[container]
-    picture = Video(steady(75), codec, time_base=TICK_25, options={"bf": b_frames})
-    sound = sweep_audio(rate_hz=44_100, codec={"avi": "libmp3lame", "flv": "aac", "mpeg": "mp2"}[container])
-    clip = decode_clip(make_video(tmp_path / "clip", picture, sound, container=container), REQUEST)
+    video = Video(steady(75), codec, time_base=TICK_25, options={"bf": b_frames})
+    audio = sweep_audio(rate_hz=44_100, codec={"avi": "libmp3lame", "flv": "aac", "mpeg": "mp2"}[container])
+    clip = decode_clip(make_video(tmp_path / "clip", video, audio, container=container), REQUEST)
     numbers = numbers_in(clip.frames)
-    # Decoder delay and priming are within one picture and one packet of sound; nothing is lost or out of order.
+    # Decoder delay and priming are within one frame and one packet of audio; nothing is lost or out of order.
     assert (np.diff(numbers.ravel()) >= 0).all()
     assert np.abs(numbers - on_display(steady(75))).max() <= 2
     assert heard_at(clip) == pytest.approx(AT, abs=0.03)

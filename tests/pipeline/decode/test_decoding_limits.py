@@ -17,7 +17,7 @@ from ccln.pipeline.decode.container import DecodeError
 
 
 def short_video(path: Path, **more: Any) -> Path:
-    """Three seconds, 75 pictures, a sweep."""
+    """Three seconds, 75 frames, a sweep."""
     return make_video(path, Video(steady(75)), sweep_audio(), **more)
 
 
@@ -31,8 +31,8 @@ def short_video(path: Path, **more: Any) -> Path:
 def test_frames_over_the_limit_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, codec: str, time_base: Fraction
 ):
-    sound = sweep_audio(codec="libopus" if name == "clip.webm" else "ac3")
-    path = make_video(tmp_path / name, Video(steady(25), codec, time_base=time_base), sound)
+    audio = sweep_audio(codec="libopus" if name == "clip.webm" else "ac3")
+    path = make_video(tmp_path / name, Video(steady(25), codec, time_base=time_base), audio)
     monkeypatch.setattr(video_file, "MAX_PIXELS", HEIGHT * WIDTH * 32)  # FFmpeg counts its own padding
     decode_clip(path, REQUEST)
     monkeypatch.setattr(video_file, "MAX_PIXELS", HEIGHT * WIDTH - 1)
@@ -82,15 +82,15 @@ def test_damage_in_the_last_packet_shortens_the_clip(tmp_path: Path, kind: str):
 
 
 def test_a_recording_cut_out_of_a_broadcast_starts_where_it_can(tmp_path: Path):
-    picture = Video(steady(250), options={"g": "50", "bf": "2"})
-    path = make_video(tmp_path / "clip.ts", picture, sweep_audio(10, codec="mp2"), container="mpegts")
+    video = Video(steady(250), options={"g": "50", "bf": "2"})
+    path = make_video(tmp_path / "clip.ts", video, sweep_audio(10, codec="mp2"), container="mpegts")
     content = path.read_bytes()
     path.write_bytes(content[len(content) // 3 // 188 * 188 :])
     clip = decode_clip(path, REQUEST)
     numbers = numbers_in(clip.frames)
     shown = numbers.ravel()[clip.frame_seconds.ravel() > clip.frame_seconds[0, 0]]
     offsets = shown / 25 - clip.frame_seconds.ravel()[clip.frame_seconds.ravel() > clip.frame_seconds[0, 0]]
-    assert np.ptp(offsets) < MILLISECOND  # every picture at its place on one clock
+    assert np.ptp(offsets) < MILLISECOND  # every frame at its place on one clock
     assert 4 < clip.duration_seconds < 8
 
 

@@ -47,7 +47,7 @@ def duration(clips: list[DecodedClip]) -> float:
     return clips[-1].start_seconds + clips[-1].duration_seconds
 
 
-def sound_of(clips: list[DecodedClip]) -> np.ndarray:
+def audio_of(clips: list[DecodedClip]) -> np.ndarray:
     return np.concatenate([clip.waveform for clip in clips])
 
 
@@ -58,11 +58,11 @@ def assert_same_clips(some: list[DecodedClip], others: list[DecodedClip]) -> Non
     assert [clip.aspect for clip in some] == [clip.aspect for clip in others]
 
 
-# Pictures
+# Frames
 
 
 @pytest.mark.parametrize(
-    ("name", "codec", "seconds", "sound", "options"),
+    ("name", "codec", "seconds", "audio", "options"),
     [
         ("clip.mp4", "libx264", steady(875), "aac", B_FRAMES),
         ("clip.mp4", "libx264", steady(1049, NTSC), "flac", QUICK),
@@ -70,11 +70,11 @@ def assert_same_clips(some: list[DecodedClip], others: list[DecodedClip]) -> Non
     ],
 )
 def test_every_clip_shows_what_is_on_display(
-    tmp_path: Path, name: str, codec: str, seconds: list[Fraction], sound: str, options: dict[str, str]
+    tmp_path: Path, name: str, codec: str, seconds: list[Fraction], audio: str, options: dict[str, str]
 ):
     time_base = Fraction(1, 10) if codec == "mpeg4" else Fraction(1, 30_000)
-    picture = Video(seconds, codec, options=options, time_base=time_base)
-    path = make_video(tmp_path / name, picture, noise(35, codec=sound))
+    video = Video(seconds, codec, options=options, time_base=time_base)
+    path = make_video(tmp_path / name, video, noise(35, codec=audio))
     clips = clips_of(path)
     assert duration(clips) == pytest.approx(35, abs=0.05)
     assert len(clips) == 4
@@ -95,9 +95,9 @@ def test_any_times_give_the_frame_on_display(
 ):
     steps = steps + [30_000] * 4  # what a decoder holds back when its stream ends comes with the end of the file
     seconds = [Fraction(sum(steps[:i]), 30_000) for i in range(len(steps) + 1)]
-    picture = Video(seconds, options=QUICK | {"bf": "3" if b_frames else "0"})
-    sound = noise(float(seconds[-1]) + 5, 8000)
-    path = make_video(tmp_path_factory.mktemp("any") / "clip.mov", picture, sound)
+    video = Video(seconds, options=QUICK | {"bf": "3" if b_frames else "0"})
+    audio = noise(float(seconds[-1]) + 5, 8000)
+    path = make_video(tmp_path_factory.mktemp("any") / "clip.mov", video, audio)
     request = FrameRequest(HEIGHT, WIDTH, frames_per_segment)
     clips = clips_of(path, request)
     for clip in clips:
@@ -110,9 +110,9 @@ def test_any_times_give_the_frame_on_display(
     ("name", "codec"),
     [("clip.mp4", "libx264"), ("clip.mp4", "libx265"), ("clip.webm", "libvpx-vp9"), ("clip.mp4", "libsvtav1")],
 )
-@pytest.mark.parametrize("with_sound", [True, False])
+@pytest.mark.parametrize("with_audio", [True, False])
 def test_a_slideshow_keeps_its_frame_for_as_long_as_it_is_shown(
-    tmp_path: Path, name: str, codec: str, with_sound: bool
+    tmp_path: Path, name: str, codec: str, with_audio: bool
 ):
     if codec not in av.codecs_available:
         pytest.skip(f"this build of PyAV has no encoder {codec}")
@@ -123,14 +123,14 @@ def test_a_slideshow_keeps_its_frame_for_as_long_as_it_is_shown(
         "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8"},
         "libsvtav1": {"preset": "9"},
     }[codec]
-    picture = Video(seconds, codec, 96, 128, options=options, time_base=Fraction(1, 1000))
-    sound = noise(128, 8000, "libopus") if with_sound else None
-    clips = clips_of(make_video(tmp_path / name, picture, sound), on_missing="zeros")
+    video = Video(seconds, codec, 96, 128, options=options, time_base=Fraction(1, 1000))
+    audio = noise(128, 8000, "libopus") if with_audio else None
+    clips = clips_of(make_video(tmp_path / name, video, audio), on_missing="zeros")
     assert len(clips) == 13
     for clip in clips:
         assert_shows(clip, seconds)
-        assert clip.missing == (() if with_sound else ("audio",))
-        assert clip.waveform.any() == with_sound
+        assert clip.missing == (() if with_audio else ("audio",))
+        assert clip.waveform.any() == with_audio
 
 
 def test_skipped_frames_change_no_other(tmp_path: Path):
@@ -163,8 +163,8 @@ def test_the_aspect_is_that_of_the_upright_frame_and_its_pixels(
 ):
     if decoder == "decord":
         pytest.importorskip("decord")
-    picture = Video(steady(5), height=96, width=160, quarter_turns=quarter_turns, options={"aspect": pixel_aspect})
-    path = make_video(tmp_path / "clip.mp4", picture)
+    video = Video(steady(5), height=96, width=160, quarter_turns=quarter_turns, options={"aspect": pixel_aspect})
+    path = make_video(tmp_path / "clip.mp4", video)
     (clip,) = clips_of(path, on_missing="zeros", decoder=decoder)
     wide = float(Fraction(pixel_aspect)) or 1.0  # its pixels as they are stored, which a quarter turn makes high
     assert clip.aspect == pytest.approx(160 / 96 / wide if quarter_turns % 2 else 160 / 96 * wide)
@@ -174,8 +174,8 @@ def test_the_aspect_is_that_of_the_upright_frame_and_its_pixels(
 
 @pytest.mark.parametrize(("name", "codec"), [("clip.mkv", "libx264"), ("clip.ts", "libx264"), ("clip.avi", "mpeg4")])
 def test_containers_and_codecs_may_say_how_wide_pixels_are(tmp_path: Path, name: str, codec: str):
-    picture = Video(steady(5), codec, 48, 80, options={"aspect": "3/2"}, time_base=Fraction(1, 25))
-    (clip,) = clips_of(make_video(tmp_path / name, picture), on_missing="zeros")
+    video = Video(steady(5), codec, 48, 80, options={"aspect": "3/2"}, time_base=Fraction(1, 25))
+    (clip,) = clips_of(make_video(tmp_path / name, video), on_missing="zeros")
     assert clip.aspect == pytest.approx(80 / 48 * 3 / 2)
 
 
@@ -183,29 +183,29 @@ def test_containers_and_codecs_may_say_how_wide_pixels_are(tmp_path: Path, name:
 
 
 def test_audio_is_split_between_clips_at_the_sample(tmp_path: Path):
-    sound = noise(33)  # at 16 kHz nothing is resampled; pieces of 1024 lie across the borders
-    clips = clips_of(make_video(tmp_path / "clip.mov", Video(steady(66, 2), options=QUICK), sound))
-    heard = sound_of(clips)
-    np.testing.assert_allclose(heard[: 33 * RATE_HZ], sound.samples, rtol=0, atol=2**-15)
+    audio = noise(33)  # at 16 kHz nothing is resampled; pieces of 1024 lie across the borders
+    clips = clips_of(make_video(tmp_path / "clip.mov", Video(steady(66, 2), options=QUICK), audio))
+    heard = audio_of(clips)
+    np.testing.assert_allclose(heard[: 33 * RATE_HZ], audio.samples, rtol=0, atol=2**-15)
     assert not heard[33 * RATE_HZ :].any()
     assert len(heard) == 40 * RATE_HZ
 
 
 @pytest.mark.parametrize("rate_hz", [44_100, 8000])
 def test_each_clip_is_resampled_for_itself(tmp_path: Path, rate_hz: int):
-    sound = noise(30, rate_hz, "pcm_f32le")
-    clips = clips_of(make_video(tmp_path / "clip.mkv", Video(steady(60, 2), options=QUICK), sound))
-    for clip, samples in zip(clips, np.split(sound.samples, 3), strict=True):
+    audio = noise(30, rate_hz, "pcm_f32le")
+    clips = clips_of(make_video(tmp_path / "clip.mkv", Video(steady(60, 2), options=QUICK), audio))
+    for clip, samples in zip(clips, np.split(audio.samples, 3), strict=True):
         np.testing.assert_allclose(clip.waveform, soxr.resample(samples, rate_hz, RATE_HZ), rtol=0, atol=1e-6)
 
 
 def test_audio_may_start_late_pause_and_end_early(tmp_path: Path):
-    sound = replace(noise(20, start=12), gap=(3.072, 14.08))  # whole pieces: heard from 12 to 15.072 and from 26.08
-    clips = clips_of(make_video(tmp_path / "clip.mkv", Video(steady(110, 2), options=QUICK), sound))
+    audio = replace(noise(20, start=12), gap=(3.072, 14.08))  # whole pieces: heard from 12 to 15.072 and from 26.08
+    clips = clips_of(make_video(tmp_path / "clip.mkv", Video(steady(110, 2), options=QUICK), audio))
     assert [clip.missing for clip in clips] == [("audio",), (), (), (), (), ()]
-    heard = sound_of(clips)
+    heard = audio_of(clips)
     expected = np.zeros_like(heard)
-    expected[12 * RATE_HZ : 32 * RATE_HZ] = sound.samples
+    expected[12 * RATE_HZ : 32 * RATE_HZ] = audio.samples
     expected[round(15.072 * RATE_HZ) : round(26.08 * RATE_HZ)] = 0
     np.testing.assert_allclose(heard, expected, rtol=0, atol=2**-15)
     assert duration(clips) == pytest.approx(55, abs=MILLISECOND)
@@ -214,8 +214,8 @@ def test_audio_may_start_late_pause_and_end_early(tmp_path: Path):
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
 def test_frames_may_start_late_and_end_early(tmp_path: Path, name: str):
     seconds = steady(50, 5, start_seconds=23)
-    picture = Video(seconds, options=QUICK | {"aspect": "3/2"})
-    clips = clips_of(make_video(tmp_path / name, picture, noise(55, codec="flac")))
+    video = Video(seconds, options=QUICK | {"aspect": "3/2"})
+    clips = clips_of(make_video(tmp_path / name, video, noise(55, codec="flac")))
     assert [clip.aspect for clip in clips] == pytest.approx([4 / 3] * 2 + [4 / 3 * 3 / 2] * 4)
     assert [clip.missing for clip in clips] == [("video",)] * 2 + [()] * 4
     for clip in clips[:2]:
@@ -260,13 +260,13 @@ def test_audio_and_frames_may_lie_apart_in_the_file(
 
 
 @pytest.mark.parametrize(
-    ("pictures", "sound_seconds", "expected"),
+    ("frames", "audio_seconds", "expected"),
     [(250, 10.08, 10), (252, 9, 10), (500, 20, 20), (250, 10.2, 10.2), (505, 3, 20.2), (8, 0.32, 0.32)],
 )
 def test_what_is_left_of_less_than_a_tenth_of_a_second_is_no_clip(
-    tmp_path: Path, pictures: int, sound_seconds: float, expected: float
+    tmp_path: Path, frames: int, audio_seconds: float, expected: float
 ):
-    path = make_video(tmp_path / "clip.mov", Video(steady(pictures), options=QUICK), noise(sound_seconds))
+    path = make_video(tmp_path / "clip.mov", Video(steady(frames), options=QUICK), noise(audio_seconds))
     clips = clips_of(path)
     assert duration(clips) == pytest.approx(expected, abs=MILLISECOND)
     assert same(clips[0], decode_clip(path, REQUEST))
@@ -286,8 +286,8 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path):
     status = Path("/proc/self/statm")
     if not status.exists() or not hasattr(c_library := ctypes.CDLL(None), "malloc_trim"):
         pytest.skip("needs to know the memory of this process")
-    picture = Video(steady(720, 2), height=48, width=64, options=QUICK | {"bf": "3"})
-    path = make_video(tmp_path / "clip.mov", picture, noise(360))
+    video = Video(steady(720, 2), height=48, width=64, options=QUICK | {"bf": "3"})
+    path = make_video(tmp_path / "clip.mov", video, noise(360))
     pages = []
     for count, _ in enumerate(decode_clips(path, FrameRequest(32, 32, 4))):
         if count % 5 == 0 and count > 5:  # the first minute and more fill what is kept for later use
@@ -304,8 +304,8 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path):
 
 @pytest.mark.parametrize("kind", ["video", "audio"])
 def test_damage_comes_after_the_clips_before_it(tmp_path: Path, kind: str):
-    picture = Video(steady(350, 10), options=QUICK | {"bf": "0"})
-    path = make_video(tmp_path / "clip.mp4", picture, noise(35, 44_100, "aac"))
+    video = Video(steady(350, 10), options=QUICK | {"bf": "0"})
+    path = make_video(tmp_path / "clip.mp4", video, noise(35, 44_100, "aac"))
     whole = clips_of(path)
     low, high = (25, 25.05) if kind == "video" else (25, 25.03)
     time = overwrite_packets(path, kind, lambda time: low <= time < high)[0]
@@ -318,8 +318,8 @@ def test_damage_comes_after_the_clips_before_it(tmp_path: Path, kind: str):
 
 
 def test_damage_at_the_end_shortens_the_file(tmp_path: Path):
-    picture = Video(steady(250, 10), options=QUICK | {"bf": "0"})
-    path = make_video(tmp_path / "clip.mp4", picture, noise(23, 44_100, "aac"))
+    video = Video(steady(250, 10), options=QUICK | {"bf": "0"})
+    path = make_video(tmp_path / "clip.mp4", video, noise(23, 44_100, "aac"))
     assert duration(clips_of(path)) == pytest.approx(25, abs=MILLISECOND)
     overwrite_packets(path, "video", lambda time: time >= 24.85)
     clips = clips_of(path)
@@ -328,9 +328,9 @@ def test_damage_at_the_end_shortens_the_file(tmp_path: Path):
 
 
 def test_numbers_that_are_not_finite_are_refused_where_they_are(tmp_path: Path):
-    sound = noise(25, codec="pcm_f32le")
-    sound.samples[15 * RATE_HZ] = np.nan
-    clips = decode_clips(make_video(tmp_path / "clip.mkv", Video(steady(50, 2)), sound), REQUEST)
+    audio = noise(25, codec="pcm_f32le")
+    audio.samples[15 * RATE_HZ] = np.nan
+    clips = decode_clips(make_video(tmp_path / "clip.mkv", Video(steady(50, 2)), audio), REQUEST)
     next(clips)
     with pytest.raises(DecodeError, match="its audio holds values that are not numbers"):
         next(clips)
@@ -338,8 +338,8 @@ def test_numbers_that_are_not_finite_are_refused_where_they_are(tmp_path: Path):
 
 @pytest.mark.parametrize("kind", ["video", "audio"])
 def test_a_stream_that_is_not_there(tmp_path: Path, kind: str):
-    picture, sound = Video(steady(50, 2), options=QUICK), noise(25)
-    path = make_video(tmp_path / "clip.mov", *((None, sound) if kind == "video" else (picture, None)))
+    video, audio = Video(steady(50, 2), options=QUICK), noise(25)
+    path = make_video(tmp_path / "clip.mov", *((None, audio) if kind == "video" else (video, None)))
     with pytest.raises(MissingStreamError, match=rf"clip\.mov: has no {kind} stream.*add the stream"):
         next(decode_clips(path, REQUEST))
     clips = clips_of(path, on_missing="zeros")
@@ -381,8 +381,8 @@ def test_a_generator_that_is_closed_closes_the_file(tmp_path: Path, monkeypatch:
 
 
 def test_clips_come_before_the_file_has_been_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    picture = Video(steady(500, 5), "rawvideo", time_base=Fraction(1, 5))
-    path = make_video(tmp_path / "clip.mkv", picture, noise(100))
+    video = Video(steady(500, 5), "rawvideo", time_base=Fraction(1, 5))
+    path = make_video(tmp_path / "clip.mkv", video, noise(100))
     file = io.FileIO(path)
     monkeypatch.setattr(Path, "open", lambda *_: file)
     places = [file.tell() / path.stat().st_size for _ in decode_clips(path, REQUEST)]
@@ -395,8 +395,8 @@ def test_decord_gives_short_files_alone(tmp_path: Path):
     short = make_video(tmp_path / "short.mp4", Video(steady(250), options=QUICK), noise(10, codec="flac"))
     (clip,) = decode_clips(short, REQUEST, decoder="decord")
     assert same(clip, decode_clip(short, REQUEST, decoder="decord"))
-    for pictures, seconds in ((300, 4), (100, 12)):
-        long = make_video(tmp_path / "long.mp4", Video(steady(pictures), options=QUICK), noise(seconds, codec="flac"))
+    for frames, seconds in ((300, 4), (100, 12)):
+        long = make_video(tmp_path / "long.mp4", Video(steady(frames), options=QUICK), noise(seconds, codec="flac"))
         with pytest.raises(DecodeError, match=r"long\.mp4: is longer than ten seconds.*train with pyav"):
             next(decode_clips(long, REQUEST, decoder="decord"))
 
@@ -406,7 +406,7 @@ def test_a_sound_on_the_border_is_heard_once_at_its_time(tmp_path: Path):
     burst = np.sin(2 * np.pi * 500 * np.arange(44_100 // 2) / 44_100)
     samples[round(9.75 * 44_100) :][: len(burst)] = 0.5 * burst
     path = make_video(tmp_path / "clip.mp4", Video(steady(50, 2)), Audio(samples, 44_100))
-    heard = sound_of(clips_of(path))
+    heard = audio_of(clips_of(path))
     loud = np.flatnonzero(np.abs(heard) > 0.05) / RATE_HZ
     assert loud[0] == pytest.approx(9.75, abs=0.01)
     assert loud[-1] == pytest.approx(10.25, abs=0.01)

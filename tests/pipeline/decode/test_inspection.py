@@ -17,12 +17,12 @@ from ccln.pipeline.decode.inspect import ClipReport, inspect_clip, report_table
 NTSC = Fraction(30_000, 1001)
 
 
-def sound(seconds: float = 10, rate_hz: int = 44_100, layout: str = "mono", **more: object) -> Audio:
+def audio_of(seconds: float = 10, rate_hz: int = 44_100, layout: str = "mono", **more: object) -> Audio:
     return Audio(audio_with_sweep(1, seconds, rate_hz), rate_hz, layout, "flac", **more)  # type: ignore[arg-type]
 
 
 def test_a_plain_clip_has_no_remarks(tmp_path: Path):
-    path = make_video(tmp_path / "clip.mp4", Video(steady(300, NTSC)), sound(layout="stereo"))
+    path = make_video(tmp_path / "clip.mp4", Video(steady(300, NTSC)), audio_of(layout="stereo"))
     report = inspect_clip(path)
     assert report.path == path
     assert report.duration_seconds == pytest.approx(10.01, abs=0.002)
@@ -55,7 +55,7 @@ def test_constant_rates_are_constant_in_every_container(tmp_path: Path, name: st
 def test_a_variable_rate_is_reported(tmp_path: Path):
     steps = random.Random(0).choices([20, 40, 100], k=200)
     seconds = [Fraction(sum(steps[:i]), 1000) for i in range(200)]
-    report = inspect_clip(make_video(tmp_path / "clip.mp4", Video(seconds), sound()))
+    report = inspect_clip(make_video(tmp_path / "clip.mp4", Video(seconds), audio_of()))
     assert report.video is not None
     assert not report.video.constant_rate
     assert report.video.rate_hz == pytest.approx(199 / float(seconds[-1]), rel=0.1)
@@ -65,7 +65,7 @@ def test_a_variable_rate_is_reported(tmp_path: Path):
 @pytest.mark.parametrize("quarter_turns", [1, 2, 3])
 def test_rotation_is_clockwise(tmp_path: Path, quarter_turns: int):
     picture = Video(steady(25), height=96, width=64, quarter_turns=quarter_turns)
-    video = inspect_clip(make_video(tmp_path / "clip.mp4", picture, sound(1))).video
+    video = inspect_clip(make_video(tmp_path / "clip.mp4", picture, audio_of(1))).video
     assert video is not None
     assert video.rotation_degrees == 360 - 90 * quarter_turns
     assert (video.height, video.width) == ((64, 96) if quarter_turns % 2 else (96, 64))  # as stored
@@ -73,11 +73,11 @@ def test_rotation_is_clockwise(tmp_path: Path, quarter_turns: int):
 
 def test_ten_bits_and_fields_are_reported(tmp_path: Path):
     deep = Video(steady(25), pixel_format="yuv420p10le")
-    video = inspect_clip(make_video(tmp_path / "deep.mp4", deep, sound(1))).video
+    video = inspect_clip(make_video(tmp_path / "deep.mp4", deep, audio_of(1))).video
     assert video is not None
     assert (video.pixel_format, video.bit_depth) == ("yuv420p10le", 10)
     fields = Video(steady(25), options={"x264-params": "tff=1"})
-    report = inspect_clip(make_video(tmp_path / "fields.mp4", fields, sound(1)))
+    report = inspect_clip(make_video(tmp_path / "fields.mp4", fields, audio_of(1)))
     assert report.video is not None
     assert report.video.interlaced
     assert any("interlaced" in remark for remark in report.remarks)
@@ -93,7 +93,7 @@ def test_silence_ends_at_60_decibels_below_full_scale(tmp_path: Path, level: flo
 
 
 def test_lengths_and_starts_are_reported(tmp_path: Path):
-    late = sound(3, start_seconds=Fraction(1, 2))
+    late = audio_of(3, start_seconds=Fraction(1, 2))
     report = inspect_clip(make_video(tmp_path / "short.mkv", Video(steady(75)), late))
     assert report.covered_seconds == pytest.approx(3.5, abs=0.002)
     assert report.video is not None
@@ -103,7 +103,7 @@ def test_lengths_and_starts_are_reported(tmp_path: Path):
         "shorter than ten seconds: padded from 3.50 s on",
         "audio starts 0.50 s after video",
     )
-    report = inspect_clip(make_video(tmp_path / "long.mp4", Video(steady(130, 10)), sound(13)))
+    report = inspect_clip(make_video(tmp_path / "long.mp4", Video(steady(130, 10)), audio_of(13)))
     assert report.duration_seconds == pytest.approx(13, abs=0.002)
     assert report.covered_seconds == 10
     assert report.remarks == ("longer than ten seconds: only the first ten of 13.0 s are used",)
@@ -111,7 +111,7 @@ def test_lengths_and_starts_are_reported(tmp_path: Path):
 
 def test_a_missing_stream_is_a_problem_or_a_remark_as_asked(tmp_path: Path):
     mute = make_video(tmp_path / "mute.mp4", Video(steady(250)))
-    blind = make_video(tmp_path / "blind.mp4", None, sound())
+    blind = make_video(tmp_path / "blind.mp4", None, audio_of())
     for path, said in ((mute, "no audio stream, or nothing in it"), (blind, "no video stream, or nothing in it")):
         failing, allowed = inspect_clip(path), inspect_clip(path, missing_fails=False)
         assert (failing.problems, failing.remarks) == ((said,), ())
@@ -122,7 +122,7 @@ def test_a_missing_stream_is_a_problem_or_a_remark_as_asked(tmp_path: Path):
 
 
 def damaged(path: Path) -> None:
-    make_video(path, Video(steady(75), options={"bf": "0"}), sound(3))
+    make_video(path, Video(steady(75), options={"bf": "0"}), audio_of(3))
     content = bytearray(path.read_bytes())
     with av.open(str(path)) as container:
         packet = next(packet for packet in container.demux(video=0) if packet.pts and packet.pts * packet.time_base > 2)
@@ -153,7 +153,7 @@ def test_problems_are_the_messages_of_the_decoder(tmp_path: Path, make):
 
 
 def test_the_table_has_a_line_a_file_and_notes_below_it(tmp_path: Path):
-    plain = inspect_clip(make_video(tmp_path / "clip.mp4", Video(steady(250)), sound()))
+    plain = inspect_clip(make_video(tmp_path / "clip.mp4", Video(steady(250)), audio_of()))
     turned = Video(steady(75, NTSC), height=96, width=64, quarter_turns=3)
     mute = inspect_clip(make_video(tmp_path / "turned.mov", turned), missing_fails=False)
     ghost = inspect_clip(tmp_path / "a\n\x1b[31mred.mp4")
