@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from ccln.pipeline.commands.demo import demo
     from ccln.pipeline.commands.evaluate import evaluate
     from ccln.pipeline.commands.extract import extract
+    from ccln.pipeline.commands.localize import localize
     from ccln.pipeline.commands.train import train
-    from ccln.pipeline.localize.localize import localize
 
 __all__ = ["demo", "evaluate", "export_ave", "extract", "import_ave", "localize", "train"]
 
@@ -23,7 +23,7 @@ _HOMES = {
     "export_ave": "commands.cache",
     "extract": "commands.extract",
     "import_ave": "commands.cache",
-    "localize": "localize.localize",
+    "localize": "commands.localize",
     "train": "commands.train",
 }
 

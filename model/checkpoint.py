@@ -155,6 +155,11 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
         CheckpointError: a file is missing or damaged, or the weights are not those that the config describes.
     """
     folder = Path(folder)
+    if folder.is_file():
+        raise CheckpointError(
+            f"{folder}: is a file, and a checkpoint is a run folder, which holds {CONFIG_NAME} and {WEIGHTS_NAME}. "
+            "Name the folder that ccln-train made."
+        )
     config, model, decoding = _read_config(folder)
     with _named_in_errors(folder / WEIGHTS_NAME) as path:
         data = _read(path, _weights_limit_bytes(model))

@@ -126,6 +126,7 @@ class ProgressBar:
         """Show that `done` of `total` are done; the progress callback of library code."""
         if self._bar is None:
             self._bar = tqdm(desc=self._title, total=total, unit=self._unit, disable=None, dynamic_ncols=True)
+        self._bar.total = total
         self._bar.set_postfix_str(note, refresh=False)
         if done == self._bar.n:
             self._bar.refresh()

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from ccln.pipeline import defaults
 from ccln.pipeline.commands.console import OnePath, ProgressBar, run_function
 from ccln.pipeline.commands.extract import extract
+from ccln.pipeline.commands.localize import localize
 from ccln.pipeline.commands.train import train
 
 if TYPE_CHECKING:
@@ -55,7 +56,6 @@ def demo(
     """
     from ccln.pipeline.data.ave import read_ave_folder
     from ccln.pipeline.demo.dataset import make_demo_dataset
-    from ccln.pipeline.localize.localize import localize
     from ccln.pipeline.localize.result import Event
 
     def show(stage: str, done: int, total: int, note: str = "") -> None:
@@ -78,7 +78,7 @@ def demo(
     video = videos / "AVE" / f"{example.video_id}.mp4"
     return DemoResult(
         training=training,
-        located=localize(video, checkpoint=run, plot=timelines).clips[0],
+        located=localize(video, checkpoint=run, plot=timelines).videos[0],
         truth=Event(example.label, *example.spans[0], 1.0),
         timeline=timelines / f"{video.stem}.png",
         commands=(
@@ -101,7 +101,7 @@ def demo_command() -> None:
 
 def _demo(call: "partial[DemoResult]") -> int:
     from ccln.pipeline.commands.formats import score_table
-    from ccln.pipeline.commands.located import clip_table
+    from ccln.pipeline.commands.located import video_table
 
     bars: dict[str, ProgressBar] = {}
 
@@ -113,7 +113,7 @@ def _demo(call: "partial[DemoResult]") -> int:
     result = call(progress=show)
     print(score_table(result.training))
     print()
-    print(clip_table(result.located))
+    print(video_table(result.located))
     truth = result.truth
     print(f"  truth  {truth.label}  {truth.start_seconds:g} – {truth.end_seconds:g} s")
     print(f"\nIts timeline, drawn: {result.timeline}\n\nThree commands did it, after the videos were made:")

@@ -1,18 +1,31 @@
 """The ccln-localize command: events of videos, for people or for programs."""
 
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter, validators
 
-from ccln.pipeline.commands.console import ProgressBar, Videos, report, run_single
+from ccln.pipeline import defaults
+from ccln.pipeline.commands.console import OnePath, Paths, ProgressBar, report, run_function
 from ccln.pipeline.commands.memory import imported_for_good
 
-Format = Literal["table", "json", "csv", "webvtt", "srt", "audacity", "elan", "label-studio"]
+if TYPE_CHECKING:
+    from ccln.model import Checkpoint, EventDecoding
+    from ccln.pipeline.extract import Failure
+    from ccln.pipeline.localize.localize import Progress
+    from ccln.pipeline.localize.result import LocatedVideo
 
-_OF_SEVERAL_CLIPS = ("table", "json", "csv")
+log = logging.getLogger(__name__)
+
+FileFormat = Literal["json", "csv", "webvtt", "srt", "audacity", "elan", "label-studio"]
+PrintedFormat = Literal["table", "json", "csv", "webvtt", "srt", "audacity", "elan", "label-studio"]
+
+_OF_SEVERAL_VIDEOS = ("table", "json", "csv")
 _NAMED = 3  # written files at most; of more than these their number says more
 
 
@@ -20,125 +33,203 @@ class FormatError(Exception):
     """The formats asked for cannot be given this way; the message says how they can."""
 
 
-def localize_command() -> None:
-    """Entry point of ccln-localize."""
-    about = "Find when and where events are both seen and heard, in videos of any length."
-    run_single("ccln-localize", about, _localize, "What was printed and written holds.")
+@dataclass(frozen=True)
+class Localization:
+    """What one call found."""
+
+    videos: tuple["LocatedVideo", ...]
+    """In the order in which they were given."""
+    failed: tuple["Failure", ...]
+    """Files that could not be read."""
+    written: tuple[Path, ...]
+    """All files that were written, in the order of the videos."""
+    unwritten: tuple["Failure", ...]
+    """Videos that were located but whose files could not be written; the page, if it could not."""
 
 
-def _localize(
-    clips: Videos,
-    /,
+def localize(
+    videos: Paths,
     *,
-    checkpoint: Path | None = None,
-    format: Annotated[list[Format] | None, Parameter(negative=())] = None,
-    out: Path | None = None,
-    plot: Path | None = None,
-    video: Path | None = None,
-    heat_map: Annotated[bool, Parameter(negative=())] = False,
-    html: Path | None = None,
+    checkpoint: OnePath | None = None,
+    out: OnePath | None = None,
+    formats: Annotated[Sequence[FileFormat], Parameter(parse=False)] = ("json",),
+    media_root: OnePath | None = None,
+    plot: OnePath | None = None,
+    video: OnePath | None = None,
+    heat_map: bool = False,
+    html: OnePath | None = None,
+    overwrite: bool = False,
     threshold: Annotated[float | None, Parameter(validator=validators.Number(gt=0, lt=1))] = None,
-    shortest: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
+    minimum_duration: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
     hop: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=10))] = 2,
     jobs: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
     device: str = "auto",
-    visual_weights: Path | None = None,
-    audio_weights: Path | None = None,
-) -> int:
-    """Run ccln-localize.
+    visual_weights: OnePath | None = None,
+    audio_weights: OnePath | None = None,
+    found: Annotated[Callable[["LocatedVideo"], None] | None, Parameter(parse=False)] = None,
+    progress: Annotated["Progress | None", Parameter(parse=False)] = None,
+) -> Localization:
+    """Find when and where events are both seen and heard, in videos of any length.
 
-    Parameters
-    ----------
-    clips
-        Video files, and folders that are searched through and through.
-    checkpoint
-        Run folder of ccln-train. If not given, the newest run in runs/ whose network locates events; if there is none,
-        the small network that comes with ccln, which knows 16 classes.
-    format
-        What is printed, each clip as soon as it is done: table for people (if not given), json with events and tracks,
-        csv with one line an event, and for a single clip webvtt, srt, audacity, elan or label-studio. With --out, what
-        is written, each format a file (json if not given); may then be repeated.
-    out
-        Folder for each clip's files, NAME.json and the like; written as each clip is done, never over another file.
-        Nothing is printed then.
-    plot
-        Folder for one picture a clip, NAME.png: frames with attention, spectrogram, seen, heard, both, events.
-    video
-        Folder for the clips again with their events drawn in, NAME.events.mp4; their sound is untouched.
-    heat_map
-        Let --video show where the network looked, too.
-    html
-        File for one page with all clips, NAME.html: player, waveform, tracks, events and attention; needs no network.
-    threshold
-        Least probability of the seconds of an event. If not given, the checkpoint's, chosen on validation.
-    shortest
-        Seconds that an event must last. If not given, the checkpoint's, chosen on validation.
-    hop
-        The network reads ten seconds; seconds from the start of one such window to that of the next, 1 to 10.
-    jobs
-        Clips in work at the same time. If not given, as many as there are processors.
-    device
-        auto, cpu, cuda, cuda:1, ...
-    visual_weights
-        Local file with the visual network's weights.
-    audio_weights
-        Local file with the audio network's weights.
+    Args:
+        videos: Video files, and folders that are searched recursively.
+        checkpoint: Run folder of ccln-train. If not given, the newest run in runs/ whose network locates events; if
+            there is none, the small network that comes with ccln, which knows 16 classes.
+        out: Folder for each video's files, NAME.json and the like; written as each video is done.
+        formats: Of the files in `out`.
+        media_root: Folder that is the document root of Label Studio's local storage; its files name each video relative
+            to it. If not given, the root of the file system.
+        plot: Folder for one picture of each video, NAME.png: frames with attention, spectrogram, seen, heard, event,
+            events.
+        video: Folder for the videos again with their events drawn in, NAME.events.mp4 (or .mkv where the audio does not
+            fit into MP4); their audio is untouched.
+        heat_map: Let these videos show where the network looked, too.
+        html: File for one page with all videos, NAME.html: player, waveform, tracks, events and attention; needs no
+            network.
+        overwrite: Replace files that are there already. Without it nothing is done if there is one.
+        threshold: Least probability of the seconds of an event. If not given, the checkpoint's, chosen on validation.
+        minimum_duration: Seconds that an event must last. If not given, the checkpoint's, chosen on validation.
+        hop: The network takes ten seconds; seconds from the start of one such window to that of the next, 1 to 10.
+        jobs: Videos in work at the same time. If not given, as many as there are processors.
+        device: auto, cpu, cuda, cuda:1, ...
+        visual_weights: Local file with the visual network's weights.
+        audio_weights: Local file with the audio network's weights.
+        found: Called with each video's events as soon as they are there, in the order of the videos.
+        progress: Called with what is done, what there is in all, and a note, before the first video, after each, and
+            every ten seconds of a longer one. Of several videos their number counts, of a single one its seconds.
+
+    Raises:
+        CheckpointError, OtherTaskError, SpecificationError, ExtractorError, WeightsError: No video can be read at all.
+        FileNotFoundError: A path does not exist, or no video is there.
+        OutputError: A file is there already, or a folder for the files cannot be made.
+        ValueError: A format is unknown, or a number is out of its range.
     """
+    with imported_for_good():
+        from ccln.model import load_checkpoint
+        from ccln.pipeline.data.videos import find_videos
+        from ccln.pipeline.extract import Failure
+        from ccln.pipeline.localize.localize import locate_videos
+        from ccln.pipeline.localize.localizer import Localizer
+        from ccln.pipeline.report.outputs import Outputs, Wanted
+
+    files = find_videos(videos)
+    loaded = load_checkpoint(_default_checkpoint() if checkpoint is None else Path(checkpoint))
+    _pass_on_warnings(loaded)
+    localizer = Localizer(
+        loaded,
+        decoding=_decoding(loaded, threshold, minimum_duration),
+        hop_seconds=hop,
+        device=device,
+        visual_weights=visual_weights,
+        audio_weights=audio_weights,
+    )
+    out, media_root, plot, video, page = (None if p is None else Path(p) for p in (out, media_root, plot, video, html))
+    wanted = Wanted(
+        out=out,
+        formats=formats,
+        media_root=media_root,
+        plot=plot,
+        video=video,
+        heat_map=heat_map,
+        page=page,
+        overwrite=overwrite,
+    )
+    outputs = Outputs(wanted, files, loaded.class_names)
+    located: list[LocatedVideo] = []
+    failed: list[Failure] = []
+    for result in locate_videos(localizer, files, watcher_of=outputs.watcher, jobs=jobs, progress=progress):
+        if isinstance(result, Failure):
+            failed.append(result)
+            continue
+        located.append(result)
+        if found is not None:
+            found(result)
+    return Localization(tuple(located), tuple(failed), *outputs.finish(failed))
+
+
+def _default_checkpoint() -> Path:
+    """What is taken where none is named; the log says which."""
+    run = defaults.latest_localizing_run()
+    if run is not None:
+        log.info("with the newest run, %s", run)
+        return run
+    log.info("with the small network that comes with ccln, which knows 16 classes; --checkpoint names another")
+    return defaults.PRETRAINED
+
+
+def _pass_on_warnings(checkpoint: "Checkpoint") -> None:
+    """Say what its training warned of: anyone may have written the account, so it may hold anything."""
+    warnings = checkpoint.training.get("warnings", [])
+    for warning in warnings if isinstance(warnings, list) else []:
+        log.warning("the checkpoint's training warned: %s", str(warning))
+
+
+def _decoding(checkpoint: "Checkpoint", threshold: float | None, minimum_duration: int | None) -> "EventDecoding":
+    """The checkpoint's, but for what was asked for."""
+    asked = {"event_threshold": threshold, "minimum_duration_seconds": minimum_duration}
+    return replace(checkpoint.decoding, **{name: value for name, value in asked.items() if value is not None})
+
+
+def localize_command() -> None:
+    """Entry point of ccln-localize."""
+    run_function("ccln-localize", localize, _localize, stopped="What was printed and written holds.")
+
+
+def _localize(
+    call: "partial[Localization]",
+    *,
+    format: Annotated[
+        Sequence[PrintedFormat],
+        Parameter(
+            help="What is printed, each video as soon as it is done: table for people (if not given), json with events "
+            "and tracks, csv with one line for each event, and for a single video webvtt, srt, audacity, elan or "
+            "label-studio. With --out what is written instead, each format a file (json if not given); may then be "
+            "repeated."
+        ),
+    ] = (),
+) -> int:
+    from ccln.pipeline.commands.located import localization_heading, localization_json, localization_text
     from ccln.pipeline.data.videos import find_videos
 
-    files = find_videos(clips)
-    formats: Sequence[Format] = format or ("table" if out is None else "json",)
-    if out is not None:
-        _check_written(formats)
-    else:
-        _check_printed(formats, len(files))
-    if heat_map and video is None:
-        raise FormatError("--heat-map is of the videos that --video FOLDER writes. Name the folder, or leave it out.")
-
-    with imported_for_good():
-        from ccln.pipeline.commands.located import localization_heading, localization_json, localization_text
-        from ccln.pipeline.localize.localize import localize
-
-    with ProgressBar("localize", "clip") as bar:
-        printed = formats[0] if out is None and formats[0] != "json" else None
-        if printed:
+    files = find_videos(call.keywords["videos"])
+    _check(format, call, len(files))
+    printed = (format or ["table"])[0] if call.keywords["out"] is None else None
+    written = [name for name in format if name != "table"] or ["json"]
+    media_root = call.keywords["media_root"]
+    with ProgressBar("localize", "video" if len(files) > 1 else "s") as bar:
+        shown_at_once = printed is not None and printed != "json"
+        if shown_at_once:
             bar.print(localization_heading(printed))
-        found = localize(
-            files,
-            checkpoint=checkpoint,
-            hop_seconds=hop,
-            threshold=threshold,
-            shortest_seconds=shortest,
-            jobs=jobs,
-            device=device,
-            visual_weights=visual_weights,
-            audio_weights=audio_weights,
-            out=out,
-            formats=() if out is None else formats,
-            plot=plot,
-            video=video,
-            heat_map=heat_map,
-            html=html,
-            found=(lambda clip: bar.print(localization_text(clip, printed))) if printed else None,
+        found = call(
+            videos=files,
+            formats=written,
+            found=(lambda located: bar.print(localization_text(located, printed, media_root)))
+            if shown_at_once
+            else None,
             progress=bar,
         )
-    if out is None and not printed:
+    if printed == "json":
         sys.stdout.write(localization_json(found))
     if found.written:
         print(f"written: {_listed(found.written)}", file=sys.stderr)
     return report((*found.failed, *found.unwritten))
 
 
-def _check_printed(formats: Sequence[str], clip_count: int) -> None:
-    if len(formats) > 1:
+def _check(formats: Sequence[PrintedFormat], call: "partial[Localization]", video_count: int) -> None:
+    """Refuse options that do not go together.
+
+    Raises:
+        FormatError: with what to do.
+    """
+    if call.keywords["heat_map"] and call.keywords["video"] is None:
+        raise FormatError("--heat-map is of the videos that --video FOLDER writes. Name the folder, or leave it out.")
+    if call.keywords["out"] is not None:
+        if "table" in formats:
+            raise FormatError("a table is printed and not written. Give another --format with --out, or no --out.")
+    elif len(formats) > 1:
         raise FormatError(f"{', '.join(formats)}: only one format can be printed. Name a folder for files: --out")
-    if clip_count > 1 and formats[0] not in _OF_SEVERAL_CLIPS:
-        raise FormatError(f"{formats[0]} is of one clip, and these are {clip_count}. Name a folder for files: --out")
-
-
-def _check_written(formats: Sequence[str]) -> None:
-    if "table" in formats:
-        raise FormatError("a table is printed and not written. Give another --format with --out, or no --out.")
+    elif formats and video_count > 1 and formats[0] not in _OF_SEVERAL_VIDEOS:
+        raise FormatError(f"{formats[0]} is of one video, and these are {video_count}. Name a folder for files: --out")
 
 
 def _listed(written: Sequence[Path]) -> str:

@@ -1,50 +1,57 @@
 """Located events as text, for people and for programs."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ccln.pipeline.report.clock import moment
 from ccln.pipeline.report.writers import to_csv, to_json, to_text
 
 if TYPE_CHECKING:
-    from ccln.pipeline.localize.localize import Localization
+    from ccln.pipeline.commands.localize import Localization
     from ccln.pipeline.localize.result import LocatedVideo
 
-_SECONDS_SHOWN = 20  # as many as fit into a line of a wide terminal
+_SHOWN_SEGMENTS, _SEGMENTS_IN_A_ROW = 20, 10
+_MOST_LETTERS = 32  # of a class, so that its line has no more than 80
 
 
-def clip_table(clip: "LocatedVideo") -> str:
-    """For people: the events, and of a short clip second by second in per cent what was seen, heard, and event."""
-    lines = [f"{clip.path}  ({moment(clip.duration_seconds)})"]
-    for event in clip.events:
+def video_table(located: "LocatedVideo") -> str:
+    """For people: the events, and of a short video the tracks, second by second in per cent."""
+    lines = [f"{located.path}  ({moment(located.duration_seconds)})"]
+    for event in located.events:
         times = f"{moment(event.start_seconds):>7} – {moment(event.end_seconds):>7}"
-        lines.append(f"  event  {times}  {event.label}  (confidence {event.confidence:.2f})")
-    if not clip.events:
-        nearest = int(clip.event_probability.argmax())
-        probability = clip.event_probability[nearest]
-        evidence = f"most like one in second {nearest}: {clip.labels[nearest]}, {probability:.2f}"
-        lines.append(f"  no event is both seen and heard ({evidence})")
-    if len(clip.labels) <= _SECONDS_SHOWN:
-        lines.append("  second" + "".join(f"{second:>5}" for second in range(len(clip.labels))))
-        for name, track in clip.tracks.items():
-            lines.append(f"  {name:6}" + "".join(f"{round(100 * p):>4}%" for p in track))
+        lines.append(f"  event  {times}  {_short(event.label)}  (confidence {event.confidence:.2f})")
+    if not located.events:
+        nearest = int(located.event_probability.argmax())
+        probability, label = located.event_probability[nearest], _short(located.labels[nearest])
+        lines.append("  no event is both seen and heard")
+        lines.append(f"  most like one is second {nearest}: {label}, {probability:.2f}")
+    if len(located.labels) <= _SHOWN_SEGMENTS:
+        for first in range(0, len(located.labels), _SEGMENTS_IN_A_ROW):
+            segments = range(first, min(first + _SEGMENTS_IN_A_ROW, len(located.labels)))
+            lines.append("  second" + "".join(f"{segment:>5}" for segment in segments))
+            for name, track in located.tracks.items():
+                lines.append(f"  {name:6}" + "".join(f"{round(100 * track[segment]):>4}%" for segment in segments))
     return "\n".join(lines)
 
 
 def localization_heading(format_name: str) -> str:
-    """What is printed before the first clip."""
+    """What is printed before the first video."""
     return to_csv([]) if format_name == "csv" else ""
 
 
-def localization_text(clip: "LocatedVideo", format_name: str) -> str:
-    """A clip as it is printed, in all formats but JSON, whose document is one of all clips."""
+def localization_text(located: "LocatedVideo", format_name: str, media_root: Path | None = None) -> str:
+    """A video as it is printed, in all formats but JSON, whose document is one of all videos."""
     if format_name == "table":
-        return clip_table(clip) + "\n\n"
+        return video_table(located) + "\n\n"
     if format_name == "csv":
-        return to_csv([clip]).removeprefix(localization_heading(format_name))
-    return to_text(clip, format_name)
+        return to_csv([located]).removeprefix(localization_heading(format_name))
+    return to_text(located, format_name, media_root=media_root)
 
 
 def localization_json(found: "Localization") -> str:
     """For programs: docs/localization-json.md describes every field."""
-    failed = [(failure.path, failure.reason) for failure in found.failed]
-    return to_json(found.clips, failed)
+    return to_json(found.videos, [(failure.path, failure.reason) for failure in found.failed])
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= _MOST_LETTERS else label[: _MOST_LETTERS - 1] + "…"

@@ -134,8 +134,8 @@ class LocatedVideo:
 
     @property
     def resolved_path(self) -> Path:
-        """The absolute path, the same however the file was named; a link to the file keeps its own name."""
-        return self.path.parent.resolve() / self.path.name
+        """The absolute path, see `absolute`."""
+        return absolute(self.path)
 
     def to_dict(self) -> dict[str, Any]:
         """All but the attention, ready for `json.dumps`; docs/localization-json.md describes every field."""
@@ -183,6 +183,11 @@ class LocatedVideo:
             end_seconds=end_milliseconds / 1000,
             confidence=float(event.confidence),
         )
+
+
+def absolute(path: Path) -> Path:
+    """The absolute path of a file, the same however it is spelled; a link to a file keeps its own name."""
+    return path.parent.resolve() / path.name
 
 
 def _whole_milliseconds(seconds: float) -> int:

@@ -26,6 +26,7 @@ def write_page(
     title: str,
     failed: Iterable[tuple[Path, str]] = (),
     embed_limit_bytes: int = EMBED_LIMIT_BYTES,
+    overwrite: bool = False,
 ) -> Path:
     """Write one page that shows any number of clips and loads nothing from elsewhere.
 
@@ -42,6 +43,7 @@ def write_page(
         title: any text.
         failed: files that could not be read, each with the reason; listed, so that nobody looks for them.
         embed_limit_bytes: of all videos together.
+        overwrite: whether to replace another file.
 
     Returns:
         `out`.
@@ -51,7 +53,7 @@ def write_page(
         ValueError: an event is not within its clip.
     """
     media = media_of([clip.located.path for clip in clips], out.parent, embed_limit_bytes)
-    write_files({out: _page(clips, media, title, tuple(failed))})
+    write_files({out: _page(clips, media, title, tuple(failed))}, overwrite=overwrite)
     return out
 
 

@@ -54,12 +54,13 @@ class TimelinePicture:
         self._add_frames(clip)
         self._spectrogram.add(clip.waveform[: round(clip.duration_seconds * SAMPLE_RATE_HZ)])
 
-    def draw(self, located: LocatedVideo, path: Path) -> None:
+    def draw(self, located: LocatedVideo, path: Path, *, overwrite: bool = False) -> None:
         """Write the picture as PNG, 1200 pixels wide; it reads without colour, too.
 
         Args:
             located: what was found in the video whose clips were added.
             path: of the picture.
+            overwrite: whether to replace another file.
 
         Raises:
             OutputError: a file is there with other content, or it cannot be written.
@@ -76,7 +77,7 @@ class TimelinePicture:
             figure = timeline_figure(located, self._frames_by_seconds(), self._spectrogram.columns(), self._aspect)
             png = io.BytesIO()
             FigureCanvasAgg(figure).print_png(png)
-        write_files({path: [png.getvalue()]})
+        write_files({path: [png.getvalue()]}, overwrite=overwrite)
 
     def _add_frames(self, clip: DecodedClip) -> None:
         first = round(clip.start_seconds * _FRAMES_PER_SECOND)

@@ -58,6 +58,8 @@ class VideoFile:
         audio: AudioStream | None,
         ticks: Fraction,
         size: tuple[int, int],
+        *,
+        overwrite: bool = False,
     ) -> None:
         """Prepare a file; it is begun when the context is entered.
 
@@ -68,8 +70,9 @@ class VideoFile:
             audio: the stream that the packets of audio come from.
             ticks: unit of the frames' times, in seconds.
             size: width and height of the frames, in pixels, both even.
+            overwrite: whether to replace another file.
         """
-        self._path = path
+        self._path, self._overwrite = path, overwrite
         self._source = video, first
         self._audio_source = audio
         self._ticks = ticks
@@ -96,7 +99,7 @@ class VideoFile:
                     self._container.mux(self._video.encode(None))
                     self._container.close()
                     self._file.close()
-                    if not is_there(self._path, self._partial):
+                    if not is_there(self._path, self._partial, overwrite=self._overwrite):
                         os.replace(self._partial, self._path)
         finally:
             self._discard()

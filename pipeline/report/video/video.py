@@ -22,7 +22,9 @@ from ccln.pipeline.report.video.planes import FORMAT, UprightFrames, matrix_of, 
 _MINIMUM_WIDTH = 320  # pixels; on less, nothing can be read
 
 
-def write_video(located: LocatedVideo, source: Path, destination: Path, *, heat_map: bool = False) -> Path:
+def write_video(
+    located: LocatedVideo, source: Path, destination: Path, *, heat_map: bool = False, overwrite: bool = False
+) -> Path:
     """Write a video again with a timeline below its frames, and over them the names of the events while they last.
 
     Every frame keeps its time to the tick (in Matroska to the millisecond), after the earlier of the two streams is
@@ -39,6 +41,7 @@ def write_video(located: LocatedVideo, source: Path, destination: Path, *, heat_
         source: the video.
         destination: the file to be written, without the suffix, which is added: ".mp4", or ".mkv".
         heat_map: whether to lay the attention over the frames.
+        overwrite: whether to replace another file.
 
     Returns:
         The file.
@@ -56,7 +59,8 @@ def write_video(located: LocatedVideo, source: Path, destination: Path, *, heat_
         painter = Painter(located, upright.height, upright.width, matrix_of(first), attention=heat_map)
         base = Fraction(video.time_base or 0)
         ticks = common_ticks(base, zero)
-        with VideoFile(path, video, first, audio, ticks, (painter.width, painter.height)) as out:
+        size = painter.width, painter.height
+        with VideoFile(path, video, first, audio, ticks, size, overwrite=overwrite) as out:
             for piece in _pieces(source, container, video, audio):
                 if isinstance(piece, Packet):
                     _set_clock(piece, zero)

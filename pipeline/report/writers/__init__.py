@@ -3,7 +3,7 @@
 from ccln.pipeline.report.writers.files import OutputError, distinct_names, make_folder, write_files
 from ccln.pipeline.report.writers.formats import FORMATS, to_text, write_beside
 from ccln.pipeline.report.writers.json_document import to_json
-from ccln.pipeline.report.writers.label_studio import CONFIGURATION_NAME, labelling_configuration
+from ccln.pipeline.report.writers.label_studio import CONFIGURATION_NAME, labelling_configuration, within_media_root
 from ccln.pipeline.report.writers.text import to_csv
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "to_csv",
     "to_json",
     "to_text",
+    "within_media_root",
     "write_beside",
     "write_files",
 ]

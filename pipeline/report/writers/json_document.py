@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from ccln.pipeline.localize.result import LocatedVideo
+from ccln.pipeline.localize.result import LocatedVideo, absolute
 
 FORMAT = "ccln-localization"
 VERSION = 3
@@ -21,6 +21,6 @@ def to_json(videos: Iterable[LocatedVideo], failed: Iterable[tuple[Path, str]] =
         "format": FORMAT,
         "version": VERSION,
         "videos": [located.to_dict() for located in videos],
-        "failed": [{"path": str(path.parent.resolve() / path.name), "reason": reason} for path, reason in failed],
+        "failed": [{"path": str(absolute(path)), "reason": reason} for path, reason in failed],
     }
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree
 
-from ccln.pipeline.localize.result import LocatedVideo
+from ccln.pipeline.localize.result import LocatedVideo, absolute
 from ccln.pipeline.report.writers.files import OutputError
 
 CONFIGURATION_NAME = "label-studio.xml"
@@ -32,11 +32,7 @@ def to_label_studio(located: LocatedVideo, media_root: Path | None = None) -> st
     Raises:
         OutputError: the video is not within the media root.
     """
-    path = located.resolved_path
-    root = Path(path.anchor) if media_root is None else media_root.resolve()
-    if not path.is_relative_to(root):
-        raise OutputError(f"{path}: is not within the media root {root}. Name a folder that holds it: --media-root")
-    address = os.fsencode(path.relative_to(root).as_posix())
+    address = os.fsencode(within_media_root(located.path, media_root).as_posix())
     prefix = hashlib.sha256(address).hexdigest()[:8]  # regions of two tasks must not share their name
     regions = [
         {
@@ -55,6 +51,19 @@ def to_label_studio(located: LocatedVideo, media_root: Path | None = None) -> st
         prediction["score"] = round(mean(event.confidence for event in located.events), 4)
     task = {"data": {"video": "/data/local-files/?d=" + quote(address, safe="/")}, "predictions": [prediction]}
     return json.dumps([task], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def within_media_root(path: Path, media_root: Path | None) -> Path:
+    """A video's path relative to the media root, see `to_label_studio`.
+
+    Raises:
+        OutputError: it is not within the media root.
+    """
+    path = absolute(path)
+    root = Path(path.anchor) if media_root is None else media_root.resolve()
+    if not path.is_relative_to(root):
+        raise OutputError(f"{path}: is not within the media root {root}. Name a folder that holds it: --media-root")
+    return path.relative_to(root)
 
 
 def labelling_configuration(class_names: Iterable[str]) -> str:
