@@ -52,6 +52,8 @@ def locate_videos(
     Raises:
         ValueError: `jobs` is less than 1.
     """
+    if jobs is not None and jobs < 1:
+        raise ValueError(f"jobs is {jobs}, but has to be 1 or more")
     report = _Report(progress, files)
     work = _Work(localizer, watcher_of, report)
     alone = min(len(files), processors() if jobs is None else jobs) == 1  # then the networks take all processors

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import av
 import pytest
 
-from ccln.pipeline.commands.localize import Format
+from ccln.pipeline.commands.localize import FileFormat, PrintedFormat
 from ccln.pipeline.report.writers import FORMATS
 
 COMMANDS = ("ccln-extract", "ccln-train", "ccln-localize", "ccln-evaluate", "ccln-cache", "ccln-demo")
@@ -44,6 +44,7 @@ def test_version() -> None:
         ("ccln-train", ["--sed", "1"], "--seed"),
         ("ccln-train", ["--task", "clm"], "cml"),
         ("ccln-localize", ["x.mp4", "--format", "jsn"], "json"),
+        ("ccln-localize", ["x.mp4", "--jobs", "0"], "--jobs"),
     ],
 )
 def test_a_wrong_option_says_which_was_meant(command: str, words: list[str], meant: str) -> None:
@@ -65,9 +66,11 @@ def test_a_wrong_option_says_which_was_meant(command: str, words: list[str], mea
         ("ccln-train", ["--task", "cml", "--without", "sbi"], "left out of it: wccl"),
         ("ccln-localize", ["x.mp4", "--checkpoint", "."], "ccln-train"),
         ("ccln-localize", ["x.mp4", "--checkpoint", "."], "config.json"),
+        ("ccln-localize", ["x.mp4", "--checkpoint", "x.mp4"], "is a file"),
+        ("ccln-localize", ["x.mp4", "--heat-map"], "--video"),
         ("ccln-localize", ["x.mp4", "--format", "srt", "--format", "csv"], "--out"),
         ("ccln-localize", [".", "--format", "srt"], "--out"),
-        ("ccln-localize", ["x.mp4", "--out", "answers", "--format", "table"], "no --out"),
+        ("ccln-localize", ["x.mp4", "--out", "events", "--format", "table"], "no --out"),
         ("ccln-demo", ["--out", "."], "--out"),
     ],
 )
@@ -99,15 +102,15 @@ def test_the_three_commands_need_no_option_in_one_folder(tiny_set: Path, tmp_pat
 def test_localize_writes_files_and_a_page_and_says_so(tiny_set: Path, tiny_run: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"nothing")
     clip = sorted((tiny_set / "AVE").iterdir())[0]
-    words = ("--checkpoint", tiny_run, "--out", "answers", "--format", "webvtt", "--format", "json", "--html", "a.html")
+    words = ("--checkpoint", tiny_run, "--out", "events", "--format", "webvtt", "--format", "json", "--html", "a.html")
     shown = run("ccln-localize", "broken.mp4", clip, *words, cwd=tmp_path)
     assert shown.returncode == 1
     assert shown.stdout == ""
     said, failed = shown.stderr.splitlines()
-    assert said == f"written: answers/{clip.stem}.vtt, answers/{clip.stem}.json, a.html"
+    assert said == f"written: events/{clip.stem}.vtt, events/{clip.stem}.json, a.html"
     assert "broken.mp4" in failed
-    assert (tmp_path / "answers" / f"{clip.stem}.vtt").read_text("utf-8").startswith("WEBVTT")
-    document = json.loads((tmp_path / "answers" / f"{clip.stem}.json").read_text("utf-8"))
+    assert (tmp_path / "events" / f"{clip.stem}.vtt").read_text("utf-8").startswith("WEBVTT")
+    document = json.loads((tmp_path / "events" / f"{clip.stem}.json").read_text("utf-8"))
     assert document["videos"][0]["path"] == str(clip)
     assert "broken.mp4" in (tmp_path / "a.html").read_text("utf-8")
 
@@ -120,13 +123,14 @@ def test_localize_prints_a_format_and_files_are_json_unless_named(
     assert printed.returncode == 0, printed.stderr
     assert "ANNOTATION_DOCUMENT" in ElementTree.fromstring(printed.stdout).tag
     assert printed.stderr == "written: a.html\n"
-    written = run("ccln-localize", clip, "--checkpoint", tiny_run, "--out", "answers", cwd=tmp_path)
+    written = run("ccln-localize", clip, "--checkpoint", tiny_run, "--out", "events", cwd=tmp_path)
     assert written.returncode == 0, written.stderr
-    assert [path.name for path in (tmp_path / "answers").iterdir()] == [f"{clip.stem}.json"]
+    assert [path.name for path in (tmp_path / "events").iterdir()] == [f"{clip.stem}.json"]
 
 
 def test_the_formats_offered_are_a_table_and_those_that_are_written() -> None:
-    assert get_args(Format) == ("table", *FORMATS)
+    assert get_args(FileFormat) == tuple(FORMATS)
+    assert get_args(PrintedFormat) == ("table", *FORMATS)
 
 
 def test_some_failures_are_exit_code_one_and_each_is_named(tiny_set: Path, tmp_path: Path) -> None:

@@ -5,22 +5,28 @@ import math
 import re
 import shutil
 from base64 import b64decode
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
+from support.located import located_video
 
 from ccln import localize
 from ccln.extractors import Extractors, Preset
 from ccln.model import CheckpointError, load_checkpoint
-from ccln.pipeline.commands.located import localization_heading, localization_json, localization_text
+from ccln.pipeline.commands.localize import Localization
+from ccln.pipeline.commands.located import localization_heading, localization_json, localization_text, video_table
 from ccln.pipeline.decode.audio import SAMPLE_RATE_HZ
 from ccln.pipeline.decode.clip import decode_clip
 from ccln.pipeline.decode.frames import FrameRequest
 from ccln.pipeline.extract import Failure
-from ccln.pipeline.localize.localize import Localization
 from ccln.pipeline.localize.localizer import Localizer
+from ccln.pipeline.localize.result import Event, Provenance, VideoFormat
 from ccln.pipeline.localize.specification import SpecificationError, require_same_specification
 from ccln.pipeline.report.writers import OutputError, to_text
 
@@ -32,8 +38,8 @@ def found(tiny_set: Path, tiny_run: Path) -> Localization:
 
 def test_events_are_the_segments_whose_probability_reaches_the_threshold(found: Localization, tiny_run: Path) -> None:
     decoding = load_checkpoint(tiny_run).decoding
-    clips = localize([clip.path for clip in found.clips], checkpoint=tiny_run, shortest_seconds=1).clips
-    for clip in clips:
+    videos = localize([clip.path for clip in found.videos], checkpoint=tiny_run, minimum_duration=1).videos
+    for clip in videos:
         assert len(set(clip.labels)) == 1  # of ten seconds
         inside = np.zeros(len(clip.event_probability), bool)
         for event in clip.events:
@@ -43,7 +49,7 @@ def test_events_are_the_segments_whose_probability_reaches_the_threshold(found: 
 
 
 def test_tracks_are_probabilities_and_attention_adds_up(found: Localization) -> None:
-    for clip in found.clips:
+    for clip in found.videos:
         for track in clip.tracks.values():
             assert track.shape == (10,)
             assert track.min() >= 0
@@ -66,17 +72,17 @@ def test_localizing_agrees_with_evaluating_cached_features(
         predictions = predict(checkpoint.model, clips)
         calibrated = 1 / (1 + np.exp(-predictions.event_logits / checkpoint.decoding.event_temperature))
         for row, probability in zip(clips.clips, calibrated, strict=True):
-            for clip in found.clips:
+            for clip in found.videos:
                 if clip.path.stem == row.video_id:
                     assert np.allclose(clip.event_probability, probability, atol=2e-3)  # the cache keeps half precision
 
 
 def test_json_holds_all_that_was_found(found: Localization) -> None:
     failure = Failure(Path("broken.mp4"), "broken.mp4: is empty. Fetch it again.")
-    document = json.loads(localization_json(Localization(found.clips, (failure,))))
+    document = json.loads(localization_json(Localization(found.videos, (failure,), (), ())))
     assert (document["format"], document["version"], len(document["videos"])) == ("ccln-localization", 3, 2)
     assert document["failed"] == [{"path": str(Path("broken.mp4").resolve()), "reason": failure.reason}]
-    for clip, located in zip(document["videos"], found.clips, strict=True):
+    for clip, located in zip(document["videos"], found.videos, strict=True):
         assert clip["path"] == str(located.path)
         assert clip["duration_seconds"] == pytest.approx(located.duration_seconds, abs=1e-3)
         assert clip["tracks"]["labels"] == list(located.labels)
@@ -88,9 +94,9 @@ def test_json_holds_all_that_was_found(found: Localization) -> None:
 
 
 def test_csv_has_a_line_an_event(found: Localization) -> None:
-    text = localization_heading("csv") + "".join(localization_text(clip, "csv") for clip in found.clips)
+    text = localization_heading("csv") + "".join(localization_text(clip, "csv") for clip in found.videos)
     rows = list(csv.DictReader(io.StringIO(text)))
-    events = [event for clip in found.clips for event in clip.events]
+    events = [event for clip in found.videos for event in clip.events]
     assert [row["label"] for row in rows] == [event.label for event in events]
     for row, event in zip(rows, events, strict=True):
         assert float(row["start_seconds"]) == event.start_seconds
@@ -99,12 +105,12 @@ def test_csv_has_a_line_an_event(found: Localization) -> None:
 
 @pytest.mark.parametrize("name", ["webvtt", "srt", "audacity", "elan", "label-studio"])
 def test_other_formats_are_printed_as_they_are_written(found: Localization, name: str) -> None:
-    clip = found.clips[0]
+    clip = found.videos[0]
     assert localization_heading(name) + localization_text(clip, name) == to_text(clip, name)
 
 
 def test_table_names_every_clip_and_second(found: Localization) -> None:
-    for clip in found.clips:
+    for clip in found.videos:
         table = localization_text(clip, "table")
         assert str(clip.path) in table
         assert table.count("seen") >= 1
@@ -115,7 +121,7 @@ def test_a_bad_file_is_reported_and_the_rest_is_located(tiny_set: Path, tiny_run
     (tmp_path / "broken.mp4").write_bytes(b"not a video")
     good = sorted((tiny_set / "AVE").iterdir())[0]
     found = localize([tmp_path / "broken.mp4", good], checkpoint=tiny_run)
-    assert [clip.path for clip in found.clips] == [good]
+    assert [clip.path for clip in found.videos] == [good]
     assert [failure.path.name for failure in found.failed] == ["broken.mp4"]
 
 
@@ -125,7 +131,7 @@ def test_files_are_there_as_soon_as_a_clip_is_done(found: Localization, tiny_run
         if done == 1:
             raise KeyboardInterrupt
 
-    paths = [clip.path for clip in found.clips]
+    paths = [clip.path for clip in found.videos]
     with pytest.raises(KeyboardInterrupt):
         localize(
             paths, checkpoint=tiny_run, out=tmp_path, formats=["json", "csv"], jobs=1, progress=stopped_after_the_first
@@ -133,24 +139,131 @@ def test_files_are_there_as_soon_as_a_clip_is_done(found: Localization, tiny_run
     assert {path.name for path in tmp_path.iterdir()} == {f"{paths[0].stem}.json", f"{paths[0].stem}.csv"}
 
 
-def test_no_file_of_others_is_written_over_and_the_rest_is_done(
-    found: Localization, tiny_run: Path, tmp_path: Path
-) -> None:
-    paths = [clip.path for clip in found.clips]
+@pytest.mark.parametrize("name", ["{stem}.json", "{stem}.png", "{stem}.events.mkv", "page.html"])
+def test_files_of_an_earlier_run_are_refused_before_a_video_is_read(name: str, tiny_run: Path, tmp_path: Path) -> None:
+    unreadable = tmp_path / "b.mp4"
+    unreadable.write_bytes(b"no video: it would be among the failed")
+    there = tmp_path / "out" / name.format(stem="b")
+    there.parent.mkdir()
+    there.write_text("hours of work")
+    places = {"out": there.parent, "plot": there.parent, "video": there.parent, "html": there.parent / "page.html"}
+    with pytest.raises(OutputError, match=rf"{there.name}: is there already.*--overwrite"):
+        localize(unreadable, checkpoint=tiny_run, **places)
+    assert list(there.parent.iterdir()) == [there]
+    assert there.read_text() == "hours of work"
+
+
+def test_files_of_an_earlier_run_are_replaced_when_asked(found: Localization, tiny_run: Path, tmp_path: Path) -> None:
+    path = found.videos[0].path
+    places: dict[str, Any] = {"out": tmp_path, "formats": ["json", "label-studio"], "plot": tmp_path, "video": tmp_path}
+    before = localize(path, checkpoint=tiny_run, html=tmp_path / "page.html", **places)
+    files = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    assert {file.name for file in files} == {file.name for file in before.written} | {"label-studio.xml"}
+    (tmp_path / f"{path.stem}.png").write_bytes(b"another run's")
+    (tmp_path / "label-studio.xml").write_bytes(b"another run's")
+    again = localize(path, checkpoint=tiny_run, html=tmp_path / "page.html", overwrite=True, **places)
+    assert (again.written, again.unwritten) == (before.written, ())
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == files
+
+
+def test_no_video_that_is_to_be_read_is_replaced(tiny_run: Path, tmp_path: Path) -> None:
+    for name in ("a.mp4", "a.events.mp4"):
+        (tmp_path / name).write_bytes(b"precious")
+    with pytest.raises(OutputError, match=r"a\.events\.mp4: is one of the videos to be read"):
+        localize([tmp_path / "a.mp4", tmp_path / "a.events.mp4"], checkpoint=tiny_run, video=tmp_path, overwrite=True)
+    assert (tmp_path / "a.events.mp4").read_bytes() == b"precious"
+
+
+def test_a_file_that_appears_meanwhile_is_not_written_over(found: Localization, tiny_run: Path, tmp_path: Path) -> None:
+    paths = [clip.path for clip in found.videos]
     mine, page = tmp_path / f"{paths[0].stem}.vtt", tmp_path / "page.html"
-    mine.write_text("mine")
-    page.write_text("mine, too")
-    again = localize(paths, checkpoint=tiny_run, out=tmp_path, formats=["webvtt"], html=page)
-    assert len(again.clips) == 2
+
+    def others_write(done: int, total: int, note: str) -> None:
+        if done == 0:
+            mine.write_text("mine")
+            page.write_text("mine, too")
+
+    again = localize(
+        paths, checkpoint=tiny_run, out=tmp_path, formats=["webvtt"], html=page, jobs=1, progress=others_write
+    )
+    assert len(again.videos) == 2
     assert again.failed == ()
     assert [failure.path for failure in again.unwritten] == [paths[0], page]
     assert again.written == (tmp_path / f"{paths[1].stem}.vtt",)
     assert (mine.read_text(), page.read_text()) == ("mine", "mine, too")
 
 
+def test_what_made_it_is_said(found: Localization, tiny_run: Path) -> None:
+    checkpoint = load_checkpoint(tiny_run)
+    (located,) = localize(found.videos[0].path, checkpoint=tiny_run, threshold=0.25, hop=5).videos
+    assert located.provenance == Provenance(
+        ccln_version=version("ccln"),
+        weights_sha256=json.loads((tiny_run / "config.json").read_text())["weights_sha256"],
+        class_names=checkpoint.class_names,
+        event_threshold=0.25,
+        minimum_duration_seconds=checkpoint.decoding.minimum_duration_seconds,
+        hop_seconds=5,
+    )
+    with av.open(str(located.path)) as container:
+        stream = container.streams.video[0]
+        assert located.video_format == VideoFormat(stream.height, stream.width, float(stream.average_rate or 0))
+
+
+def test_label_studio_gets_a_media_root_and_a_configuration(
+    found: Localization, tiny_run: Path, tmp_path: Path
+) -> None:
+    path = found.videos[0].path
+    with pytest.raises(OutputError, match="is not within the media root"):
+        localize(path, checkpoint=tiny_run, out=tmp_path, formats=["label-studio"], media_root=tmp_path / "other")
+    localize(path, checkpoint=tiny_run, out=tmp_path, formats=["label-studio"], media_root=path.parent)
+    task = json.loads((tmp_path / f"{path.stem}.label-studio.json").read_text("utf-8"))[0]
+    assert task["data"]["video"] == f"/data/local-files/?d={path.name}"
+    labels = ElementTree.parse(tmp_path / "label-studio.xml").getroot().iter("Label")
+    assert tuple(label.get("value") for label in labels) == load_checkpoint(tiny_run).class_names
+
+
+def test_a_run_that_was_warned_of_is_not_taken_silently(
+    found: Localization, tiny_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    config["training"]["warnings"] = ["no training clip of class Cat"]
+    (run / "config.json").write_text(json.dumps(config))
+    (tmp_path / "broken.mp4").write_bytes(b"not a video")
+    localize(tmp_path / "broken.mp4", checkpoint=run)
+    assert "no training clip of class Cat" in caplog.text
+
+
+def test_a_file_is_no_run_folder(tiny_set: Path) -> None:
+    clip = sorted((tiny_set / "AVE").iterdir())[0]
+    with pytest.raises(CheckpointError, match="is a file, and a checkpoint is a run folder"):
+        localize(clip, checkpoint=clip)
+
+
+@pytest.mark.parametrize("jobs", [0, -1])
+def test_no_jobs_are_refused(jobs: int, found: Localization, tiny_run: Path) -> None:
+    with pytest.raises(ValueError, match=f"jobs is {jobs}"):
+        localize([clip.path for clip in found.videos], checkpoint=tiny_run, jobs=jobs)
+
+
+def test_a_single_video_reports_its_seconds(found: Localization, tiny_run: Path) -> None:
+    told: list[tuple[int, int, str]] = []
+    localize(found.videos[0].path, checkpoint=tiny_run, progress=lambda *state: told.append(state))
+    assert told == [(0, 10, ""), (10, 10, "")]
+
+
+def test_the_table_fits_eighty_columns() -> None:
+    long = "Acoustic guitar, classical guitar, and everything else that is plucked"
+    for seconds in (10, 14, 15, 20, 21):
+        for events in ((), (Event(long, 1.0, 5.0, 0.5),)):
+            tables = video_table(located_video("a.mp4", float(seconds), events, labels=(long,) * seconds)).splitlines()
+            assert max(map(len, tables)) <= 80
+            assert sum(line.count("%") for line in tables) == (3 * seconds if seconds <= 20 else 0)
+
+
 def test_clips_of_one_name_have_files_of_their_own(found: Localization, tiny_run: Path, tmp_path: Path) -> None:
     paths = [tmp_path / folder / "clip.mp4" for folder in ("a", "b")]
-    for path, clip in zip(paths, found.clips, strict=True):
+    for path, clip in zip(paths, found.videos, strict=True):
         path.parent.mkdir()
         shutil.copy(clip.path, path)
     localize(paths, checkpoint=tiny_run, out=tmp_path / "out", formats=["json"])
@@ -160,7 +273,7 @@ def test_clips_of_one_name_have_files_of_their_own(found: Localization, tiny_run
 
 def test_the_page_shows_every_clip_and_what_failed(found: Localization, tiny_run: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"not a video")
-    paths = [tmp_path / "broken.mp4", *(clip.path for clip in found.clips)]
+    paths = [tmp_path / "broken.mp4", *(clip.path for clip in found.videos)]
     page = localize(paths, checkpoint=tiny_run, html=tmp_path / "page.html").written[0].read_text("utf-8")
     index, *details = (
         json.loads(text)
@@ -172,10 +285,10 @@ def test_the_page_shows_every_clip_and_what_failed(found: Localization, tiny_run
             {"label": e.label, "start": e.start_seconds, "end": e.end_seconds, "confidence": round(e.confidence, 3)}
             for e in clip.events
         ]
-        for clip in found.clips
+        for clip in found.videos
     ]
     assert ["broken.mp4" in failure["reason"] for failure in index["failed"]] == [True]
-    for clip, shown in zip(found.clips, details, strict=True):
+    for clip, shown in zip(found.videos, details, strict=True):
         assert shown["event"] == pytest.approx(clip.event_probability, abs=2e-3)
         loudness = (
             np.abs(decode_clip(clip.path, FrameRequest(8, 8)).waveform)
@@ -193,7 +306,7 @@ def test_what_cannot_be_written_is_said_before_a_clip_is_read(
     found: Localization, tiny_run: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
-    clip = found.clips[0].path
+    clip = found.videos[0].path
     with pytest.raises(OutputError, match="file: this folder cannot be made"):
         localize([clip], checkpoint=tiny_run, out=tmp_path / "file")
     with pytest.raises(OutputError, match="file: this folder cannot be made"):
@@ -202,24 +315,26 @@ def test_what_cannot_be_written_is_said_before_a_clip_is_read(
         localize([clip], checkpoint=tiny_run, out=tmp_path, formats=["table", "json"])
 
 
-def test_pictures_are_drawn_and_none_is_overwritten(tiny_set: Path, tiny_run: Path, tmp_path: Path) -> None:
+def test_pictures_are_drawn_the_same_each_time(tiny_set: Path, tiny_run: Path, tmp_path: Path) -> None:
     clip = tmp_path / "$a$ & b.mp4"
     shutil.copy(sorted((tiny_set / "AVE").iterdir())[0], clip)
     (written,) = localize(clip, checkpoint=tiny_run, plot=tmp_path / "plots").written
-    assert localize(clip, checkpoint=tiny_run, plot=tmp_path / "plots").written == (written,)  # the same to the byte
+    before = written.read_bytes()
+    assert localize(clip, checkpoint=tiny_run, plot=tmp_path / "plots", overwrite=True).written == (written,)
+    assert written.read_bytes() == before
     assert written == tmp_path / "plots" / "$a$ & b.png"
     with Image.open(written) as picture:
         assert picture.size[0] == 1200
-    written.write_bytes(b"mine")
-    (failure,) = localize(clip, checkpoint=tiny_run, plot=tmp_path / "plots").unwritten
-    assert "other content" in failure.reason
-    assert written.read_bytes() == b"mine"
 
 
 def test_files_written_before_one_that_cannot_be_are_named(tiny_set: Path, tiny_run: Path, tmp_path: Path) -> None:
     clip = sorted((tiny_set / "AVE").iterdir())[0]
-    (tmp_path / f"{clip.stem}.png").write_bytes(b"mine")
-    found = localize(clip, checkpoint=tiny_run, out=tmp_path, plot=tmp_path)
+
+    def another_writes(done: int, *_: object) -> None:
+        if done == 0:
+            (tmp_path / f"{clip.stem}.png").write_bytes(b"mine")
+
+    found = localize(clip, checkpoint=tiny_run, out=tmp_path, plot=tmp_path, progress=another_writes)
     assert found.written == (tmp_path / f"{clip.stem}.json",)
     assert [failure.path for failure in found.unwritten] == [clip]
 
@@ -233,22 +348,22 @@ def test_videos_are_written_with_their_events(tiny_set: Path, tiny_run: Path, tm
 
 
 def test_threshold_and_least_length_can_be_said(found: Localization, tiny_run: Path) -> None:
-    paths = [clip.path for clip in found.clips]
-    for clip in localize(paths, checkpoint=tiny_run, threshold=1e-6).clips:
+    paths = [clip.path for clip in found.videos]
+    for clip in localize(paths, checkpoint=tiny_run, threshold=1e-6).videos:
         assert [(event.start_seconds, event.end_seconds) for event in clip.events] == [(0, clip.duration_seconds)]
-    for clip in localize(paths, checkpoint=tiny_run, threshold=1 - 1e-6).clips:
+    for clip in localize(paths, checkpoint=tiny_run, threshold=1 - 1e-6).videos:
         assert clip.events == ()
     with pytest.raises(ValueError, match="event_threshold = 2"):
         localize(paths, checkpoint=tiny_run, threshold=2)
 
 
 def test_what_is_found_does_not_hang_on_the_number_of_jobs(found: Localization, tiny_run: Path) -> None:
-    paths = [clip.path for clip in found.clips]
+    paths = [clip.path for clip in found.videos]
     seen: list[Path] = []
     one = localize(paths, checkpoint=tiny_run, jobs=1, found=lambda clip: seen.append(clip.path))
     two = localize(paths, checkpoint=tiny_run, jobs=2)
-    assert seen == paths == [clip.path for clip in two.clips]
-    for a, b in zip(one.clips, two.clips, strict=True):
+    assert seen == paths == [clip.path for clip in two.videos]
+    for a, b in zip(one.videos, two.videos, strict=True):
         np.testing.assert_allclose(a.event_probability, b.event_probability, atol=1e-4)
 
 
@@ -329,6 +444,6 @@ def test_without_a_checkpoint_the_newest_run_that_locates_events_is_taken(
     shutil.copytree(tiny_run, "runs/first")
     Path("runs/second").mkdir()
     Path("runs/second/config.json").write_text('{"format": 2, "network": "matching"}')
-    (located,) = localize([found.clips[0].path]).clips
-    assert located.events == found.clips[0].events
-    assert np.allclose(located.event_probability, found.clips[0].event_probability, atol=1e-5)
+    (located,) = localize([found.videos[0].path]).videos
+    assert located.events == found.videos[0].events
+    assert np.allclose(located.event_probability, found.videos[0].event_probability, atol=1e-5)

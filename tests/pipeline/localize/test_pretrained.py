@@ -36,8 +36,8 @@ def truth() -> Any:
 
 @pytest.fixture(scope="module")
 def alone() -> LocatedVideo:
-    (clip,) = localize(CLIP, checkpoint=defaults.PRETRAINED).clips
-    return clip
+    (located,) = localize(CLIP, checkpoint=defaults.PRETRAINED).videos
+    return located
 
 
 def test_the_event_of_the_example_is_found_without_a_checkpoint_and_it_says_with_what(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_what_is_found_does_not_hang_on_where_the_windows_fall(
     lead_seconds: Fraction, alone: LocatedVideo, tmp_path: Path
 ) -> None:
     """By fractions of the hop of two seconds: the same event within a second, its confidence within 0.15."""
-    (shifted,) = localize(within_silence(tmp_path / "longer.mp4", lead_seconds), checkpoint=defaults.PRETRAINED).clips
+    (shifted,) = localize(within_silence(tmp_path / "longer.mp4", lead_seconds), checkpoint=defaults.PRETRAINED).videos
     (event,), (expected,) = shifted.events, alone.events
     assert event.label == expected.label
     assert abs(event.start_seconds - float(lead_seconds) - expected.start_seconds) <= 1
@@ -114,15 +114,15 @@ def test_what_is_found_does_not_hang_on_where_the_windows_fall(
 
 def test_hops_agree(tmp_path: Path, alone: LocatedVideo) -> None:
     longer = within_silence(tmp_path / "longer.mp4", Fraction(7))
-    for hop_seconds in (1, 3, 5):
+    for hop in (1, 3, 5):
         told: list[tuple[int, int, str]] = []
         (found,) = localize(
             longer,
             checkpoint=defaults.PRETRAINED,
-            hop_seconds=hop_seconds,
+            hop=hop,
             progress=lambda done, total, note: told.append((done, total, note)),  # noqa: B023
-        ).clips
-        assert told == [(0, 1, ""), (0, 1, "longer.mp4 0.2 min"), (0, 1, "longer.mp4 0.3 min"), (1, 1, "")]
+        ).videos
+        assert told == [(0, 25, ""), (10, 25, ""), (20, 25, ""), (25, 25, "")]
         (event,), (expected,) = found.events, alone.events
         assert event.label == expected.label
         assert abs(event.start_seconds - 7 - expected.start_seconds) <= 1
