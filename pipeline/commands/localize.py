@@ -193,23 +193,20 @@ def _localize(
 
     files = find_videos(call.keywords["videos"])
     _check(format, call, len(files))
-    printed = (format or ["table"])[0] if call.keywords["out"] is None else None
-    written = [name for name in format if name != "table"] or ["json"]
-    media_root = call.keywords["media_root"]
+    format_name: str = next(iter(format), "table")
+    printed = call.keywords["out"] is None
+    at_once = printed and format_name != "json"  # a JSON document is one of all videos
     with ProgressBar("localize", "video" if len(files) > 1 else "s") as bar:
-        shown_at_once = printed is not None and printed != "json"
-        if shown_at_once:
-            bar.print(localization_heading(printed))
+        if at_once:
+            bar.print(localization_heading(format_name))
         found = call(
             videos=files,
-            formats=written,
-            found=(lambda located: bar.print(localization_text(located, printed, media_root)))
-            if shown_at_once
-            else None,
+            formats=format or ("json",),
+            found=(lambda located: bar.print(localization_text(located, format_name))) if at_once else None,
             progress=bar,
         )
-    if printed == "json":
-        sys.stdout.write(localization_json(found))
+    if printed and not at_once:
+        sys.stdout.write(localization_json(found.videos, found.failed))
     if found.written:
         print(f"written: {_listed(found.written)}", file=sys.stderr)
     return report((*found.failed, *found.unwritten))

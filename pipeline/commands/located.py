@@ -1,13 +1,13 @@
 """Located events as text, for people and for programs."""
 
-from pathlib import Path
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ccln.pipeline.report.clock import moment
 from ccln.pipeline.report.writers import to_csv, to_json, to_text
 
 if TYPE_CHECKING:
-    from ccln.pipeline.commands.localize import Localization
+    from ccln.pipeline.extract import Failure
     from ccln.pipeline.localize.result import LocatedVideo
 
 _SHOWN_SEGMENTS, _SEGMENTS_IN_A_ROW = 20, 10
@@ -39,18 +39,18 @@ def localization_heading(format_name: str) -> str:
     return to_csv([]) if format_name == "csv" else ""
 
 
-def localization_text(located: "LocatedVideo", format_name: str, media_root: Path | None = None) -> str:
+def localization_text(located: "LocatedVideo", format_name: str) -> str:
     """A video as it is printed, in all formats but JSON, whose document is one of all videos."""
     if format_name == "table":
         return video_table(located) + "\n\n"
     if format_name == "csv":
         return to_csv([located]).removeprefix(localization_heading(format_name))
-    return to_text(located, format_name, media_root=media_root)
+    return to_text(located, format_name)
 
 
-def localization_json(found: "Localization") -> str:
+def localization_json(videos: "Iterable[LocatedVideo]", failed: "Iterable[Failure]") -> str:
     """For programs: docs/localization-json.md describes every field."""
-    return to_json(found.videos, [(failure.path, failure.reason) for failure in found.failed])
+    return to_json(videos, [(failure.path, failure.reason) for failure in failed])
 
 
 def _short(label: str) -> str:

@@ -7,7 +7,7 @@ import shutil
 from base64 import b64decode
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from xml.etree import ElementTree
 
 import av
@@ -79,7 +79,7 @@ def test_localizing_agrees_with_evaluating_cached_features(
 
 def test_json_holds_all_that_was_found(found: Localization) -> None:
     failure = Failure(Path("broken.mp4"), "broken.mp4: is empty. Fetch it again.")
-    document = json.loads(localization_json(Localization(found.videos, (failure,), (), ())))
+    document = json.loads(localization_json(found.videos, [failure]))
     assert (document["format"], document["version"], len(document["videos"])) == ("ccln-localization", 3, 2)
     assert document["failed"] == [{"path": str(Path("broken.mp4").resolve()), "reason": failure.reason}]
     for clip, located in zip(document["videos"], found.videos, strict=True):
@@ -146,7 +146,12 @@ def test_files_of_an_earlier_run_are_refused_before_a_video_is_read(name: str, t
     there = tmp_path / "out" / name.format(stem="b")
     there.parent.mkdir()
     there.write_text("hours of work")
-    places = {"out": there.parent, "plot": there.parent, "video": there.parent, "html": there.parent / "page.html"}
+    places: dict[str, Any] = {
+        "out": there.parent,
+        "plot": there.parent,
+        "video": there.parent,
+        "html": there.parent / "page.html",
+    }
     with pytest.raises(OutputError, match=rf"{there.name}: is there already.*--overwrite"):
         localize(unreadable, checkpoint=tiny_run, **places)
     assert list(there.parent.iterdir()) == [there]
@@ -312,7 +317,7 @@ def test_what_cannot_be_written_is_said_before_a_clip_is_read(
     with pytest.raises(OutputError, match="file: this folder cannot be made"):
         localize([clip], checkpoint=tiny_run, html=tmp_path / "file" / "page.html")
     with pytest.raises(ValueError, match=r"table: no such format; choose from json, csv"):
-        localize([clip], checkpoint=tiny_run, out=tmp_path, formats=["table", "json"])
+        localize([clip], checkpoint=tiny_run, out=tmp_path, formats=cast(Any, ["table", "json"]))
 
 
 def test_pictures_are_drawn_the_same_each_time(tiny_set: Path, tiny_run: Path, tmp_path: Path) -> None:
