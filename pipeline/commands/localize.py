@@ -193,6 +193,7 @@ def _localize(
 
     files = find_videos(call.keywords["videos"])
     _check(format, call, len(files))
+    media_root = call.keywords["media_root"]
     format_name: str = next(iter(format), "table")
     printed = call.keywords["out"] is None
     at_once = printed and format_name != "json"  # a JSON document is one of all videos
@@ -202,7 +203,7 @@ def _localize(
         found = call(
             videos=files,
             formats=format or ("json",),
-            found=(lambda located: bar.print(localization_text(located, format_name))) if at_once else None,
+            found=(lambda located: bar.print(localization_text(located, format_name, media_root))) if at_once else None,
             progress=bar,
         )
     if printed and not at_once:

@@ -1,6 +1,7 @@
 """Located events as text, for people and for programs."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ccln.pipeline.report.clock import moment
@@ -39,13 +40,13 @@ def localization_heading(format_name: str) -> str:
     return to_csv([]) if format_name == "csv" else ""
 
 
-def localization_text(located: "LocatedVideo", format_name: str) -> str:
+def localization_text(located: "LocatedVideo", format_name: str, media_root: Path | str | None = None) -> str:
     """A video as it is printed, in all formats but JSON, whose document is one of all videos."""
     if format_name == "table":
         return video_table(located) + "\n\n"
     if format_name == "csv":
         return to_csv([located]).removeprefix(localization_heading(format_name))
-    return to_text(located, format_name)
+    return to_text(located, format_name, media_root=None if media_root is None else Path(media_root))
 
 
 def localization_json(videos: "Iterable[LocatedVideo]", failed: "Iterable[Failure]") -> str:

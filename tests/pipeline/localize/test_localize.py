@@ -153,7 +153,7 @@ def test_files_of_an_earlier_run_are_refused_before_a_video_is_read(name: str, t
         "html": there.parent / "page.html",
     }
     with pytest.raises(OutputError, match=rf"{there.name}: is there already.*--overwrite"):
-        localize(unreadable, checkpoint=tiny_run, **places)
+        localize(unreadable, checkpoint=tiny_run, html=there.parent / "page.html", **places)
     assert list(there.parent.iterdir()) == [there]
     assert there.read_text() == "hours of work"
 
@@ -393,7 +393,7 @@ def test_the_arithmetic_is_the_processors_whatever_the_checkpoint_was_trained_on
         raise MadeError(preset.visual.precision)
 
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: capabilities)
-    monkeypatch.setattr("ccln.pipeline.localizing.localizer.load_extractors", made)
+    monkeypatch.setattr("ccln.pipeline.localize.localizer.load_extractors", made)
     checkpoint = load_checkpoint(tiny_run)
     checkpoint.specification["visual"]["precision"] = trained_in
     with pytest.raises(MadeError, match="bfloat16" if "avx512_bf16" in capabilities else "float32"):
@@ -406,8 +406,8 @@ def test_a_checkpoint_of_another_arithmetic_finds_the_same(found: Localization, 
     other = {"float32": "bfloat16", "bfloat16": "float32"}[config["specification"]["visual"]["precision"]]
     config["specification"]["visual"]["precision"] = other
     (run / "config.json").write_text(json.dumps(config))
-    (clip,) = localize(found.clips[0].path, checkpoint=run).clips
-    assert clip.events == found.clips[0].events
+    (located,) = localize(found.videos[0].path, checkpoint=run).videos
+    assert located.events == found.videos[0].events
 
 
 def test_features_of_another_shape_than_the_networks_are_refused(
