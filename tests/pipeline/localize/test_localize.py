@@ -153,7 +153,7 @@ def test_files_of_an_earlier_run_are_refused_before_a_video_is_read(name: str, t
         "html": there.parent / "page.html",
     }
     with pytest.raises(OutputError, match=rf"{there.name}: is there already.*--overwrite"):
-        localize(unreadable, checkpoint=tiny_run, html=there.parent / "page.html", **places)
+        localize(unreadable, checkpoint=tiny_run, **places)
     assert list(there.parent.iterdir()) == [there]
     assert there.read_text() == "hours of work"
 
