@@ -72,23 +72,19 @@ def test_extract_keeps_finished_clips_when_stopped(tiny_set: Path, tmp_path: Pat
         FeatureCache(tmp_path).read(key)  # checks the sha256
 
 
-@both_signals
-def test_localize_stops_with_what_it_printed(tiny_set: Path, tiny_run: Path, number: signal.Signals) -> None:
+def test_localize_stops_with_what_it_printed(tiny_set: Path, tiny_run: Path) -> None:
     with started(script("ccln-localize"), tiny_set / "AVE", "--checkpoint", tiny_run) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith(str(tiny_set))
-        assert "ccln-localize: stopped. What was printed" in stopped_with(process, number)
+        assert "ccln-localize: stopped. What was printed" in stopped_with(process, signal.SIGINT)
 
 
-@both_signals
-def test_train_keeps_finished_epochs_when_stopped(
-    tiny_set: Path, tiny_cache: Path, tmp_path: Path, number: signal.Signals
-) -> None:
+def test_train_keeps_finished_epochs_when_stopped(tiny_set: Path, tiny_cache: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     words = ("--data", tiny_set, "--cache", tiny_cache, "--out", run, "--epochs", 1000)
     with started(script("ccln-train"), *words) as process:
         wait_for((run / STATE_NAME).exists)
-        assert "ccln-train: stopped. Finished epochs are kept" in stopped_with(process, number)
+        assert "ccln-train: stopped. Finished epochs are kept" in stopped_with(process, signal.SIGTERM)
     assert (run / STATE_NAME).exists()
     assert not any(run.rglob("*partial*"))
 
