@@ -1,8 +1,11 @@
 """What the commands take when they are not told, so that they work one after the other in one folder."""
 
 import json
+import logging
 from datetime import datetime
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 CACHE = Path("features")
 RUNS = Path("runs")
@@ -45,14 +48,30 @@ def finished_runs(folder: Path) -> list[Path]:
 
 
 def latest_localizing_run() -> Path | None:
-    """The newest finished run in the folder of runs whose network locates events; None if there is none."""
+    """The newest finished run in the folder of runs whose network locates events; None if there is none.
+
+    The warnings that its training gave go to the log: nobody has named this run.
+    """
     runs = sorted(finished_runs(RUNS), key=lambda run: (run / "config.json").stat().st_mtime_ns, reverse=True)
-    return next((run for run in runs if _network_of(run) == _LOCATES_EVENTS), None)
+    for run in runs:
+        network, warnings = _network_of(run)
+        if network == _LOCATES_EVENTS:
+            for warning in warnings:
+                log.warning("the newest run, %s: %s. Name another: --checkpoint", run, warning)
+            return run
+    return None
 
 
-def _network_of(run: Path) -> str:
-    """What a checkpoint says of its network's kind; a damaged one is left to its reader, who says what is wrong."""
+def _network_of(run: Path) -> tuple[str, list[str]]:
+    """The kind of a checkpoint's network, and the warnings of its training.
+
+    A damaged checkpoint passes for one that locates events: who reads it reports what is wrong.
+    """
     try:
-        return json.loads((run / "config.json").read_bytes())["network"]
+        config = json.loads((run / "config.json").read_bytes())
+        network = config["network"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return _LOCATES_EVENTS
+        return _LOCATES_EVENTS, []
+    training = config.get("training")
+    warnings = training.get("warnings") if isinstance(training, dict) else None
+    return network, [text for text in warnings if isinstance(text, str)] if isinstance(warnings, list) else []

@@ -125,7 +125,14 @@ class ProgressBar:
     def __call__(self, done: int, total: int, note: str = "") -> None:
         """Show that `done` of `total` are done; the progress callback of library code."""
         if self._bar is None:
-            self._bar = tqdm(desc=self._title, total=total, unit=self._unit, disable=None, dynamic_ncols=True)
+            self._bar = tqdm(
+                desc=self._title,
+                total=total,
+                unit=self._unit,
+                disable=None,
+                dynamic_ncols=True,
+                bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
+            )
         self._bar.total = total
         self._bar.set_postfix_str(note, refresh=False)
         if done == self._bar.n:

@@ -129,8 +129,8 @@ def train_network(
             if identity is not None:
                 run.save(folder, identity)
             if progress is not None:
-                best = f"best {100 * run.best_selection:.1f} % ({run.best_epoch})"
-                progress(number, training.epochs, f"{100 * epoch.selection:.1f} %, {best}")
+                now, best = 100 * epoch.selection, 100 * run.best_selection
+                progress(number, training.epochs, f"validation {now:.1f} %, best {best:.1f} %")
     network.load_state_dict(run.best_weights)
     return Trained(network.eval(), run.best_epoch, tuple(run.history))
 

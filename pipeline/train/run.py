@@ -155,8 +155,8 @@ class Experiment:
             raise TrainingError(f"seeds = {seeds}: expected at least 1")
         results = []
         for seed in range(seeds):
-            told = None if progress is None else partial(_progress_of_one, progress, f"seed {seed}", seed, seeds)
-            results.append(self.run(out / f"seed-{seed}", seed=seed, without=without, progress=told))
+            each = None if progress is None else partial(_progress_of_one, progress, f"seed {seed}", seed, seeds)
+            results.append(self.run(out / f"seed-{seed}", seed=seed, without=without, progress=each))
         return results
 
     def ablate(self, out: Path, seeds: int, *, progress: Progress | None = None) -> dict[str, list[TrainingResult]]:
@@ -177,9 +177,9 @@ class Experiment:
         """
         results, methods = {}, ablations(self.task.parts)
         for index, (name, without) in enumerate(methods.items()):
-            told = None if progress is None else partial(_progress_of_one, progress, name, index, len(methods))
+            each = None if progress is None else partial(_progress_of_one, progress, name, index, len(methods))
             folder = out / name.lower().replace(" ", "-")
-            results[name] = self.run_seeds(folder, seeds, without=without, progress=told)
+            results[name] = self.run_seeds(folder, seeds, without=without, progress=each)
         return results
 
     def new_network(self, without: Sequence[Part] = ()) -> Network:
@@ -273,7 +273,8 @@ def require_parts(task: DatasetTask | type[DatasetTask], without: Sequence[Part]
 
 def _progress_of_one(progress: Progress, name: str, index: int, count: int, done: int, total: int, note: str) -> None:
     """Progress of one of several equally long pieces of work as progress of the whole."""
-    progress(index * total + done, count * total, f"{name}{': ' if note else ''}{note}")
+    # The score comes first: a narrow terminal cuts the end.
+    progress(index * total + done, count * total, f"{note}, {name}" if note else name)
 
 
 def _plain(table: dict[str, Any]) -> dict[str, Any]:

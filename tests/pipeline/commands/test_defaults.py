@@ -37,6 +37,20 @@ def test_a_run_of_another_network_is_passed_over(tmp_path: Path, monkeypatch: py
     assert latest_localizing_run() == Path("runs/newer")
 
 
+@pytest.mark.parametrize("warnings", ['["no better than a baseline", 3]', '"no"', "null", "{}"])
+def test_a_run_that_its_training_warned_of_is_not_taken_silently(
+    warnings: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    finish("runs/sound", 1, '{"network": "ccln", "training": {"warnings": []}}')
+    assert latest_localizing_run() == Path("runs/sound")
+    assert caplog.text == ""
+    finish("runs/warned", 2, f'{{"network": "ccln", "training": {{"warnings": {warnings}}}}}')
+    assert latest_localizing_run() == Path("runs/warned")
+    assert ("no better than a baseline" in caplog.text) == (warnings[0] == "[")
+    assert caplog.text.count("--checkpoint") == (warnings[0] == "[")
+
+
 @pytest.mark.parametrize("config", ["", "[", "[]", "3", "[" * 100_000, "\udcff"])
 def test_a_damaged_run_is_not_passed_over_in_silence(
     config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

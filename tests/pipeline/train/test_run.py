@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import tomllib
 from pathlib import Path
@@ -8,10 +9,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from support.training_clips import CONFIG, ave_folder, made_up_set, rows_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ccln import train
 from ccln.cache import FeatureCache, Features, source_digest
+from ccln.extractors import ExtractorError
 from ccln.model import load_checkpoint
 from ccln.pipeline.data.ave import read_ave_folder
 from ccln.pipeline.data.clips import DatasetError
@@ -173,3 +176,50 @@ def test_a_config_that_says_something_odd_is_refused(tmp_path: Path, text: str, 
     with pytest.raises(ConfigError, match=message) as error:
         read_config(path)
     assert "config.toml" in str(error.value)
+
+
+def test_a_useless_network_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is no better than a trivial baseline, and one class has no training clip."""
+    _, cache, config = made_up_set(tmp_path / "made")
+    config.write_text(CONFIG + "learning_rate = 1e-9\n")
+    rows = {
+        "train": [row for row in rows_of("train", 12) if row[1] != "Flute"],
+        "val": [(name, label, 2, 3) for name, label, *_ in rows_of("val", 6)],  # nearly all of it is background
+        "test": rows_of("test", 6),
+    }
+    data = ave_folder(tmp_path / "set", rows)
+    result = train(data, cache=cache, config=config, epochs=1, out=tmp_path / "run")
+    untrained, useless = result.warnings
+    assert "no training clip is of Flute" in untrained
+    assert "no better than a trivial baseline" in useless
+    assert f"{100 * result.validation.selection:.1f} %" in useless
+    assert load_checkpoint(result.folder).training["warnings"] == list(result.warnings)
+    assert all(warning in caplog.text for warning in result.warnings)
+
+
+def test_a_network_that_has_learnt_is_not_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data, cache, config = made_up_set(tmp_path / "made")
+    result = train(data, cache=cache, config=config, epochs=12, out=tmp_path / "run")
+    assert result.warnings == ()
+    assert [record for record in caplog.records if record.levelname == "WARNING"] == []
+
+
+@pytest.mark.parametrize("device", ["cpu", "nowhere"])
+def test_the_device_is_the_one_that_was_named(device: str, tmp_path: Path) -> None:
+    data, cache, config = made_up_set(tmp_path / "made")
+    if device == "cpu":
+        assert train(data, cache=cache, config=config, epochs=1, out=tmp_path / "run", device=device).best_epoch == 1
+    else:
+        with pytest.raises(ExtractorError, match="nowhere"):
+            train(data, cache=cache, config=config, epochs=1, out=tmp_path / "run", device=device)
+
+
+def test_the_line_on_the_progress_is_short(tmp_path: Path) -> None:
+    """So that a bar of 80 columns has room for it."""
+    data, cache, config = made_up_set(tmp_path / "made")
+    notes: list[str] = []
+    train(
+        data, cache=cache, config=config, epochs=1, out=tmp_path / "run", progress=lambda *step: notes.append(step[2])
+    )
+    assert re.fullmatch(r"validation [\d.]+ %, best [\d.]+ %", notes[-1])
+    assert len(notes[-1]) <= 34

@@ -128,7 +128,7 @@ def test_the_total_is_the_weighted_sum() -> None:
         assert not torch.isclose(alone[0][name], alone[1][name])
 
 
-def test_fees_distance_is_the_mean_over_the_scenes_in_which_a_member_finds_both_event_and_background() -> None:
+def test_fees_distance_is_the_mean_over_scenes_with_both_event_and_background() -> None:
     torch.manual_seed(0)
     model = CCLN(ModelConfig(2, 2, 4, 5, 3, width=16, members=2, heads=2, embedding_width=8))
     output, labels = model(torch.randn(8, 10, 2, 2, 4), torch.randn(8, 10, 5)), torch.tensor([0, 1, -1, 0, 2, 2, 1, 0])
