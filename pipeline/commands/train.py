@@ -118,8 +118,7 @@ def train(
     if process_accelerator().is_main_process:  # of several that train together one writes
         from ccln.pipeline.report.run.runs import write_runs_page
 
-        title = f"Training on {experiment.data.resolve().name}: {task}, several runs"
-        write_runs_page(folder, title, runs.methods, runs.reference)
+        write_runs_page(runs)
     return runs
 
 
@@ -127,7 +126,7 @@ def _write_report(result: "TrainingResult") -> None:
     """Write curves and page into the folder of a run."""
     from ccln.pipeline.report.run.run import write_run_page
 
-    write_run_page(result, result.facts)
+    write_run_page(result)
 
 
 def train_command() -> None:

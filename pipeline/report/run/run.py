@@ -14,16 +14,16 @@ from ccln.pipeline.metrics.segments import ORACLE_CLASS
 from ccln.pipeline.report.run.charts import save_curves
 from ccln.pipeline.report.run.localization import localization_context
 from ccln.pipeline.report.run.page import write_page
-from ccln.pipeline.train.results import RunFacts, TrainingResult
+from ccln.pipeline.train.results import TrainingResult
 
 
-def write_run_page(result: TrainingResult, facts: RunFacts) -> Path:
+def write_run_page(result: TrainingResult) -> Path:
     """Write a run's page and its curves.png into its folder; the same run gives the same page to the byte.
 
     Returns:
         The path of the page.
     """
-    losses, shares = _losses(result), _shares(result)
+    facts, losses, shares = result.facts, _losses(result), _shares(result)
     save_curves(losses, shares, result.best_epoch, result.folder / "curves.png")
     data = Path(facts.data).name or facts.data
     trivial = {name: of for name, of in result.baselines.items() if name != ORACLE_CLASS}

@@ -160,7 +160,7 @@ def test_the_same_run_gives_the_same_page(result: TrainingResult, tmp_path: Path
     pages = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        pages.append(write_run_page(replace(result, folder=tmp_path / name), facts()).read_bytes())
+        pages.append(write_run_page(replace(result, folder=tmp_path / name, facts=facts())).read_bytes())
     assert pages[0] == pages[1]
 
 
@@ -173,8 +173,14 @@ def test_no_name_becomes_markup(result: TrainingResult, tmp_path: Path) -> None:
     for name in ("plain", NASTY):
         clips = tuple(replace(clip, video_id=name, label=name) for clip in details.predicted.clips)
         named = SegmentDetails((name, "b", "c"), details.scores, replace(details.predicted, clips=clips))
-        changed = replace(result, on_test=replace(result.on_test, details=named), folder=tmp_path)
-        path = write_run_page(changed, facts(data=f"/sets/{name}\udce9", class_names=(name, "b", "c"), config=name))
+        changed = replace(
+            result,
+            folder=tmp_path,
+            on_test=replace(result.on_test, details=named),
+            facts=facts(data=f"/sets/{name}\udce9", class_names=(name, "b", "c"), config=name),
+            warnings=(name,),
+        )
+        path = write_run_page(changed)
         page = Page(path)
         assert name in page.words
         tags.append([tag for tag, _ in page.tags])
