@@ -238,7 +238,7 @@ def evaluate_cml(network: nn.Module, features: DatasetFeatures, split: Split) ->
 
     Args:
         network: a `MatchingNetwork`.
-        features: of a data set in the splits of `matching_dataset`.
+        features: of a data set in the splits of `cml_dataset`.
         split: to evaluate; the training split is what the baselines know.
     """
     clips = features.splits[split]

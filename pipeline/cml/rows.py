@@ -11,7 +11,7 @@ from ccln.pipeline.data.clips import SPLITS, AnnotatedClip, Dataset, DatasetErro
 from ccln.pipeline.data.published import MATCH_ORDERS, match_order_arrays, read_orders
 
 
-def matching_dataset(dataset: Dataset) -> Dataset:
+def cml_dataset(dataset: Dataset) -> Dataset:
     """The data set in the splits of cross-modality localization.
 
     An AVE folder that has train_order_match.h5, val_order_match.h5 and test_order_match.h5 has exactly the splits that

@@ -11,7 +11,7 @@ from ccln.cache import FeatureCache
 from ccln.model import MatchingNetwork, NetworkType, Part
 from ccln.model.matching import is_findable, matching_loss
 from ccln.pipeline.cml.metrics import CmlScores, embed_clips, evaluate_cml, score_queries
-from ccln.pipeline.cml.rows import matching_dataset
+from ccln.pipeline.cml.rows import cml_dataset
 from ccln.pipeline.data.clips import Dataset, Split
 from ccln.pipeline.data.features import DatasetFeatures, LabelledClips, load_features
 from ccln.pipeline.train.augmentation import surround
@@ -23,7 +23,7 @@ from ccln.pipeline.train.trained_rows import refuse_seen_rows
 class CrossModalityLocalization:
     """A query in one modality is to be found in the other; every segment of the training clips has a label.
 
-    Its features are those of a data set in the splits of `matching_dataset`, its model a `MatchingNetwork`.
+    Its features are those of a data set in the splits of `cml_dataset`, its model a `MatchingNetwork`.
     """
 
     name = "cml"
@@ -45,8 +45,8 @@ class CrossModalityLocalization:
         *,
         drop_leaks: bool = False,
     ) -> DatasetFeatures:
-        """Features of the data set in the splits of `matching_dataset`, with whose errors."""
-        return load_features(matching_dataset(dataset), cache, specification, drop_leaks=drop_leaks)
+        """Features of the data set in the splits of `cml_dataset`, with whose errors."""
+        return load_features(cml_dataset(dataset), cache, specification, drop_leaks=drop_leaks)
 
     def augmented(self, batch: dict[str, Tensor], random: torch.Generator) -> dict[str, Tensor]:
         """The batch with all full events surrounded."""

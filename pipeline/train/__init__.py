@@ -1,1 +1,1 @@
-"""Runs: a data set, a task and settings in, a run folder out; one run, or several to be compared."""
+"""Training runs: a data set, a task and a config in, a run folder out."""

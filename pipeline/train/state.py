@@ -1,7 +1,8 @@
 """The state of an unfinished run: kept in its folder after every epoch, so that a stopped run goes on from there.
 
-It is one file that replaces the one before it at once. Accelerate's `save_state` gives the same bits, too, but a folder
-of files, which a process that dies can leave half new and half old.
+It is one file, replaced at once, from which nothing but tensors and plain values is loaded. Accelerate's `save_state`
+writes several files in place, which a process that dies leaves half new, half old; and what is registered with it, as
+the history would be, `load_state` reads by pickle, which can run code.
 """
 
 import copy

@@ -14,7 +14,7 @@ from support.training_clips import ave_folder, made_up, made_up_set, rows_of, st
 from ccln import evaluate, train
 from ccln.cache import FeatureCache
 from ccln.model import MatchingNetwork, load_checkpoint
-from ccln.pipeline.cml.rows import matching_dataset
+from ccln.pipeline.cml.rows import cml_dataset
 from ccln.pipeline.commands.evaluate import evaluate_command
 from ccln.pipeline.commands.localize import localize_command
 from ccln.pipeline.commands.train import train_command
@@ -250,7 +250,7 @@ def test_keys_tell_videos_apart_and_go_with_the_clips(tmp_path: Path) -> None:
         store(cache, name, made_up((name, "Bark", 1, 4)))
     rows = [("one", "Bark", 1, 4), ("gone", "Bark", 1, 4), ("two", "Bark", 1, 4), ("one", "Bark", 5, 7)]
     splits = {"train": rows, "val": [("three", "Bark", 1, 4)], "test": [("four", "Bark", 1, 4)]}
-    dataset = matching_dataset(read_dataset(ave_folder(tmp_path / "set", splits)))
+    dataset = cml_dataset(read_dataset(ave_folder(tmp_path / "set", splits)))
     clips = load_features(dataset, cache).splits["train"]
     assert [clip.video_id for clip in clips.clips] == ["one", "two", "one"]
     assert clips.keys[0] == clips.keys[2] != clips.keys[1]

@@ -9,7 +9,7 @@ import pytest
 from support.paths import SHARED
 
 from ccln.model import CCLN, Checkpoint, ModelConfig, load_checkpoint, save_checkpoint
-from ccln.pipeline.cml.rows import matching_dataset
+from ccln.pipeline.cml.rows import cml_dataset
 from ccln.pipeline.data import DatasetError, read_dataset
 from ccln.pipeline.data.clips import SPLITS, AnnotatedClip, Dataset, Split
 from ccln.pipeline.train.trained_rows import SeenRowsError, refuse_seen_rows, row_fingerprints, trained_rows, with_rows
@@ -40,14 +40,14 @@ def rows_of(dataset: Dataset) -> dict[Split, list[int | None]]:
 
 
 def test_without_order_files_only_short_events_stay_in_validation_and_test(tmp_path: Path):
-    dataset = matching_dataset(made_dataset(tmp_path))
+    dataset = cml_dataset(made_dataset(tmp_path))
     assert rows_of(dataset) == {"train": [0, 1], "validation": [3], "test": [5]}
     assert dataset.class_names == ("a",)
 
 
 def test_order_files_decide_alone(tmp_path: Path):
     write_orders(tmp_path, train=[6, 5, 4], val=[0, 1], test=[3])
-    assert rows_of(matching_dataset(made_dataset(tmp_path))) == {
+    assert rows_of(cml_dataset(made_dataset(tmp_path))) == {
         "train": [6, 5, 4],
         "validation": [0, 1],
         "test": [3],
@@ -65,26 +65,26 @@ def test_order_files_decide_alone(tmp_path: Path):
 def test_order_files_that_do_not_fit_are_refused(tmp_path: Path, orders: dict[str, list[int]], message: str):
     write_orders(tmp_path, **orders)
     with pytest.raises(DatasetError, match=message):
-        matching_dataset(made_dataset(tmp_path))
+        cml_dataset(made_dataset(tmp_path))
 
 
 def test_a_row_that_no_split_has_is_refused(tmp_path: Path):
     write_orders(tmp_path, train=[0], val=[1], test=[3])
     dataset = made_dataset(tmp_path)
     with pytest.raises(DatasetError, match="names row 3, which is in no split"):
-        matching_dataset(replace(dataset, clips=tuple(clip for clip in dataset.clips if clip.row != 3)))
+        cml_dataset(replace(dataset, clips=tuple(clip for clip in dataset.clips if clip.row != 3)))
 
 
 def test_a_data_set_of_full_events_has_nothing_to_find(tmp_path: Path):
     dataset = made_dataset(tmp_path)
     full = tuple(replace(clip, spans=((0, 10),)) if clip.split == "validation" else clip for clip in dataset.clips)
     with pytest.raises(DatasetError, match="no clip of the validation split"):
-        matching_dataset(replace(dataset, clips=full))
+        cml_dataset(replace(dataset, clips=full))
 
 
 @published
 def test_the_published_split_is_taken_as_it_is():
-    dataset = matching_dataset(read_dataset(AVE))
+    dataset = cml_dataset(read_dataset(AVE))
     found = rows_of(dataset)
     assert {split: len(rows) for split, rows in found.items()} == {"train": 3339, "validation": 402, "test": 402}
     with h5py.File(AVE / "test_order_match.h5") as file:
@@ -94,7 +94,7 @@ def test_the_published_split_is_taken_as_it_is():
 @published
 def test_a_localization_checkpoint_may_not_be_scored_on_the_published_test_rows(tmp_path: Path):
     localization = read_dataset(AVE)
-    matching = matching_dataset(localization)
+    matching = cml_dataset(localization)
 
     def of(dataset: Dataset, split: Split) -> tuple[tuple[AnnotatedClip, ...], list[str]]:
         clips = dataset.clips_of(split)
