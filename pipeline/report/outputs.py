@@ -12,7 +12,7 @@ from ccln.pipeline.decode.clip import DecodedClip
 from ccln.pipeline.decode.container import DecodeError
 from ccln.pipeline.extract import Failure
 from ccln.pipeline.localize.result import LocatedVideo, absolute
-from ccln.pipeline.report.page import PageClip, waveform_peaks, write_page
+from ccln.pipeline.report.page import PageVideo, waveform_peaks, write_page
 from ccln.pipeline.report.writers import (
     CONFIGURATION_NAME,
     FORMATS,
@@ -102,10 +102,10 @@ class Outputs:
         page = self._wanted.page
         if page is not None:
             title = self._files[0].name if len(self._files) == 1 else "Events both seen and heard"
-            clips = [output.page_clip for output in outputs if output.page_clip is not None]
+            videos = [output.page_video for output in outputs if output.page_video is not None]
             unread = [(failure.path, failure.reason) for failure in failed]
             try:
-                written.append(write_page(clips, page, title=title, failed=unread, overwrite=self._wanted.overwrite))
+                written.append(write_page(videos, page, title=title, failed=unread, overwrite=self._wanted.overwrite))
             except OutputError as error:
                 unwritten.append(Failure(page, str(error)))
         return tuple(written), tuple(unwritten)
@@ -147,13 +147,13 @@ class VideoOutputs:
         self._peaks: list[np.ndarray] = []
         self._picture = None
         if wanted.plot is not None:
-            from ccln.pipeline.report.picture.picture import TimelinePicture
+            from ccln.pipeline.report.picture import TimelinePicture
 
             self._picture = TimelinePicture()
         self.written: list[Path] = []
         self.unwritten: Failure | None = None
         """The video and why not all of its files were written."""
-        self.page_clip: PageClip | None = None
+        self.page_video: PageVideo | None = None
 
     def watch(self, clip: DecodedClip) -> None:
         """Take what the picture and the page need of the next ten seconds."""
@@ -165,7 +165,7 @@ class VideoOutputs:
     def finish(self, located: LocatedVideo) -> None:
         """Write the files, up to one that cannot be written."""
         if self._wanted.page is not None:
-            self.page_clip = PageClip(located, np.concatenate(self._peaks))
+            self.page_video = PageVideo(located, np.concatenate(self._peaks))
         try:
             self.written.extend(self._write(located))
         except (DecodeError, OutputError) as error:

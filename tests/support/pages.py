@@ -7,7 +7,7 @@ import av
 import numpy as np
 
 from ccln.pipeline.localize.result import Event
-from ccln.pipeline.report.page import PageClip, waveform_peaks
+from ccln.pipeline.report.page import PageVideo, waveform_peaks
 from support.located import located_video
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -31,14 +31,14 @@ def make_video(
     return path
 
 
-def page_clip(
+def page_video(
     path: Path,
     events: tuple[Event, ...] = EVENTS,
     duration_seconds: float = DURATION_SECONDS,
     segments: int = 6,
     grid: tuple[int, int] = (2, 3),
     labels: tuple[str, ...] | None = None,
-) -> PageClip:
+) -> PageVideo:
     """Tracks that rise, attention that wanders over a grid, and a sound that is loud in its second half.
 
     Args:
@@ -60,4 +60,4 @@ def page_clip(
         labels = tuple(its[0] if its else "Silence" for its in there)
     tracks = {"seen": rising, "heard": rising[::-1], "event_probability": rising / 2}
     located = located_video(path, duration_seconds, events, labels=labels, attention=attention, **tracks)
-    return PageClip(located, waveform_peaks(sound, 1000))
+    return PageVideo(located, waveform_peaks(sound, 1000))

@@ -1,7 +1,6 @@
-"""Located clips as one HTML page that needs no network: player, waveform, tracks, events and attention."""
+"""Located videos as one HTML page that needs no network: player, waveform, tracks, events and attention."""
 
-from ccln.pipeline.report.page.clip import PageClip, waveform_peaks
-from ccln.pipeline.report.page.document import write_page
-from ccln.pipeline.report.page.media import EMBED_LIMIT_BYTES
+from ccln.pipeline.report.page.page import EMBED_LIMIT_BYTES, write_page
+from ccln.pipeline.report.page.video import PageVideo, waveform_peaks
 
-__all__ = ["EMBED_LIMIT_BYTES", "PageClip", "waveform_peaks", "write_page"]
+__all__ = ["EMBED_LIMIT_BYTES", "PageVideo", "waveform_peaks", "write_page"]

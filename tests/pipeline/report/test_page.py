@@ -1,7 +1,7 @@
 import json
 import re
 from base64 import b64decode, b64encode
-from dataclasses import replace
+from dataclasses import astuple, replace
 from hashlib import sha256
 from html.parser import HTMLParser
 from importlib.resources import files
@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.located import located_video, texts
-from support.pages import EVENTS, page_clip
+from support.pages import EVENTS, page_video
 
 from ccln.pipeline.localize.result import Event
-from ccln.pipeline.report.page import PageClip, waveform_peaks, write_page
+from ccln.pipeline.report.page import PageVideo, waveform_peaks, write_page
 from ccln.pipeline.report.writers import OutputError
 
 
@@ -61,15 +61,15 @@ def video(tmp_path: Path) -> Path:
 
 
 def test_page_holds_all_it_shows(tmp_path: Path, video: Path) -> None:
-    page = Elements(write_page([page_clip(video)], tmp_path / "out" / "page.html", title="One clip"))
-    index, clip = page.json("index"), page.json("clip-0")
-    assert index["clips"] == [
+    page = Elements(write_page([page_video(video)], tmp_path / "out" / "page.html", title="One video"))
+    index, clip = page.json("index"), page.json("video-0")
+    assert index["videos"] == [
         {
             "name": "clip.mp4",
             "duration": 6.0,
             "events": [
-                {"label": e.label, "start": e.start_seconds, "end": e.end_seconds, "confidence": e.confidence}
-                for e in EVENTS
+                {"label": label, "start": start, "end": end, "confidence": confidence, "lane": 0}
+                for label, start, end, confidence in map(astuple, EVENTS)
             ],
         }
     ]
@@ -94,12 +94,19 @@ def test_page_holds_all_it_shows(tmp_path: Path, video: Path) -> None:
     assert clip["contentType"] == "video/mp4"
 
 
+def test_overlapping_events_of_a_class_are_in_lanes_of_their_own(tmp_path: Path, video: Path) -> None:
+    spans = [("Dog", 0.0, 3.0), ("Cat", 0.5, 2.0), ("Dog", 1.0, 2.0), ("Dog", 2.0, 4.0), ("Dog", 3.0, 4.0)]
+    events = tuple(Event(label, start, end, 0.5) for label, start, end in spans)
+    page = Elements(write_page([page_video(video, events)], tmp_path / "page.html", title=""))
+    assert [event["lane"] for event in page.json("index")["videos"][0]["events"]] == [0, 0, 1, 1, 0]
+
+
 def test_attention_without_a_preference_does_not_glow(tmp_path: Path, video: Path) -> None:
-    clip = page_clip(video)
+    clip = page_video(video)
     attention = np.full((6, 2, 3), 1 / 6, np.float32)
-    even = PageClip(replace(clip.located, attention=attention), clip.peaks)
+    even = PageVideo(replace(clip.located, attention=attention), clip.peaks)
     page = Elements(write_page([even], tmp_path / "page.html", title=""))
-    assert max(b64decode(page.json("clip-0")["attention"]["values"])) < 255 / 3
+    assert max(b64decode(page.json("video-0")["attention"]["values"])) < 255 / 3
 
 
 def test_larger_videos_stay_where_they_are(tmp_path: Path, video: Path) -> None:
@@ -107,14 +114,14 @@ def test_larger_videos_stay_where_they_are(tmp_path: Path, video: Path) -> None:
     odd.parent.mkdir()
     odd.write_bytes(b"x" * 10)
     size = video.stat().st_size + 10
-    clips = [page_clip(video), page_clip(odd)]
+    clips = [page_video(video), page_video(odd)]
     within = Elements(write_page(clips, tmp_path / "within.html", title="", embed_limit_bytes=size))
     beside = Elements(write_page(clips, tmp_path / "page" / "beside.html", title="", embed_limit_bytes=size - 1))
     assert {"media-0", "media-1"} <= within.texts.keys()
     assert not {"media-0", "media-1"} & beside.texts.keys()
-    assert beside.json("clip-0")["link"] == "../clip.mp4"
-    assert beside.json("clip-1")["link"] == "../a%3A%20b/c%3Fd%23e%2520%22%3C%C3%BC.mp4"
-    assert [clip["name"] for clip in beside.json("index")["clips"]] == ["clip.mp4", 'a: b/c?d#e%20"<ü.mp4']
+    assert beside.json("video-0")["link"] == "../clip.mp4"
+    assert beside.json("video-1")["link"] == "../a%3A%20b/c%3Fd%23e%2520%22%3C%C3%BC.mp4"
+    assert [clip["name"] for clip in beside.json("index")["videos"]] == ["clip.mp4", 'a: b/c?d#e%20"<ü.mp4']
 
 
 @settings(max_examples=25, deadline=None)
@@ -123,27 +130,27 @@ def test_no_text_becomes_markup(label: str, title: str, tmp_path_factory: pytest
     folder = tmp_path_factory.mktemp("page")
     (folder / "<img src=x>.mp4").write_bytes(b"")
     label += "</script><script>alert(1)</script><!--"
-    clip = page_clip(folder / "<img src=x>.mp4", (Event(label, 0.0, 1.0, 0.5),), labels=(label,) * 6)
+    clip = page_video(folder / "<img src=x>.mp4", (Event(label, 0.0, 1.0, 0.5),), labels=(label,) * 6)
     out = write_page([clip], folder / "page.html", title=title, failed=[(folder / "</script>.mp4", "<b>broken</b>")])
     page = Elements(out)
-    assert page.json("index")["clips"][0]["events"][0]["label"] == label
-    assert page.json("clip-0")["labels"] == {"names": [label], "runs": [[0, 6]]}
-    assert page.json("index")["clips"][0]["name"] == "<img src=x>.mp4"
+    assert page.json("index")["videos"][0]["events"][0]["label"] == label
+    assert page.json("video-0")["labels"] == {"names": [label], "runs": [[0, 6]]}
+    assert page.json("index")["videos"][0]["name"] == "<img src=x>.mp4"
     assert page.json("index")["failed"] == [{"name": "</script>.mp4", "reason": "<b>broken</b>"}]
     assert page.texts.get("title", "") == re.sub("\r\n?", "\n", title)
-    plain = Elements(write_page([page_clip(folder / "<img src=x>.mp4")], folder / "plain.html", title="plain"))
+    plain = Elements(write_page([page_video(folder / "<img src=x>.mp4")], folder / "plain.html", title="plain"))
     assert [tag for tag, _ in page.tags] == [tag for tag, _ in plain.tags]
 
 
 def test_names_that_are_no_text_do_not_stop_the_page(tmp_path: Path) -> None:
     path = tmp_path / "caf\udce9.mp4"
     path.write_bytes(b"x")
-    out = write_page([page_clip(path)], tmp_path / "page.html", title=path.name, embed_limit_bytes=0)
-    assert Elements(out).json("clip-0")["link"] == "caf%E9.mp4"
+    out = write_page([page_video(path)], tmp_path / "page.html", title=path.name, embed_limit_bytes=0)
+    assert Elements(out).json("video-0")["link"] == "caf%E9.mp4"
 
 
 def test_policy_lets_nothing_in_but_the_pages_own_scripts(tmp_path: Path, video: Path) -> None:
-    page = Elements(write_page([page_clip(video)], tmp_path / "page.html", title="x"))
+    page = Elements(write_page([page_video(video)], tmp_path / "page.html", title="x"))
     policy = next(a["content"] for tag, a in page.tags if tag == "meta" and "http-equiv" in a)
     assert policy is not None
     directives = {name: sources for name, *sources in (part.split() for part in policy.split("; "))}
@@ -159,33 +166,33 @@ def test_policy_lets_nothing_in_but_the_pages_own_scripts(tmp_path: Path, video:
 
 def test_is_never_written_over_another(tmp_path: Path, video: Path) -> None:
     out = tmp_path / "page.html"
-    write_page([page_clip(video)], out, title="one")
+    write_page([page_video(video)], out, title="one")
     before = out.read_bytes()
-    assert write_page([page_clip(video)], out, title="one") == out
+    assert write_page([page_video(video)], out, title="one") == out
     with pytest.raises(OutputError, match=r"page\.html.*is there already"):
-        write_page([page_clip(video)], out, title="two")
+        write_page([page_video(video)], out, title="two")
     assert out.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "page.html"]
 
 
 def test_a_clip_that_is_gone_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"gone\.mp4: cannot be read"):
-        write_page([page_clip(tmp_path / "gone.mp4")], tmp_path / "page.html", title="")
+        write_page([page_video(tmp_path / "gone.mp4")], tmp_path / "page.html", title="")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_peaks_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="peaks"):
-        PageClip(located_video(), np.full(300, -1, np.float32))
+        PageVideo(located_video(), np.full(300, -1, np.float32))
 
 
 def test_an_hour_takes_little_room(tmp_path: Path, video: Path) -> None:
     random = np.random.default_rng(0)
     labels = tuple(f"class {n}" for n in random.integers(0, 28, 3600))  # none longer than the last: the worst case
     events = tuple(Event(labels[12 * n], 12.0 * n, 12.0 * n + 5, 0.5) for n in range(300))
-    hour = page_clip(video, events, 3600.0, 3600, (7, 7), labels)
+    hour = page_video(video, events, 3600.0, 3600, (7, 7), labels)
     page = write_page([hour], tmp_path / "hour.html", title="", embed_limit_bytes=0)
-    runs = Elements(page).json("clip-0")["labels"]
+    runs = Elements(page).json("video-0")["labels"]
     assert [runs["names"][number] for number, count in runs["runs"] for _ in range(count)] == list(labels)
     assert page.stat().st_size < 800_000
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.pages import BROWSER, DURATION_SECONDS, make_video, page_clip
+from support.pages import BROWSER, DURATION_SECONDS, make_video, page_video
 
 from ccln.pipeline.localize.result import Event
 from ccln.pipeline.report.page import write_page
@@ -72,9 +72,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(folder / "first.webm", folder / f"{NASTY.replace('/', '')}.webm")
     (folder / "broken.mp4").write_bytes(b"this is no video")
     clips = [
-        page_clip(folder / "first.webm"),
-        page_clip(folder / f"{NASTY}.webm", (Event(NASTY, 1.0, 2.0, 0.5),)),
-        page_clip(folder / "broken.mp4"),
+        page_video(folder / "first.webm"),
+        page_video(folder / f"{NASTY}.webm", (Event(NASTY, 1.0, 2.0, 0.5),)),
+        page_video(folder / "broken.mp4"),
     ]
     write_page(clips, folder / "page.html", title=f"</title>{NASTY}")
     write_page(clips, folder / "beside.html", title="beside", embed_limit_bytes=0)
@@ -137,9 +137,10 @@ def test_keyboard(visit: Visit) -> None:
 def test_filter_by_class(visit: Visit) -> None:
     page = visit.page
     page.locator("#class-buttons button", has_text="Church bell").click()
-    assert page.locator("#found").inner_text() == "2 of 3 clips"
+    assert page.locator("#found").inner_text() == "2 of 3 videos"
     assert page.locator("#events button .label").all_inner_texts() == ["Church bell"]
-    assert page.locator("#event-count").inner_text().endswith("2 events of other classes hidden.")
+    count = page.locator("#event-count").inner_text()
+    assert count == "1 event, each at least 2 s long: start–end, confidence. 2 events of other classes hidden."
     assert page.locator(".lanes button").count() == 1
     page.keyboard.press("n")
     assert visit.seconds() == 2.5
@@ -151,13 +152,37 @@ def test_filter_by_class(visit: Visit) -> None:
     assert page.locator("#list button:visible .name").all_inner_texts() == ["first.webm"]
 
 
+def test_a_filter_opens_a_video_that_has_the_class(visit: Visit) -> None:
+    page = visit.page
+    page.locator("#class-buttons button", has_text=NASTY).click()
+    assert page.locator("#list button:visible .name").all_inner_texts() == [f"{NASTY}.webm"]
+    assert page.locator("#name").inner_text() == f"{NASTY}.webm"
+    assert page.locator("#events button .label").all_inner_texts() == [NASTY]
+
+
+def test_no_number_in_a_bar_is_cut(browser: "Browser", tmp_path: Path) -> None:
+    events = tuple(Event("Church bell", 0.2 * n * n, 0.2 * n * n + 0.1 * n, 0.87) for n in range(1, 16))
+    (tmp_path / "long.webm").write_bytes(b"no video")
+    write_page([page_video(tmp_path / "long.webm", events, 60.0, 60)], tmp_path / "page.html", title="long")
+    visit = Visit(browser, tmp_path / "page.html")
+    texts = set()
+    for _ in range(5):
+        for bar in visit.page.locator(".lanes button").all():
+            texts.add(bar.inner_text())
+            assert bar.evaluate("bar => bar.scrollWidth <= bar.clientWidth")
+        visit.page.keyboard.press("+")
+    assert texts == {"", "0.87", "Church bell 0.87"}
+    visit.page.context.close()
+
+
 def test_names_are_texts_and_nothing_leaves_the_page(visit: Visit, folder: Path) -> None:
     page = visit.page
     assert page.title() == f"</title>{NASTY}"
     assert page.locator("h1").inner_text() == f"</title>{NASTY}"
     page.locator("#list button", has_text=NASTY).click()
     assert page.locator("#name").inner_text() == f"{NASTY}.webm"
-    assert page.locator(".lanes button").inner_text() == f"{NASTY} 0.50"
+    assert page.locator("#bars .caption").inner_text() == NASTY
+    assert page.locator(".lanes button").inner_text() == "0.50"
     assert page.locator("img").count() == 0
     visit.ready()
     assert {url.split(":")[0] for url in visit.requests} == {"file", "blob"}
@@ -226,7 +251,7 @@ def test_a_video_that_is_not_beside_the_page_any_more_is_named(
 
 def test_every_seconds_class_is_told_under_the_mouse_and_at_the_playhead(visit: Visit) -> None:
     page = visit.page
-    assert "calls everything one of them" in page.locator("#legend").inner_text()
+    assert "gives everything one of the classes" in page.locator("#legend").inner_text()
     told = page.locator("#what")
     assert told.inner_text() == "0:00–0:01 Silence:"
     width = page.evaluate("document.getElementById('wide').clientWidth")
@@ -269,7 +294,7 @@ def test_lists_are_one_stop_of_the_tab_key_each(visit: Visit) -> None:
 
 def test_a_portrait_clip_without_events_says_so(browser: "Browser", tmp_path: Path) -> None:
     make_video(tmp_path / "tall.webm", 2.0, size=(48, 96))
-    write_page([page_clip(tmp_path / "tall.webm", (), 2.0, 2)], tmp_path / "tall.html", title="tall.webm")
+    write_page([page_video(tmp_path / "tall.webm", (), 2.0, 2)], tmp_path / "tall.html", title="tall.webm")
     visit = Visit(browser, tmp_path / "tall.html")
     page = visit.ready()
     box = page.locator("#video").bounding_box()
@@ -285,7 +310,7 @@ def test_a_portrait_clip_without_events_says_so(browser: "Browser", tmp_path: Pa
 def test_an_hour_zooms_scrolls_and_seeks(browser: "Browser", tmp_path: Path) -> None:
     events = tuple(Event(f"class {n % 28}", 12.0 * n, 12.0 * n + 4, 0.5) for n in range(300))
     (tmp_path / "hour.webm").write_bytes(b"no video")
-    hour = page_clip(tmp_path / "hour.webm", events, 3600.0, 3600, (7, 7))
+    hour = page_video(tmp_path / "hour.webm", events, 3600.0, 3600, (7, 7))
     write_page([hour], tmp_path / "hour.html", title="hour")
     visit = Visit(browser, tmp_path / "hour.html")
     page = visit.page
@@ -324,8 +349,8 @@ def test_two_hundred_clips_and_an_hour_open_at_once(browser: "Browser", tmp_path
     for path in paths:
         path.write_bytes(b"no video")
     hour = tuple(Event(f"class {n % 28}", 9.0 * n, 9.0 * n + 4, 0.5) for n in range(400))
-    write_page([page_clip(path) for path in paths], tmp_path / "many.html", title="many", embed_limit_bytes=0)
-    write_page([page_clip(paths[0], hour, 3600.0, 3600, (7, 7))], tmp_path / "hour.html", title="hour")
+    write_page([page_video(path) for path in paths], tmp_path / "many.html", title="many", embed_limit_bytes=0)
+    write_page([page_video(paths[0], hour, 3600.0, 3600, (7, 7))], tmp_path / "hour.html", title="hour")
     for name, rows in (("many", 200), ("hour", 1)):
         page = browser.new_page()
         session = page.context.new_cdp_session(page)

@@ -8,24 +8,24 @@ function decodeBytes(text) {
   return bytes;
 }
 
-/** The glow over the picture. The network saw the whole picture stretched to its grid, so the grid covers it all. */
+/** The glow over the frame. The network gets the whole frame stretched to its grid, so the grid covers all of it. */
 class Attention {
-  // From dark violet to pale yellow: brightness rises all the way, so it reads without colour too.
-  static #STOPS = [[40, 10, 80], [125, 30, 109], [203, 65, 73], [248, 142, 8], [252, 235, 150]];
-
   static #SMOOTHING = 32; // pixels a region: drawn larger, the edges of the grid are smoothed away
 
   #canvas;
+  #scale;
   #grid = document.createElement("canvas");
   #map = null;
   #values = null;
   #drawn = -1;
 
-  constructor(canvas) {
+  /** `scale` has four bytes, RGBA, for each strength from 0 to 255, as a base64 text. */
+  constructor(canvas, scale) {
     this.#canvas = canvas;
+    this.#scale = decodeBytes(scale);
   }
 
-  /** Show the maps of a clip: {height, width, values} with a byte a region, segment by segment. */
+  /** Show the maps of a video: {height, width, values} with a byte a region, segment by segment. */
   open(map) {
     this.#map = map;
     this.#values = decodeBytes(map.values);
@@ -43,22 +43,19 @@ class Attention {
     const grid = this.#grid.getContext("2d");
     const image = grid.createImageData(width, height);
     for (let i = 0; i < width * height; i++) {
-      const value = (this.#values[segment * width * height + i] ?? 0) / 255;
-      image.data.set([...Attention.#color(value), 255 * Math.min(1, 1.6 * value)], 4 * i);
+      const strength = this.#values[segment * width * height + i] ?? 0;
+      image.data.set([strength, strength, strength, 255], 4 * i);
     }
     grid.putImageData(image, 0, 0);
-    const context = this.#canvas.getContext("2d");
-    context.clearRect(0, 0, this.#canvas.width, this.#canvas.height);
+    // First the strength is made smooth, then it gets its colors: between two of them there may be others.
+    const context = this.#canvas.getContext("2d", {willReadFrequently: true});
     context.imageSmoothingQuality = "high";
     context.drawImage(this.#grid, 0, 0, this.#canvas.width, this.#canvas.height);
-  }
-
-  static #color(value) {
-    const place = value * (Attention.#STOPS.length - 1);
-    const below = Math.min(Math.floor(place), Attention.#STOPS.length - 2);
-    return [0, 1, 2].map((i) => {
-      const [low, high] = [Attention.#STOPS[below][i], Attention.#STOPS[below + 1][i]];
-      return low + (high - low) * (place - below);
-    });
+    const glow = context.getImageData(0, 0, this.#canvas.width, this.#canvas.height);
+    for (let i = 0; i < glow.data.length; i += 4) {
+      const strength = glow.data[i];
+      for (let part = 0; part < 4; part++) glow.data[i + part] = this.#scale[4 * strength + part];
+    }
+    context.putImageData(glow, 0, 0);
   }
 }

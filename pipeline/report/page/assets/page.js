@@ -2,8 +2,8 @@
 
 {
   const get = (id) => document.getElementById(id);
-  const {clips, failed, nonce} = JSON.parse(get("index").textContent);
-  let open = null; // the clip that is shown, with its details
+  const {videos, failed, classes: names, hues, glow, nonce} = JSON.parse(get("index").textContent);
+  let open = null; // the video that is shown, with its details
   let events = []; // those of its events that are shown
   let rows = new Map(); // of the events that are shown, their buttons in the list
   let now = []; // those of them at the position
@@ -19,18 +19,20 @@
   const count = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
 
   const player = new Player(moved);
-  const attention = new Attention(get("attention"));
-  const classes = new Classes(clips, get("classes"), () => {
+  const attention = new Attention(get("attention"), glow);
+  const classes = new Classes(names, hues, videos, get("classes"), () => {
     list.filter();
-    showEvents();
+    const listed = list.openIsListed ? null : (list.neighbour(1) ?? list.neighbour(-1));
+    if (listed === null) showEvents();
+    else show(listed);
   });
   const point = (seconds) => {
     pointed = seconds;
-    if (open) tell();
+    if (open) describeSegment();
   };
   const timeline = new Timeline(classes, (seconds) => player.seek(seconds), point, nonce);
   const settleEvents = rove(get("events"));
-  const list = new ClipList(clips, classes, (number) => {
+  const list = new VideoList(videos, classes, (number) => {
     show(number);
     if (!matchMedia("(min-width: 60rem)").matches) {
       get("browser").open = false;
@@ -39,8 +41,8 @@
   });
 
   function show(number) {
-    const details = JSON.parse(get(`clip-${number}`).textContent);
-    open = {...clips[number], ...details, labels: details.labels && unrolled(details.labels)};
+    const details = JSON.parse(get(`video-${number}`).textContent);
+    open = {...videos[number], ...details, labels: unrolled(details.labels)};
     get("name").textContent = open.name;
     get("name").classList.toggle("hidden", open.name === document.querySelector("h1").textContent);
     get("position").max = String(open.duration);
@@ -48,8 +50,8 @@
     attention.open(open.attention);
     timeline.open(open);
     list.mark(number);
-    get("previous-clip").disabled = list.neighbour(-1) === null;
-    get("next-clip").disabled = list.neighbour(1) === null;
+    get("previous-video").disabled = list.neighbour(-1) === null;
+    get("next-video").disabled = list.neighbour(1) === null;
     get("events").scrollTop = 0;
     showEvents();
   }
@@ -75,17 +77,18 @@
       return row;
     });
     const hidden = open.events.length - events.length;
+    const lasting = open.minimumSeconds > 1 ? `, each at least ${open.minimumSeconds} s long` : "";
     const none = "None: the network found nothing of its classes that is both seen and heard.";
     get("event-count").textContent = [
-      events.length ? `${count(events.length, "event")}: start–end, confidence.` : hidden ? "" : none,
+      events.length ? `${count(events.length, "event")}${lasting}: start–end, confidence.` : hidden ? "" : none,
       hidden ? `${count(hidden, "event")} of other classes hidden.` : "",
     ].join(" ");
     get("events").replaceChildren(...items);
     get("events").hidden = events.length === 0;
     settleEvents();
     get("previous-event").disabled = get("next-event").disabled = events.length === 0;
-    get("previous-clip").disabled = list.neighbour(-1) === null;
-    get("next-clip").disabled = list.neighbour(1) === null;
+    get("previous-video").disabled = list.neighbour(-1) === null;
+    get("next-video").disabled = list.neighbour(1) === null;
     moved();
   }
 
@@ -98,13 +101,12 @@
     const times = [clock(position, true), clock(open.duration, true)];
     if (write("time", times.join(" / "))) {
       get("position").value = String(position);
-      const label = open.labels ? [open.labels[segmentAt(position)]] : [];
-      get("position").setAttribute("aria-valuetext", [times.join(" of "), ...label].join(", "));
+      get("position").setAttribute("aria-valuetext", `${times.join(" of ")}, ${open.labels[segmentAt(position)]}`);
     }
     write("play", player.playing ? "Pause" : "Play");
     get("mute").setAttribute("aria-pressed", String(player.muted));
     markNow(events.filter((event) => isNow(event, position)));
-    tell();
+    describeSegment();
   }
 
   /** Change what has changed only: an hour has hundreds of events, and this runs with every picture. */
@@ -139,12 +141,12 @@
   }
 
   /** Class and numbers of the segment under the mouse, or else at the position. */
-  function tell() {
+  function describeSegment() {
     const segment = segmentAt(pointed ?? player.position);
     const from = segment * open.segmentSeconds;
     const values = ["seen", "heard", "event"].map((name) => `${name} ${open[name][segment]?.toFixed(2) ?? "–"}`);
-    const label = open.labels ? ` ${open.labels[segment]}` : "";
-    write("what", `${clock(from)}–${clock(Math.min(from + open.segmentSeconds, open.duration))}${label}:`);
+    const until = Math.min(from + open.segmentSeconds, open.duration);
+    write("what", `${clock(from)}–${clock(until)} ${open.labels[segment]}:`);
     write("numbers", values.join(", "));
   }
 
@@ -157,7 +159,7 @@
     if (next) player.seek(next.start);
   }
 
-  function toClip(direction) {
+  function toVideo(direction) {
     const number = list.neighbour(direction);
     if (number !== null) show(number);
   }
@@ -174,8 +176,8 @@
     mute: () => player.mute(),
     "previous-event": () => toEvent(-1),
     "next-event": () => toEvent(1),
-    "previous-clip": () => toClip(-1),
-    "next-clip": () => toClip(1),
+    "previous-video": () => toVideo(-1),
+    "next-video": () => toVideo(1),
     "show-attention": toggleAttention,
     "zoom-in": () => zoom(2),
     "zoom-out": () => zoom(0.5),
@@ -190,8 +192,8 @@
     ArrowRight: (event) => player.seek(player.position + (event.shiftKey ? 10 : 1)),
     n: actions["next-event"],
     p: actions["previous-event"],
-    N: actions["next-clip"],
-    P: actions["previous-clip"],
+    N: actions["next-video"],
+    P: actions["previous-video"],
     a: toggleAttention,
     m: actions.mute,
     "+": actions["zoom-in"],
@@ -219,15 +221,15 @@
     if (event.detail > 0 && event.target.closest("button")) document.activeElement.blur();
   });
 
-  const eventCount = clips.reduce((sum, clip) => sum + clip.events.length, 0);
-  get("summary").textContent = `${count(clips.length, "clip")}. A network took ${
-    eventCount ? count(eventCount, "event") : "nothing"
-  } for both seen and heard; nobody has checked it.`;
-  const single = clips.length < 2;
-  get("clip-count").textContent = single ? "Files that could not be read" : `Clips (${clips.length})`;
-  if (single) get("event-count").before(get("classes")); // no list of clips that it would filter
+  const eventCount = videos.reduce((sum, video) => sum + video.events.length, 0);
+  get("summary").textContent = `${count(videos.length, "video")}, ${
+    eventCount ? count(eventCount, "event") : "no event"
+  } both seen and heard. Found by a network; nobody has checked it.`;
+  const single = videos.length < 2;
+  get("video-count").textContent = single ? "Files that could not be read" : `Videos (${videos.length})`;
+  if (single) get("event-count").before(get("classes")); // no list of videos that it would filter
   get("layout").classList.toggle("one", single);
-  get("list-part").hidden = get("clip-steps").hidden = single;
+  get("list-part").hidden = get("video-steps").hidden = single;
   get("browser").hidden = single && !failed.length;
   get("browser").open = matchMedia("(min-width: 60rem)").matches;
   if (failed.length) {
@@ -235,6 +237,6 @@
     get("failed").querySelector("summary").textContent = `${count(failed.length, "file")} could not be read`;
     get("failed").querySelector("ul").append(...failed.map(({name, reason}) => element("li", "", `${name}: ${reason}`)));
   }
-  document.querySelector("main").hidden = clips.length === 0;
-  if (clips.length) show(0);
+  document.querySelector("main").hidden = videos.length === 0;
+  if (videos.length) show(0);
 }

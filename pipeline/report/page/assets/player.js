@@ -17,7 +17,7 @@ class Player {
   #position = 0;
   #duration = 0;
   #playable = true;
-  #object = null; // address of the open clip's bytes
+  #object = null; // address of the open video's bytes
   #link = null; // address of its file, where the page does not hold it
   #moved;
 
@@ -44,7 +44,7 @@ class Player {
     });
   }
 
-  /** Open a clip's video: `base64` if the page holds it, else its address. */
+  /** Open a video: `base64` if the page holds it, else its address. */
   open(duration, contentType, link, base64) {
     if (this.#object) URL.revokeObjectURL(this.#object);
     this.#object = base64 === null ? null : URL.createObjectURL(new Blob([decodeBytes(base64)], {type: contentType}));
@@ -78,7 +78,7 @@ class Player {
   toggle() {
     if (!this.#playable) return;
     if (this.playing) this.#video.pause();
-    else this.#video.play().catch(() => {}); // a reason is told by the error event
+    else this.#video.play().catch(() => {}); // the error event has the reason
   }
 
   mute() {
@@ -88,7 +88,7 @@ class Player {
   #measure() {
     const {videoWidth, videoHeight} = this.#video;
     if (videoWidth) this.#frame.style.setProperty("--ratio", String(videoWidth / videoHeight));
-    else this.#notify("This browser plays the sound but cannot show the picture.");
+    else this.#notify("This browser plays the audio but cannot show the frames.");
   }
 
   #fail(reason) {

@@ -19,18 +19,7 @@ function element(name, className, text) {
   return made;
 }
 
-/** For each event the lane where it covers no other, the first that is free; events are in order of start. */
-function lanesOf(events) {
-  const ends = [];
-  return events.map((event) => {
-    let lane = ends.findIndex((end) => end <= event.start);
-    if (lane < 0) lane = ends.length;
-    ends[lane] = event.end;
-    return lane;
-  });
-}
-
-/** Ruler, waveform, tracks and events of a clip over one axis of time that scrolls and zooms. */
+/** Ruler, waveform, tracks and events of a video over one axis of time that scrolls and zooms. */
 class Timeline {
   static #STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400];
   static #WIDEST = 8e6; // pixels; browsers lay out about twice that
@@ -44,24 +33,24 @@ class Timeline {
   #bars = document.getElementById("bars");
   #playhead = document.getElementById("playhead");
   #wave = null;
-  #clip = null;
+  #video = null;
   #classes;
   #scale = 1; // pixels a second
   #position = 0;
   #buttons = new Map(); // event to element
   #seek;
-  #told;
+  #pointed;
   #drawing = 0;
   #nonce;
 
   /**
-   * `classes` give an event's look; `seek` is called with the seconds where the timeline is pressed, `told` with those
-   * under the mouse, or null when it leaves.
+   * `classes` give an event's look; `seek` is called with the seconds where the timeline is pressed, `pointed` with
+   * those under the mouse, or null when it leaves.
    */
-  constructor(classes, seek, told, nonce) {
+  constructor(classes, seek, pointed, nonce) {
     this.#classes = classes;
     this.#seek = seek;
-    this.#told = told;
+    this.#pointed = pointed;
     this.#nonce = nonce;
     this.#scroll.addEventListener("scroll", () => this.#drawSoon(), {passive: true});
     this.#wide.addEventListener("click", (event) => {
@@ -69,7 +58,7 @@ class Timeline {
     });
     this.#wide.addEventListener("pointermove", (event) => event.pointerType === "mouse" && this.#point(event.clientX));
     this.#wide.addEventListener("pointerleave", () => this.#point(null));
-    new ResizeObserver(() => this.#clip && this.#setScale(this.#scale)).observe(this.#scroll);
+    new ResizeObserver(() => this.#video && this.#setScale(this.#scale)).observe(this.#scroll);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
       this.#wave?.setOptions(this.#waveColors());
       this.#drawSoon();
@@ -78,20 +67,19 @@ class Timeline {
 
   secondsAt(clientX) {
     const seconds = (clientX - this.#wide.getBoundingClientRect().left) / this.#scale;
-    return Math.max(0, Math.min(seconds, this.#clip.duration));
+    return Math.max(0, Math.min(seconds, this.#video.duration));
   }
 
-  /** Show a clip: {duration, segmentSeconds, seen, heard, event, labels (null or one a segment), peaks}. */
-  open(clip) {
-    this.#clip = clip;
-    for (const part of this.#wide.querySelectorAll(".labels")) part.hidden = clip.labels === null;
+  /** Show a video: {duration, segmentSeconds, seen, heard, event, labels (one a segment), peaks}. */
+  open(video) {
+    this.#video = video;
     this.#point(null);
     this.#wave?.destroy();
     this.#wave = WaveSurfer.create({
       container: "#waveform",
       cspNonce: this.#nonce,
-      peaks: [Float32Array.from(decodeBytes(clip.peaks), (value) => value / 255)],
-      duration: clip.duration,
+      peaks: [Float32Array.from(decodeBytes(video.peaks), (value) => value / 255)],
+      duration: video.duration,
       height: 56,
       normalize: true,
       interact: false,
@@ -116,20 +104,19 @@ class Timeline {
       const caption = element("p", "caption");
       caption.append(element("b", "", label), its.length > 1 ? ` ${its.length} events` : "");
       const row = element("div", "lanes");
-      const lanes = lanesOf(its);
-      row.style.height = `${(Math.max(...lanes) + 1) * height}px`;
-      its.forEach((event, i) => {
-        const button = element("button", "event", `${event.label} ${event.confidence.toFixed(2)}`);
+      row.style.height = `${(Math.max(...its.map(({lane}) => lane)) + 1) * height}px`;
+      for (const event of its) {
+        const button = element("button", "event");
         button.type = "button";
         button.tabIndex = -1; // the list below has the same events for the keyboard
         button.title = describe(event);
         button.setAttribute("aria-label", button.title);
-        button.style.top = `${lanes[i] * height}px`;
+        button.style.top = `${event.lane * height}px`;
         this.#classes.paint(button, event.label);
         button.addEventListener("click", () => this.#seek(event.start));
         row.append(button);
         this.#buttons.set(event, button);
-      });
+      }
       this.#bars.append(caption, row);
     }
     this.#place();
@@ -165,11 +152,11 @@ class Timeline {
     pointer.hidden = clientX === null;
     const seconds = clientX === null ? null : this.secondsAt(clientX);
     if (seconds !== null) pointer.style.transform = `translateX(${seconds * this.#scale}px)`;
-    this.#told(seconds);
+    this.#pointed(seconds);
   }
 
   #setScale(scale) {
-    const {duration} = this.#clip;
+    const {duration} = this.#video;
     const view = this.#scroll.clientWidth;
     const least = view / duration;
     this.#scale = Math.max(least, Math.min(scale, 240, Timeline.#WIDEST / duration));
@@ -188,11 +175,15 @@ class Timeline {
 
   #place() {
     this.#placePlayhead();
+    const context = document.createElement("canvas").getContext("2d");
+    context.font = "600 12.8px system-ui, sans-serif"; // as bold as an event is while it lasts
     for (const [event, button] of this.#buttons) {
       button.style.left = `${event.start * this.#scale}px`;
       const width = (event.end - event.start) * this.#scale - 1;
       button.style.width = `${width}px`;
-      button.classList.toggle("narrow", width < 32); // no room for a word
+      const confidence = event.confidence.toFixed(2);
+      const texts = [`${event.label} ${confidence}`, confidence, ""]; // never a part of a number
+      button.textContent = texts.find((text) => text === "" || context.measureText(text).width + 20 <= width);
     }
   }
 
@@ -206,7 +197,7 @@ class Timeline {
     this.#drawing = requestAnimationFrame(() => this.#draw());
   }
 
-  /** Canvases are as wide as what can be seen, and stay there while the rest scrolls under them. */
+  /** Canvases are as wide as the visible part, and stay there while the rest scrolls under them. */
   #draw() {
     const style = getComputedStyle(document.documentElement);
     const color = (name) => style.getPropertyValue(`--${name}`);
@@ -214,21 +205,21 @@ class Timeline {
     this.#wave.setScroll(this.#scroll.scrollLeft);
     this.#drawRuler(view, color);
     const bins = this.#bins(view);
-    if (this.#clip.labels !== null) this.#drawLabels(bins, view, color);
+    this.#drawLabels(bins, view, color);
     for (const name of ["seen", "heard", "event"]) this.#drawTrack(name, bins, view, color);
-    const each = this.#binned * this.#clip.segmentSeconds;
+    const each = this.#binned * this.#video.segmentSeconds;
     document.getElementById("coarse").textContent =
-      this.#binned > 1 ? `Zoomed out, so each bar stands for ${each} s: strong colour their mean, pale their highest.` : "";
+      this.#binned > 1 ? `Zoomed out, so each bar stands for ${each} s: strong color their mean, pale their highest.` : "";
   }
 
   /** How many segments are drawn as one. */
   get #binned() {
-    return Math.max(1, Math.ceil(Timeline.#LEAST_BIN / (this.#scale * this.#clip.segmentSeconds)));
+    return Math.max(1, Math.ceil(Timeline.#LEAST_BIN / (this.#scale * this.#video.segmentSeconds)));
   }
 
-  /** What can be seen, as {first, last, x, end}: the segments from first to before last, and where in the view. */
+  /** The visible part, as {first, last, x, end}: the segments from first to before last, and where in the view. */
   #bins(view) {
-    const {segmentSeconds, duration, event} = this.#clip;
+    const {segmentSeconds, duration, event} = this.#video;
     const count = this.#binned;
     const until = Math.min(event.length, (view.from + view.width / this.#scale) / segmentSeconds);
     const place = (segment) => (Math.min(segment * segmentSeconds, duration) - view.from) * this.#scale;
@@ -256,7 +247,7 @@ class Timeline {
     const step = Timeline.#STEPS.find((seconds) => seconds * this.#scale >= 64) ?? 28800;
     context.font = "12px system-ui, sans-serif";
     context.fillStyle = color("soft");
-    const until = Math.min(view.from + view.width / this.#scale, this.#clip.duration);
+    const until = Math.min(view.from + view.width / this.#scale, this.#video.duration);
     for (let seconds = Math.floor(view.from / step) * step; seconds <= until; seconds += step) {
       const x = (seconds - view.from) * this.#scale;
       context.fillRect(x, height - 5, 1, 5);
@@ -267,7 +258,7 @@ class Timeline {
   /** Of segments drawn as one, the class of the one most likely to be event. */
   #drawLabels(bins, view, color) {
     const [context, height] = this.#context("labels", view);
-    const {labels, event} = this.#clip;
+    const {labels, event} = this.#video;
     const runs = [];
     for (const {first, last, x, end} of bins) {
       let most = first;
@@ -294,7 +285,7 @@ class Timeline {
 
   #drawTrack(name, bins, view, color) {
     const [context, height] = this.#context(name, view);
-    const values = this.#clip[name];
+    const values = this.#video[name];
     context.font = "600 11px system-ui, sans-serif";
     context.textAlign = "center";
     for (const share of [0.5, 1]) {

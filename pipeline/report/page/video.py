@@ -1,7 +1,7 @@
-"""What the page knows of a clip, as its script reads it."""
+"""What the page holds of a video, as its script reads it."""
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from math import ceil
@@ -10,17 +10,14 @@ from typing import Any
 import numpy as np
 
 from ccln.pipeline.localize.result import LocatedVideo
+from ccln.pipeline.report.style import attention_strength, class_numbers, pack_lanes
 from ccln.pipeline.segments import SEGMENT_SECONDS
 
 PEAKS_PER_SECOND = 50
 
-# A map without a preference would glow all over if its highest number were its brightest: the overlay's full strength
-# is this many times the share that each region had if all had the same, or the clip's highest number if that is more.
-_FULL_STRENGTH = 4
-
 
 @dataclass(frozen=True, eq=False)
-class PageClip:
+class PageVideo:
     """A video as the page shows it.
 
     Raises:
@@ -36,43 +33,47 @@ class PageClip:
             raise ValueError(f"{self.located.path}: peaks {self.peaks.shape} need to be (bin,), each from 0 to 1")
 
     def events(self) -> list[dict[str, Any]]:
-        """The events in order of time, for JSON."""
+        """The events in order of time, each with its lane among those of its class, for JSON."""
+        lanes: dict[str, Iterator[int]] = {
+            label: iter(pack_lanes([event for event in self.located.events if event.label == label]))
+            for label in class_numbers(self.located.events)
+        }
         return [
             {
                 "label": event.label,
                 "start": event.start_seconds,
                 "end": event.end_seconds,
                 "confidence": round(event.confidence, 3),
+                "lane": next(lanes[event.label]),
             }
             for event in self.located.events
         ]
 
     def details(self) -> dict[str, Any]:
-        """All that only the open clip needs, for JSON; long arrays as bytes in base64, 0 to 255."""
-        attention = self.located.attention
-        mean = float(attention.mean()) if attention.size else 0.0
-        full = max(float(attention.max(initial=0)), _FULL_STRENGTH * mean)
+        """All that is needed of the open video only, for JSON; long arrays as bytes in base64, 0 to 255."""
+        strength = attention_strength(self.located.attention)
         return {
             "segmentSeconds": float(SEGMENT_SECONDS),
+            "minimumSeconds": self.located.provenance.minimum_duration_seconds,
             **{name: [round(float(value), 3) for value in track] for name, track in self.located.tracks.items()},
             "labels": _runs(self.located.labels),
             "attention": {
-                "height": attention.shape[1],
-                "width": attention.shape[2],
-                "values": _bytes(attention / full if full else attention),
+                "height": strength.shape[1],
+                "width": strength.shape[2],
+                "values": _bytes(strength),
             },
             "peaks": _bytes(self._fitting_peaks()),
         }
 
     def _fitting_peaks(self) -> np.ndarray:
-        """As many as the clip lasts: the sound of a file may be shorter than its picture."""
+        """As many as the video lasts: the audio of a file may be shorter than its video stream."""
         count = max(1, ceil(self.located.duration_seconds * PEAKS_PER_SECOND))
         peaks = self.peaks[:count]
         return np.pad(peaks, (0, count - len(peaks)))
 
 
 def waveform_peaks(samples: np.ndarray, rate_hz: int) -> np.ndarray:
-    """The loudest sample of every fiftieth of a second, all that the page draws of a sound.
+    """The loudest sample of every fiftieth of a second, all that the page draws of the audio.
 
     The peaks of whole seconds may be computed piece by piece and joined.
 

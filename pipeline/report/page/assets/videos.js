@@ -1,18 +1,20 @@
 "use strict";
 
-/** The classes of all clips: their looks, and which of them are shown. None chosen means all. */
+/** The classes of all videos: how they look, and which of them are shown. None chosen means all. */
 class Classes {
-  static #HUES = 8;
   static #PATTERNS = ["", "striped", "lined"];
 
   #numbers;
+  #hues;
   #chosen = new Set();
 
-  constructor(clips, fieldset, changed) {
+  /** `names` in the order in which hues are given to them; `hues` says how many there are. */
+  constructor(names, hues, videos, fieldset, changed) {
+    this.#numbers = new Map(names.map((label, number) => [label, number]));
+    this.#hues = hues;
     const counts = new Map();
-    for (const {events} of clips) for (const {label} of events) counts.set(label, (counts.get(label) ?? 0) + 1);
-    const labels = [...counts.keys()].sort((a, b) => a.localeCompare(b));
-    this.#numbers = new Map(labels.map((label, number) => [label, number]));
+    for (const {events} of videos) for (const {label} of events) counts.set(label, (counts.get(label) ?? 0) + 1);
+    const labels = [...names].sort((a, b) => a.localeCompare(b));
     fieldset.hidden = labels.length < 2;
     const holder = fieldset.querySelector("div");
     const everything = element("button", "", "All");
@@ -51,7 +53,7 @@ class Classes {
 
   /** A class's hue as a CSS variable's name, or null if no event is of it. */
   hue(label) {
-    return this.#numbers.has(label) ? `hue-${this.#numbers.get(label) % Classes.#HUES}` : null;
+    return this.#numbers.has(label) ? `hue-${this.#numbers.get(label) % this.#hues}` : null;
   }
 
   /** The events of the classes that are shown. */
@@ -63,7 +65,7 @@ class Classes {
   paint(target, label) {
     const number = this.#numbers.get(label);
     target.style.setProperty("--hue", `var(--${this.hue(label)})`);
-    const pattern = Classes.#PATTERNS[Math.floor(number / Classes.#HUES) % Classes.#PATTERNS.length];
+    const pattern = Classes.#PATTERNS[Math.floor(number / this.#hues) % Classes.#PATTERNS.length];
     if (pattern) target.classList.add(pattern);
   }
 }
@@ -96,9 +98,9 @@ function rove(list) {
   };
 }
 
-/** All clips by name, each with its events in small; a search and the chosen classes say which are listed. */
-class ClipList {
-  #clips;
+/** All videos by name, each with its events in small; a search and the chosen classes say which are listed. */
+class VideoList {
+  #videos;
   #classes;
   #list = document.getElementById("list");
   #find = document.getElementById("find");
@@ -107,15 +109,15 @@ class ClipList {
   #open = 0;
   #settle = rove(this.#list);
 
-  constructor(clips, classes, open) {
-    this.#clips = clips;
+  constructor(videos, classes, open) {
+    this.#videos = videos;
     this.#classes = classes;
-    this.#rows = clips.map((clip, number) => {
+    this.#rows = videos.map((video, number) => {
       const row = element("li");
       const button = element("button");
       button.type = "button";
-      button.title = clip.name;
-      button.append(element("span", "name", clip.name), element("span", "strip"), element("span", "what"));
+      button.title = video.name;
+      button.append(element("span", "name", video.name), element("span", "strip"), element("span", "what"));
       button.addEventListener("click", () => open(number));
       row.append(button);
       return row;
@@ -125,31 +127,31 @@ class ClipList {
     this.filter();
   }
 
-  /** Show of each clip the events of the chosen classes, and list what search and classes ask for. */
+  /** Show of each video the events of the chosen classes, and list those that fit the search and have such events. */
   filter() {
-    this.#clips.forEach((clip, number) => {
-      const events = this.#classes.visible(clip.events);
+    this.#videos.forEach((video, number) => {
+      const events = this.#classes.visible(video.events);
       const row = this.#rows[number];
       row.dataset.events = events.length;
-      row.querySelector(".strip").replaceChildren(...events.map((event) => this.#mark(event, clip.duration)));
+      row.querySelector(".strip").replaceChildren(...events.map((event) => this.#mark(event, video.duration)));
       const labels = [...new Set(events.map(({label}) => label))].join(", ");
-      row.querySelector(".what").textContent = `${clock(clip.duration)} · ${labels || "no event"}`;
+      row.querySelector(".what").textContent = `${clock(video.duration)} · ${labels || "no event"}`;
     });
     this.#select();
   }
 
   #select() {
     const wanted = this.#find.value.trim().toLowerCase();
-    this.#clips.forEach(({name}, number) => {
+    this.#videos.forEach(({name}, number) => {
       const row = this.#rows[number];
       row.hidden = !name.toLowerCase().includes(wanted) || (!this.#classes.all && row.dataset.events === "0");
     });
     const shown = this.#rows.filter((row) => !row.hidden).length;
-    this.#found.textContent = shown === this.#rows.length ? "" : `${shown} of ${this.#rows.length} clips`;
+    this.#found.textContent = shown === this.#rows.length ? "" : `${shown} of ${this.#rows.length} videos`;
     this.#settle();
   }
 
-  /** Mark a clip as the open one. */
+  /** Mark a video as the open one. */
   mark(number) {
     this.#rows[this.#open].firstChild.removeAttribute("aria-current");
     this.#open = number;
@@ -158,7 +160,12 @@ class ClipList {
     this.#settle();
   }
 
-  /** The next listed clip in a direction, or null. */
+  /** Whether the open video is listed. */
+  get openIsListed() {
+    return !this.#rows[this.#open].hidden;
+  }
+
+  /** The next listed video in a direction, or null. */
   neighbour(direction) {
     for (let number = this.#open + direction; number in this.#rows; number += direction) {
       if (!this.#rows[number].hidden) return number;
