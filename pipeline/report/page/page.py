@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ccln.pipeline.report.page.video import PageVideo
@@ -73,6 +72,8 @@ def _page(
     videos: Sequence[PageVideo], title: str, failed: Sequence[tuple[Path, str]], linked_from: Path | None
 ) -> Iterator[bytes]:
     """The page in pieces; `linked_from` is its folder if the video files are not to be within it."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # its import takes a while: for pages only
+
     environment = Environment(
         loader=PackageLoader("ccln.pipeline.report.page", "."),
         autoescape=True,
