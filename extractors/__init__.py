@@ -21,12 +21,12 @@ from ccln.extractors.presets import (
     arithmetic_of,
     preset_from_specification,
     preset_named,
-    preset_with,
     without_arithmetic,
 )
 
 if TYPE_CHECKING:
     from ccln.extractors.extraction import Extractors, load_extractors, pick_device, pick_precision
+    from ccln.extractors.registry import preset_with
 
 __all__ = [
     "PRESETS",
@@ -50,7 +50,16 @@ __all__ = [
 ]
 
 
+_HOMES = {
+    "Extractors": "extraction",
+    "load_extractors": "extraction",
+    "pick_device": "extraction",
+    "pick_precision": "extraction",
+    "preset_with": "registry",
+}
+
+
 def __getattr__(name: str) -> Any:
-    if name in ("Extractors", "load_extractors", "pick_device", "pick_precision"):
-        return getattr(import_module("ccln.extractors.extraction"), name)
+    if name in _HOMES:
+        return getattr(import_module(f"ccln.extractors.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,18 +10,13 @@ from msgspec.structs import replace
 
 from ccln.extractors.contract import (
     DECODING_REVISION,
-    TIMM_PREFIX,
-    TORCHAUDIO_PREFIX,
     AudioChoice,
-    AudioExtractor,
     ExtractorError,
     MelChoice,
     Preset,
     VisualChoice,
-    VisualExtractor,
     unknown_name,
 )
-from ccln.extractors.installed import installed_extractor
 
 VISUAL_CHOICES = {
     choice.name: choice
@@ -130,37 +125,6 @@ def preset_named(name: str) -> Preset:
     return PRESETS[name]
 
 
-def preset_with(
-    preset: Preset,
-    visual: str | None = None,
-    audio: str | None = None,
-    precision: str | None = None,
-    decoder: str | None = None,
-) -> Preset:
-    """Return `preset` with some of its choices replaced by name.
-
-    Args:
-        preset: What to start from; its frames per segment and their times stay.
-        visual: A name in the registry, "timm:NAME" for any timm model that has weights, or "PACKAGE:NAME".
-        audio: A name in the registry, "torchaudio:NAME" for a speech representation model of torchaudio.pipelines, or
-            "PACKAGE:NAME".
-        precision: The arithmetic of the visual network, "float32" or "bfloat16"; audio is always float32.
-        decoder: "pyav" or "decord".
-
-    Raises:
-        ExtractorError: No extractor, precision or decoder has that name.
-    """
-    if visual is not None:
-        preset = replace(preset, visual=_visual_choice(visual))
-    if audio is not None:
-        preset = replace(preset, audio=_audio_choice(audio))
-    if precision is not None:
-        preset = replace(preset, visual=replace(preset.visual, precision=precision))
-    if decoder is not None:
-        preset = replace(preset, decoder=decoder)
-    return preset
-
-
 def preset_from_specification(specification: Any) -> Preset:
     """Return the preset that a specification was made from.
 
@@ -196,27 +160,3 @@ def without_arithmetic(specification: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(visual, Mapping):
         return dict(specification)
     return {**specification, "visual": {name: value for name, value in visual.items() if name != "precision"}}
-
-
-def _visual_choice(name: str) -> VisualChoice:
-    if name in VISUAL_CHOICES:
-        return VISUAL_CHOICES[name]
-    if name.startswith(TIMM_PREFIX):
-        from ccln.extractors.timm_backbone import timm_choice  # timm takes seconds to import
-
-        return timm_choice(name)
-    if ":" in name:
-        return installed_extractor(name, VisualExtractor).choice
-    raise unknown_name("visual extractor", name, [*VISUAL_CHOICES, f"{TIMM_PREFIX}NAME", "PACKAGE:NAME"])
-
-
-def _audio_choice(name: str) -> AudioChoice:
-    if name in AUDIO_CHOICES:
-        return AUDIO_CHOICES[name]
-    if name.startswith(TORCHAUDIO_PREFIX):
-        from ccln.extractors.torchaudio_bundle import torchaudio_choice  # torchaudio needs torch
-
-        return torchaudio_choice(name)
-    if ":" in name:
-        return installed_extractor(name, AudioExtractor).choice
-    raise unknown_name("audio extractor", name, [*AUDIO_CHOICES, f"{TORCHAUDIO_PREFIX}NAME", "PACKAGE:NAME"])
