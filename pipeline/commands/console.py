@@ -40,8 +40,6 @@ OnePath = Annotated[Path | str, Parameter(metavar="PATH")]
 """An option that is a path."""
 Paths = Annotated[Iterable[Path | str] | Path | str, Parameter(metavar="PATH")]
 """One path or several."""
-Videos = Annotated[list[Path], Parameter(negative=())]
-"""What a command takes that reads videos."""
 
 _STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -188,13 +186,6 @@ def run(app: App, stopped: str = "") -> None:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(2)
     sys.exit(code or 0)
-
-
-def run_single(name: str, about: str, command: Callable[..., int], kept: str = "") -> None:
-    """Run an app that is one command; see `run`."""
-    app = new_app(name, about)
-    app.default(command)
-    run(app, kept)
 
 
 @contextmanager
