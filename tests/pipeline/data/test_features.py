@@ -213,7 +213,7 @@ def other(native: str) -> str:
 
 
 @pytest.mark.parametrize("videos", ["abcde", ""])
-def test_features_in_either_arithmetic_are_taken_the_native_first_and_a_mixture_is_said(
+def test_native_features_are_taken_first_and_a_mixture_is_reported(
     tmp_path: Path, native: str, other: str, videos: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache, data = FeatureCache(tmp_path / "cache"), csv_set(tmp_path / "set", videos=videos)
