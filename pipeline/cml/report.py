@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from ccln.pipeline.cml.metrics import CmlDetails, FoundStarts
+from ccln.pipeline.report.run.localization import best_and_worst
 
-SHOWN_CLIPS = 6
 _DIRECTIONS = {
     "a2v": "Audio looked for in the visual stream (A2V)",
     "v2a": "Visual stream looked for in the audio (V2A)",
@@ -18,9 +18,7 @@ def cml_context(details: CmlDetails, segments: int) -> dict[str, Any]:
     found = details.found
     named = [pair for pair in zip(details.class_names, details.classes, strict=True) if pair[1].rows]
     named.sort(key=lambda pair: (pair[1].a2v + pair[1].v2a) / pair[1].rows)
-    order = ranked_queries(found).tolist()
-    worst = order[::-1][: min(SHOWN_CLIPS, len(order) // 2)]
-    best = order[: min(SHOWN_CLIPS, len(order) - len(worst))]
+    best, worst = best_and_worst(ranked_queries(found))
     return {
         "errors": {words: (getattr(found, name) - found.starts).tolist() for name, words in _DIRECTIONS.items()},
         "classes": [[name, str(hits.rows), str(hits.a2v), str(hits.v2a)] for name, hits in named],

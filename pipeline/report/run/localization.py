@@ -11,7 +11,7 @@ from ccln.pipeline.metrics.events import events_by_class, with_partners
 from ccln.pipeline.metrics.localization import PredictedClips, SegmentDetails, largest_confusions
 from ccln.pipeline.segments import equal_runs
 
-SHOWN_CLIPS = 6
+_SHOWN_CLIPS = 6
 _SHADES = 10
 
 
@@ -59,7 +59,8 @@ def localization_context(details: SegmentDetails) -> dict[str, Any]:
     }
     if predicted is not None:
         best, worst = (
-            [_shown(predicted, names, position) for position in positions] for positions in best_and_worst(predicted)
+            [_shown(predicted, names, position) for position in positions]
+            for positions in best_and_worst(ranked_clips(predicted))
         )
         starts, ends, events = boundary_errors(predicted, len(details.class_names))
         context |= {"starts": starts, "ends": ends, "events": events, "best": best, "worst": worst}
@@ -95,11 +96,11 @@ def ranked_clips(predicted: PredictedClips) -> np.ndarray:
     return np.lexsort((np.where(perfect, -confidence, confidence), steady, -right))
 
 
-def best_and_worst(predicted: PredictedClips) -> tuple[list[int], list[int]]:
-    """Positions of the clips to show, best first and worst first; no clip is in both."""
-    order = ranked_clips(predicted).tolist()
-    worst = order[::-1][: min(SHOWN_CLIPS, len(order) // 2)]
-    return order[: min(SHOWN_CLIPS, len(order) - len(worst))], worst
+def best_and_worst(ranked: np.ndarray) -> tuple[list[int], list[int]]:
+    """Positions of the clips to show, best first and worst first, from the best to the worst; no clip is in both."""
+    order = ranked.tolist()
+    worst = order[::-1][: min(_SHOWN_CLIPS, len(order) // 2)]
+    return order[: min(_SHOWN_CLIPS, len(order) - len(worst))], worst
 
 
 def confidences(predicted: PredictedClips) -> np.ndarray:
