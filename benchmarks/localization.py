@@ -26,7 +26,7 @@ CLOCKED = """
 import time
 begun = time.perf_counter()
 import builtins, json, sys
-COMMAND, ENGINE = "ccln.pipeline.commands.localize", "ccln.pipeline.localize.localize"
+COMMAND, MODEL, ENGINE = "ccln.pipeline.commands.localize", "ccln.model", "ccln.pipeline.localize.localize"
 parent_began, seconds, plain_import = float(sys.argv.pop(1)), {}, builtins.__import__
 
 def clocked(part, work):
@@ -39,20 +39,20 @@ def clocked(part, work):
     return call
 
 def importing(name, *rest, **named):
-    if name not in (COMMAND, "torch", ENGINE) or name in sys.modules:
+    if name not in (COMMAND, "torch", MODEL, ENGINE) or name in sys.modules:
         return plain_import(name, *rest, **named)
     module = clocked(f"import {name}", plain_import)(name, *rest, **named)
+    if name == MODEL:
+        module.load_checkpoint = clocked("load the checkpoint", module.load_checkpoint)
     if name == ENGINE:
-        from ccln.pipeline.localize import localize
-from ccln.pipeline.localize import localizer
+        from ccln.pipeline.localize import localizer
         decode_clips, network = localizer.decode_clips, localizer.WindowedNetwork
         def decoding(*args, **options):
             clips = decode_clips(*args, **options)
             return iter(clocked("decoding", lambda: next(clips, None)), None)
         localizer.decode_clips = decoding
         localizer.clip_features = clocked("extractors", localizer.clip_features)
-        network.add, network.answers = clocked("CCLN", network.add), clocked("CCLN", network.answers)
-        localize.load_checkpoint = clocked("load the checkpoint", localize.load_checkpoint)
+        network.add, network.predictions = clocked("CCLN", network.add), clocked("CCLN", network.predictions)
         localizer.load_extractors = clocked("load the extractors", localizer.load_extractors)
     return module
 
@@ -63,7 +63,7 @@ try:
 except SystemExit as stop:
     assert not stop.code
 ended = time.perf_counter()
-engine, torch = seconds.pop(f"import {ENGINE}"), seconds.pop("import torch")
+engine, torch = (sum(seconds.pop(f"import {name}") for name in names) for names in ((MODEL, ENGINE), ("torch",)))
 parts = {"start of the interpreter": begun - parent_began, "import of the command": seconds.pop(f"import {COMMAND}"),
     "import of torch": torch, "import of the rest": engine - torch, **seconds}
 parts["parsing, printing and the rest"] = ended - parent_began - sum(parts.values())
