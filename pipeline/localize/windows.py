@@ -13,6 +13,9 @@ from ccln.pipeline.segments import SEGMENT_COUNT
 HOP_SEGMENTS = 2
 """From one window's start to the next one's, if nothing else is asked for; chosen as docs/experiments.md says."""
 
+BRANCH_WEIGHT = 0.5
+"""Of the branch network's class logits, which are of a whole window, beside each second's own; docs/experiments.md."""
+
 
 @dataclass(frozen=True, eq=False)
 class SegmentPredictions:
@@ -21,7 +24,7 @@ class SegmentPredictions:
     event_logits: np.ndarray
     """(segment,): is this second event?"""
     class_logits: np.ndarray
-    """(segment, class): log-probabilities of its event's class."""
+    """(segment, class): log-probabilities of its event's class, up to a constant."""
     visual_logits: np.ndarray
     """(segment, class): visual evidence for each class, in the region that the audio attends to."""
     audio_logits: np.ndarray
@@ -35,8 +38,8 @@ class WindowedNetwork:
 
     The predictions for a second are the weighted mean of those of all windows that it lies in. The weight falls from
     the middle of a window to its ends, where the network knows one side only. A video of ten seconds or less is one
-    window, padded as its features are, and has one class as the clips that the network was trained on. Held are the
-    features of some twenty seconds, and the sums of the predictions.
+    window, padded as its features are; its classes come about as those of longer ones. Held are the features of some
+    twenty seconds, and the sums of the predictions.
     """
 
     def __init__(self, network: CCLN, hop_segments: int = HOP_SEGMENTS) -> None:
@@ -73,7 +76,7 @@ class WindowedNetwork:
             self._first = visual, audio
         self._features += [(visual[i], audio[i]) for i in range(covered)]
         self._count += covered
-        if self._count <= SEGMENT_COUNT:  # it may be the whole video, which is treated differently
+        if self._count <= SEGMENT_COUNT:  # it may be the whole video, and then its padding is needed
             return
         self._run(range(self._next_start, self._count - SEGMENT_COUNT + 1, self._hop))
         kept_from = min(self._next_start, self._count - SEGMENT_COUNT)
@@ -91,9 +94,8 @@ class WindowedNetwork:
             raise ValueError("there is no segment yet: add some")
         if self._count <= SEGMENT_COUNT:
             visual, audio = self._first
-            output = self._forward(visual[None], audio[None])
-            classes = output.class_logits.log_softmax(-1)[:, None].expand(-1, SEGMENT_COUNT, -1)
-            merged = [tensor[0, : self._count].float().cpu().numpy() for tensor in _by_segment(output, classes)]
+            predictions = _by_segment(self._forward(visual[None], audio[None]))
+            merged = [tensor[0, : self._count].float().cpu().numpy() for tensor in predictions]
         else:
             if self._next_start - self._hop < self._count - SEGMENT_COUNT:  # the end is in no window yet
                 self._run([self._count - SEGMENT_COUNT])
@@ -108,9 +110,7 @@ class WindowedNetwork:
         windows = [self._features[start - self._kept_from :][:SEGMENT_COUNT] for start in starts]
         visual = torch.stack([torch.stack([segment[0] for segment in window]) for window in windows])
         audio = torch.stack([torch.stack([segment[1] for segment in window]) for window in windows])
-        output = self._forward(visual, audio)
-        assert output.segment_class_logits is not None
-        predictions = _by_segment(output, output.segment_class_logits.log_softmax(-1))
+        predictions = _by_segment(self._forward(visual, audio))
         self._grow(predictions)
         for window, start in enumerate(starts):
             place = slice(start, start + SEGMENT_COUNT)
@@ -131,6 +131,10 @@ class WindowedNetwork:
         self._weight_sums = np.concatenate([self._weight_sums, np.zeros(more, np.float32)])
 
 
-def _by_segment(output: Output, classes: Tensor) -> list[Tensor]:
+def _by_segment(output: Output) -> list[Tensor]:
     """The fields of `SegmentPredictions` of a batch of windows, each (window, segment, ...)."""
+    assert output.segment_class_logits is not None
+    classes = output.segment_class_logits.log_softmax(-1)  # (window, segment, class)
+    if output.branch is not None:
+        classes = classes + BRANCH_WEIGHT * sum(output.branch.class_logits)[:, None]
     return [output.event_logits, classes, output.visual_logits, output.audio_logits, output.attention]
