@@ -206,7 +206,7 @@ def test_what_can_be_found_is_learnt_by_the_training_loop(tmp_path: Path):
     scores = task.scores(trained.model, "test")
     found = task.evaluate(trained.model, features, "test")
     assert found.scores == scores
-    strongest = max(floor.selection for floor in found.baselines.values())
+    strongest = max(baseline.selection for baseline in found.baselines.values())
     assert min(scores.a2v, scores.v2a) > strongest + 0.3
     (shuffled,) = found.ablated.values()
     assert shuffled == score_shuffled(embed_clips(trained.model, features.splits["test"]))
