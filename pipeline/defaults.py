@@ -1,4 +1,4 @@
-"""What the commands take when they are not told, so that they work one after the other in one folder."""
+"""Defaults of the commands, chosen so that they work one after the other in one folder."""
 
 import json
 import logging

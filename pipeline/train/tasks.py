@@ -206,7 +206,7 @@ class WeakLocalization(_Localization):
     def __init__(self, features: DatasetFeatures, config: RunConfig) -> None:
         super().__init__(features, config)
         clips, background = features.splits["train"], features.background
-        named = torch.from_numpy(clips.class_labels)  # what the row names, whatever its times say
+        named = torch.from_numpy(clips.class_labels)  # what the row names, whatever its times are
         labels = torch.where(named < clips.class_count, named, -1)
         self.clips = ClipBatches(
             [*clips.visual, *(entry.visual for entry in background)],
