@@ -136,5 +136,6 @@ def _by_segment(output: Output) -> list[Tensor]:
     assert output.segment_class_logits is not None
     classes = output.segment_class_logits.log_softmax(-1)  # (window, segment, class)
     if output.branch is not None:
-        classes = classes + BRANCH_WEIGHT * sum(output.branch.class_logits)[:, None]
+        audio, visual = output.branch.class_logits
+        classes = classes + BRANCH_WEIGHT * (audio + visual)[:, None]
     return [output.event_logits, classes, output.visual_logits, output.audio_logits, output.attention]
