@@ -9,7 +9,7 @@ from ccln.pipeline.localize.result import Event
 INK, SOFT, LINE, FAINT = "#1b1e23", "#565d68", "#868d98", "#d9dce1"
 """Text, less important text, lines, and lines and areas in the background."""
 BLUE, ORANGE, GREEN = "#0072b2", "#b84f00", "#00795a"
-"""Near Okabe and Ito's colors, which the colour-blind tell apart, and dark enough for white letters."""
+"""Near Okabe and Ito's colors, which the color-blind tell apart, and dark enough for white letters."""
 TRACK_COLORS = {"seen": BLUE, "heard": ORANGE, "event": INK}
 CLASS_COLORS = (GREEN, BLUE, ORANGE, "#86508f", "#6b6a00", "#c2185b", "#5b6068", "#7a2e1f")
 """Of events by the number of their class, see `class_numbers`; white letters on any have a contrast of 5 or more."""

@@ -1,6 +1,7 @@
-"""Clips to show on a page, and a browser to look at it with."""
+"""Videos to show on a page, and a browser to look at it with."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
@@ -61,3 +62,16 @@ def page_video(
     tracks = {"seen": rising, "heard": rising[::-1], "event_probability": rising / 2}
     located = located_video(path, duration_seconds, events, labels=labels, attention=attention, **tracks)
     return PageVideo(located, waveform_peaks(sound, 1000))
+
+
+def contrast(one: Sequence[int], other: Sequence[int]) -> float:
+    """The contrast ratio of two RGB colors, https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio ."""
+    light, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(colour: Sequence[int]) -> float:
+    """Relative luminance, https://www.w3.org/TR/WCAG22/#dfn-relative-luminance ."""
+    shares = [part / 255 for part in colour]
+    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

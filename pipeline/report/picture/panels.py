@@ -156,7 +156,7 @@ def _draw_spectrogram(axes: Axes, power: np.ndarray, column_seconds: float) -> N
     import librosa
 
     bands = power.shape[1]
-    # A file without sound stays dark: its loudest is not loud.
+    # Silence stays dark: without a lower limit, its loudest noise would be bright.
     loudest = max(float(power.max(initial=0)), 1e-6)
     decibels = 10 * np.log10(np.maximum(power / loudest, 1e-7))
     extent = (0, len(power) * column_seconds, 0, bands)
@@ -254,7 +254,7 @@ def two_lines(text: str, fits: Callable[[str], bool]) -> str:
 
 
 def _share_time(rows: Sequence[Axes], duration: float) -> None:
-    """The same ticks below each panel, told below the last; pale lines lead the eye up from them."""
+    """The same ticks below each panel, labelled below the last; pale lines lead up from them."""
     step = round_step(duration, 12)
     ticks = np.arange(0, duration + step / 1000, step)
     labels = [f"{tick:g}" if clock_unit(duration) == "seconds" else time_within(tick, duration) for tick in ticks]

@@ -55,7 +55,7 @@ class TimelinePicture:
         self._spectrogram.add(clip.waveform[: round(clip.duration_seconds * SAMPLE_RATE_HZ)])
 
     def draw(self, located: LocatedVideo, path: Path, *, overwrite: bool = False) -> None:
-        """Write the picture as PNG, 1200 pixels wide; it reads without colour, too.
+        """Write the picture as PNG, 1200 pixels wide; it reads without color, too.
 
         Args:
             located: what was found in the video whose clips were added.

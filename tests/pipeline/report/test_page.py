@@ -164,7 +164,7 @@ def test_policy_lets_nothing_in_but_the_pages_own_scripts(tmp_path: Path, video:
     assert not [a for tag, a in page.tags if tag == "script" and "src" in a]
 
 
-def test_is_never_written_over_another(tmp_path: Path, video: Path) -> None:
+def test_the_page_is_never_written_over_another(tmp_path: Path, video: Path) -> None:
     out = tmp_path / "page.html"
     write_page([page_video(video)], out, title="one")
     before = out.read_bytes()
@@ -175,7 +175,7 @@ def test_is_never_written_over_another(tmp_path: Path, video: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "page.html"]
 
 
-def test_a_clip_that_is_gone_is_named(tmp_path: Path) -> None:
+def test_a_video_that_is_gone_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"gone\.mp4: cannot be read"):
         write_page([page_video(tmp_path / "gone.mp4")], tmp_path / "page.html", title="")
     assert list(tmp_path.iterdir()) == []
@@ -198,7 +198,7 @@ def test_an_hour_takes_little_room(tmp_path: Path, video: Path) -> None:
 
 
 @given(seconds=st.integers(1, 4), rate_hz=st.sampled_from([50, 8000, 16000, 22050, 44100]), place=st.floats(0, 1))
-def test_a_click_is_the_peak_of_its_fiftieth(seconds: int, rate_hz: int, place: float) -> None:
+def test_a_click_is_the_peak_of_its_fiftieth_of_a_second(seconds: int, rate_hz: int, place: float) -> None:
     samples = np.zeros(seconds * rate_hz, np.float32)
     at = min(int(place * len(samples)), len(samples) - 1)
     samples[at] = -0.5
@@ -210,7 +210,7 @@ def test_a_click_is_the_peak_of_its_fiftieth(seconds: int, rate_hz: int, place: 
     np.testing.assert_array_equal(np.concatenate(in_pieces), peaks)
 
 
-def test_loud_and_broken_samples() -> None:
+def test_loud_and_broken_samples_have_peaks_from_zero_to_one() -> None:
     samples = np.array([np.nan, -7, 0.25, np.inf], np.float32)
     np.testing.assert_array_equal(waveform_peaks(samples, 50), np.array([0, 1, 0.25, 1], np.float32))
     assert waveform_peaks(np.zeros(0, np.float32), 50).shape == (0,)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.pages import BROWSER, DURATION_SECONDS, make_video, page_video
+from support.pages import BROWSER, DURATION_SECONDS, contrast, make_video, page_video
 
 from ccln.pipeline.localize.result import Event
 from ccln.pipeline.report.page import write_page
@@ -66,7 +66,7 @@ def browser() -> Iterator["Browser"]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three clips of nasty and other names, one of which no browser plays, and their page."""
+    """Three videos of nasty and other names, one of which no browser plays, and their page."""
     folder = tmp_path_factory.mktemp("pages")
     make_video(folder / "first.webm")
     shutil.copy(folder / "first.webm", folder / f"{NASTY.replace('/', '')}.webm")
@@ -107,12 +107,12 @@ def test_events_seek_and_move_with_playback(visit: Visit) -> None:
     page.keyboard.press("Space")
     visit.until("document.getElementById('video').currentTime > 1.6")
     page.keyboard.press("Space")
-    visit.until("document.getElementById('play').innerText === 'Play'")  # told by an event, after the key
+    visit.until("document.getElementById('play').innerText === 'Play'")  # changed by an event, after the key
     assert page.evaluate(playhead) > before
     assert page.locator("#events button[aria-current=true]").count() >= 1
 
 
-def test_keyboard(visit: Visit) -> None:
+def test_keys_seek_switch_and_focus(visit: Visit) -> None:
     page = visit.page
     reached = []
     for key in ("n", "n", "n", "n", "p", "ArrowLeft", "ArrowRight", "Shift+ArrowRight", "Shift+ArrowLeft"):
@@ -134,7 +134,7 @@ def test_keyboard(visit: Visit) -> None:
     assert outline == "solid"
 
 
-def test_filter_by_class(visit: Visit) -> None:
+def test_a_class_filter_hides_videos_and_events_without_it(visit: Visit) -> None:
     page = visit.page
     page.locator("#class-buttons button", has_text="Church bell").click()
     assert page.locator("#found").inner_text() == "2 of 3 videos"
@@ -249,23 +249,23 @@ def test_a_video_that_is_not_beside_the_page_any_more_is_named(
     visit.page.context.close()
 
 
-def test_every_seconds_class_is_told_under_the_mouse_and_at_the_playhead(visit: Visit) -> None:
+def test_the_class_at_the_mouse_or_playhead_is_shown(visit: Visit) -> None:
     page = visit.page
     assert "gives everything one of the classes" in page.locator("#legend").inner_text()
-    told = page.locator("#what")
-    assert told.inner_text() == "0:00–0:01 Silence:"
+    shown = page.locator("#what")
+    assert shown.inner_text() == "0:00–0:01 Silence:"
     width = page.evaluate("document.getElementById('wide').clientWidth")
     page.locator("#labels").hover(position={"x": 3.5 * width / 6, "y": 8})
-    assert told.inner_text() == "0:03–0:04 Church bell:"
+    assert shown.inner_text() == "0:03–0:04 Church bell:"
     assert visit.seconds() == 0
     page.locator("#name").hover()
-    assert told.inner_text() == "0:00–0:01 Silence:"
+    assert shown.inner_text() == "0:00–0:01 Silence:"
     page.keyboard.press("ArrowRight")
-    assert told.inner_text() == "0:01–0:02 Dog:"
+    assert shown.inner_text() == "0:01–0:02 Dog:"
     page.locator("#list button", has_text=NASTY).click()
     visit.ready()
     page.keyboard.press("n")
-    assert told.inner_text() == f"0:01–0:02 {NASTY}:"
+    assert shown.inner_text() == f"0:01–0:02 {NASTY}:"
 
 
 def test_lists_are_one_stop_of_the_tab_key_each(visit: Visit) -> None:
@@ -292,7 +292,7 @@ def test_lists_are_one_stop_of_the_tab_key_each(visit: Visit) -> None:
     assert page.locator("#events button[tabindex='0']").count() == 1
 
 
-def test_a_portrait_clip_without_events_says_so(browser: "Browser", tmp_path: Path) -> None:
+def test_a_portrait_video_without_events_says_so(browser: "Browser", tmp_path: Path) -> None:
     make_video(tmp_path / "tall.webm", 2.0, size=(48, 96))
     write_page([page_video(tmp_path / "tall.webm", (), 2.0, 2)], tmp_path / "tall.html", title="tall.webm")
     visit = Visit(browser, tmp_path / "tall.html")
@@ -343,7 +343,7 @@ def test_an_hour_zooms_scrolls_and_seeks(browser: "Browser", tmp_path: Path) -> 
     page.context.close()
 
 
-def test_two_hundred_clips_and_an_hour_open_at_once(browser: "Browser", tmp_path: Path) -> None:
+def test_two_hundred_videos_and_an_hour_open_at_once(browser: "Browser", tmp_path: Path) -> None:
     """Counted in the processor's time, which other programs do not stretch."""
     paths = [tmp_path / f"clip-{number:03}.webm" for number in range(200)]
     for path in paths:
@@ -395,14 +395,6 @@ def test_a_phone_shows_all_of_it_and_every_text_has_contrast(browser: "Browser",
     }""")
     assert len(colours) > 4
     for pair in colours:
-        behind, text = (luminance([int(part) for part in colour.split(",")]) for colour in pair.split())
-        light, dark = max(behind, text), min(behind, text)
-        assert (light + 0.05) / (dark + 0.05) >= 4.5, pair
+        behind, text = ([int(part) for part in colour.split(",")] for colour in pair.split())
+        assert contrast(behind, text) >= 4.5, pair
     page.context.close()
-
-
-def luminance(colour: list[int]) -> float:
-    """Relative luminance, https://www.w3.org/TR/WCAG22/#dfn-relative-luminance ."""
-    shares = [part / 255 for part in colour]
-    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageColor
 from support.located import NASTY, located_video
+from support.pages import contrast
 
 from ccln.pipeline.decode.audio import SAMPLE_RATE_HZ
 from ccln.pipeline.decode.clip import DecodedClip
@@ -18,7 +19,7 @@ from ccln.pipeline.report.picture import TimelinePicture
 from ccln.pipeline.report.picture.lanes import lanes_of
 from ccln.pipeline.report.picture.panels import LEFT, RIGHT, WIDTH, summary, timeline_figure, two_lines
 from ccln.pipeline.report.picture.picture import PooledSpectrogram
-from ccln.pipeline.report.style import CLASS_COLORS
+from ccln.pipeline.report.style import CLASS_COLORS, TRACK_COLORS
 from ccln.pipeline.report.writers import OutputError
 
 ACROSS = WIDTH - LEFT - RIGHT
@@ -83,7 +84,7 @@ def test_an_event_of_a_second_is_seen_in_three_hours(tmp_path: Path) -> None:
     assert columns.mean() == pytest.approx(LEFT + ACROSS / 2, abs=3)
 
 
-def test_the_heat_map_is_brightest_where_the_network_looks(tmp_path: Path) -> None:
+def test_the_glow_is_brightest_where_the_network_attends(tmp_path: Path) -> None:
     corners = {}
     for name, region in (("top", (0, 0)), ("bottom", (6, 6))):
         image = drawn_once(located(10.0, looks_at=region), tmp_path / f"{name}.png")
@@ -145,7 +146,7 @@ def test_the_spectrogram_of_the_parts_is_that_of_the_whole() -> None:
     assert steady.max() / steady.min() < 1.1  # no click where two parts meet
 
 
-def test_a_short_sound_has_all_its_columns() -> None:
+def test_the_spectrogram_of_a_short_waveform_has_all_columns() -> None:
     spectrogram = PooledSpectrogram()
     spectrogram.add(np.zeros(200, np.float32))
     power, column_seconds = spectrogram.columns()
@@ -229,6 +230,11 @@ def test_colors_repeat_only_when_there_are_more_classes() -> None:
     events = [Event(f"Class {number}", number, number + 1, 0.5) for number in range(len(CLASS_COLORS))]
     bars = [bar for lane in lanes_of(events, 9, 10, 24) for bar in lane.bars]
     assert len({bar.color for bar in bars}) == len(CLASS_COLORS) == len(set(CLASS_COLORS))
+
+
+@pytest.mark.parametrize("color", [*CLASS_COLORS, *TRACK_COLORS.values()])
+def test_white_letters_can_be_read_on_every_color(color: str) -> None:
+    assert contrast(ImageColor.getrgb(color), (255, 255, 255)) >= 5
 
 
 def test_the_minimum_duration_is_said() -> None:

@@ -1,4 +1,4 @@
-"""Clips written again with what was found drawn in: times and sound stay the source's, and events are seen."""
+"""Videos written again with their events drawn in: times and audio stay those of the source."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,7 +92,7 @@ def is_green(drawn: np.ndarray) -> np.ndarray:
         ("clip.mp4", video(pixel_format="yuvj420p"), audio(), ".mp4"),
     ],
 )
-def test_pictures_keep_their_times_and_the_sound_stays_as_it_is(
+def test_frames_keep_their_times_and_the_audio_stays_as_it_is(
     tmp_path: Path, name: str, picture: Video, sound: Audio | None, suffix: str
 ) -> None:
     source = make_video(tmp_path / name, picture, sound)
@@ -146,7 +146,7 @@ def test_the_timeline_shows_events_tracks_and_now(tmp_path: Path) -> None:
             assert (height >= 5) == (elsewhere == place)
 
 
-def test_a_long_clip_is_shown_about_half_a_minute_at_a_time(tmp_path: Path) -> None:
+def test_a_long_video_is_shown_about_half_a_minute_at_a_time(tmp_path: Path) -> None:
     times = steady(24, rate=Fraction(1, 5))
     source = make_video(tmp_path / "clip.mp4", video(times, **WIDE), audio(codec="aac"))
     late = Event("Dog", 97.0, 104.0, 0.5)
@@ -157,7 +157,7 @@ def test_a_long_clip_is_shown_about_half_a_minute_at_a_time(tmp_path: Path) -> N
     assert {95.0, 100.0, 105.0} <= set(shown)
 
 
-def test_the_heat_map_lights_up_what_is_looked_at(tmp_path: Path) -> None:
+def test_the_heat_map_lights_up_the_attended_region(tmp_path: Path) -> None:
     source = make_video(
         tmp_path / "clip.mp4", video(steady(15, rate=5), height=360, width=640, options=WIDE["options"]), audio()
     )
@@ -176,7 +176,7 @@ def test_the_heat_map_lights_up_what_is_looked_at(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3])
-def test_turned_pictures_are_written_upright(tmp_path: Path, turns: int) -> None:
+def test_turned_frames_are_written_upright(tmp_path: Path, turns: int) -> None:
     picture = video(steady(30), height=96, width=64, quarter_turns=turns)
     written = write_video(timeline(), make_video(tmp_path / "clip.mp4", picture, audio(codec="aac")), tmp_path / "out")
     with open_video(written) as container:
@@ -187,7 +187,7 @@ def test_turned_pictures_are_written_upright(tmp_path: Path, turns: int) -> None
 
 
 @pytest.mark.parametrize(("height", "width", "factor"), [(45, 63, 6), (359, 481, 1), (360, 640, 1), (27, 321, 1)])
-def test_pictures_keep_their_size_unless_nothing_could_be_read(
+def test_frames_keep_their_size_unless_nothing_could_be_read(
     tmp_path: Path, height: int, width: int, factor: int
 ) -> None:
     picture = video(steady(2), codec="ffv1", height=height // 3 * 3, width=width, pixel_format="yuv444p")
