@@ -1,9 +1,10 @@
 """One video file after another, of any length, to its events."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,6 +15,7 @@ from ccln.extractors import (
     pick_precision,
     preset_from_specification,
     preset_with,
+    without_arithmetic,
 )
 from ccln.model import CCLN, Checkpoint, EventDecoding
 from ccln.pipeline.decode.clip import DecodedClip, decode_clips
@@ -21,12 +23,15 @@ from ccln.pipeline.decode.container import chosen_streams, open_video
 from ccln.pipeline.extract import clip_features, frame_request
 from ccln.pipeline.localize.events import decode_events, decode_tracks
 from ccln.pipeline.localize.result import LocatedVideo, Provenance, VideoFormat
-from ccln.pipeline.localize.specification import SpecificationError, require_same_specification
 from ccln.pipeline.localize.windows import HOP_SEGMENTS, WindowedNetwork
 from ccln.pipeline.segments import SEGMENT_SECONDS
 
 # Recordings of six seconds last 6.01; a hundredth of a segment is not another segment.
 _SLIVER = 0.1
+
+
+class SpecificationError(Exception):
+    """The extractors at hand are not those that the checkpoint was trained on; the message names both."""
 
 
 class OtherTaskError(Exception):
@@ -155,3 +160,29 @@ def _video_format(path: Path) -> VideoFormat:
         video, _ = chosen_streams(path, container)
         assert video is not None
         return VideoFormat(video.height, video.width, float(video.average_rate or 0))
+
+
+def require_same_specification(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Refuse extractors that are not the ones wanted; their arithmetic may be another.
+
+    Raises:
+        SpecificationError: with every field in which they differ, both values named.
+    """
+    wanted_fields, found_fields = dict(_flat(without_arithmetic(wanted))), dict(_flat(without_arithmetic(found)))
+    differences = [
+        f"{name}: checkpoint {wanted_fields.get(name)!r}, at hand {found_fields.get(name)!r}"
+        for name in sorted(wanted_fields.keys() | found_fields.keys())
+        if wanted_fields.get(name) != found_fields.get(name)
+    ]
+    if differences:
+        raise SpecificationError(
+            "the extractors at hand are not those the checkpoint was trained with. " + "; ".join(differences) + ". "
+            "Give the right weights (--visual-weights, --audio-weights), or train on features of these extractors."
+        )
+
+
+def _flat(specification: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    flat = []
+    for name, value in specification.items():
+        flat += _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(prefix + name, value)]
+    return flat

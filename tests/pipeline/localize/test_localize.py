@@ -25,9 +25,8 @@ from ccln.pipeline.decode.audio import SAMPLE_RATE_HZ
 from ccln.pipeline.decode.clip import decode_clip
 from ccln.pipeline.decode.frames import FrameRequest
 from ccln.pipeline.extract import Failure
-from ccln.pipeline.localize.localizer import Localizer
+from ccln.pipeline.localize.localizer import Localizer, SpecificationError, require_same_specification
 from ccln.pipeline.localize.result import Event, Provenance, VideoFormat
-from ccln.pipeline.localize.specification import SpecificationError, require_same_specification
 from ccln.pipeline.report.writers import OutputError, to_text
 
 
