@@ -64,9 +64,14 @@ def new_app(name: str, about: str | None = None) -> App:
         help=about,
         version=version("ccln"),
         version_flags=["--version"],
-        default_parameter=Parameter(negative=()),
+        default_parameter=Parameter(negative=(), show_default=_shown_default),
         suppress_keyboard_interrupt=False,
     )
+
+
+def _shown_default(value: object) -> str | None:
+    """A default as the help shows it; what is off, empty or not given needs no word."""
+    return None if value in (False, None, ()) else str(value)
 
 
 def command_of(function: Callable[..., Any], body: Callable[..., int]) -> Callable[..., int]:
@@ -129,7 +134,7 @@ class ProgressBar:
                 unit=self._unit,
                 disable=None,
                 dynamic_ncols=True,
-                bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
+                bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]",
             )
         self._bar.total = total
         self._bar.set_postfix_str(note, refresh=False)
