@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ccln.cache import FeatureCache
 from ccln.model import PARTS, Part
-from ccln.pipeline.commands.memory import keep_freed_memory
+from ccln.pipeline.commands.console import keep_freed_memory
 from ccln.pipeline.data import read_dataset
 from ccln.pipeline.data.clips import Split
 from ccln.pipeline.metrics.localization import evaluate

@@ -29,7 +29,7 @@ from av.video.stream import VideoStream
 from ccln.extractors import Preset, load_extractors, pick_precision, preset_named, preset_with
 from ccln.extractors.registry import build_audio, build_visual
 from ccln.extractors.vggish import Vggish
-from ccln.pipeline.commands.memory import keep_freed_memory
+from ccln.pipeline.commands.console import keep_freed_memory
 from ccln.pipeline.data.videos import find_videos
 from ccln.pipeline.decode.clip import decode_clip
 from ccln.pipeline.decode.frames import FrameRequest
@@ -39,7 +39,7 @@ CORES = len(os.sched_getaffinity(0))
 EXTRACT = """
 import json, resource, sys
 from ccln import extract
-from ccln.pipeline.commands.memory import keep_freed_memory
+from ccln.pipeline.commands.console import keep_freed_memory
 keep_freed_memory()
 summary = extract(**json.loads(sys.argv[1]))
 assert not summary.failed, summary.failed

@@ -75,7 +75,7 @@ import json, sys, time
 from pathlib import Path
 from ccln.model import load_checkpoint
 from ccln.pipeline import defaults
-from ccln.pipeline.commands.memory import keep_freed_memory
+from ccln.pipeline.commands.console import keep_freed_memory
 from ccln.pipeline.localize.localizer import Localizer
 clip, checkpoint = sys.argv[1:]
 keep_freed_memory()

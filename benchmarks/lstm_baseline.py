@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ccln.cache import FeatureCache
-from ccln.pipeline.commands.memory import keep_freed_memory
+from ccln.pipeline.commands.console import keep_freed_memory
 from ccln.pipeline.data import read_dataset
 from ccln.pipeline.metrics.segments import Scores
 from ccln.pipeline.train.run import Experiment, prepare

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ccln.cache import FeatureCache
-from ccln.pipeline.commands.memory import keep_freed_memory
+from ccln.pipeline.commands.console import keep_freed_memory
 from ccln.pipeline.data import read_dataset
 from ccln.pipeline.metrics.segments import Scores
 from ccln.pipeline.train.run import Experiment, prepare

@@ -39,8 +39,8 @@ from network_cost import (
 from torch import nn
 
 from ccln.cache import FeatureCache, Features
-from ccln.pipeline.commands.memory import keep_freed_memory
-from ccln.pipeline.commands.tasks import task_types
+from ccln.pipeline.commands.console import keep_freed_memory
+from ccln.pipeline.commands.train import task_types
 from ccln.pipeline.data import read_dataset
 from ccln.pipeline.data.published import published_background_name, published_name
 from ccln.pipeline.train.config import TrainingConfig

@@ -76,5 +76,5 @@ def one_core() -> Iterator[None]:
 def no_curves() -> Iterator[None]:
     """To draw them takes longer than to train on made-up clips."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ccln.pipeline.report.run.run.save_curves", lambda *_: None)
+        patch.setattr("ccln.pipeline.report.run.pages.save_curves", lambda *_: None)
         yield

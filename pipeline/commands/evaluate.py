@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from ccln.pipeline import defaults
 from ccln.pipeline.commands.console import OnePath, run_function
-from ccln.pipeline.commands.tasks import TaskName, task_types
+from ccln.pipeline.commands.train import TaskName, task_types
 
 if TYPE_CHECKING:
     from ccln.pipeline.evaluate import EvaluationReport

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter, validators
 
 from ccln.pipeline import defaults
-from ccln.pipeline.commands.console import OnePath, Paths, ProgressBar, report, run_function
-from ccln.pipeline.commands.memory import imported_for_good
+from ccln.pipeline.commands.console import OnePath, Paths, ProgressBar, imported_for_good, report, run_function
 
 if TYPE_CHECKING:
     from ccln.model import Checkpoint, EventDecoding

@@ -9,10 +9,20 @@ from cyclopts import Parameter, validators
 
 from ccln.pipeline import defaults
 from ccln.pipeline.commands.console import OnePath, ProgressBar, run_function
-from ccln.pipeline.commands.tasks import TaskName, task_types
 
 if TYPE_CHECKING:
     from ccln.pipeline.train.results import SeveralRuns, TrainingResult
+    from ccln.pipeline.train.tasks import DatasetTask
+
+TaskName = Literal["supervised", "weak", "cml"]
+
+
+def task_types() -> "dict[TaskName, type[DatasetTask]]":
+    """What can be trained and evaluated for."""
+    from ccln.pipeline.cml.task import CrossModalityLocalization
+    from ccln.pipeline.train.tasks import SupervisedLocalization, WeakLocalization
+
+    return {"supervised": SupervisedLocalization, "weak": WeakLocalization, "cml": CrossModalityLocalization}
 
 
 @overload
@@ -83,7 +93,7 @@ def train(
     from ccln.cache import FeatureCache
     from ccln.pipeline.data import read_dataset
     from ccln.pipeline.train.config import read_config
-    from ccln.pipeline.train.processes import new_run, process_accelerator
+    from ccln.pipeline.train.loop import new_run, process_accelerator
     from ccln.pipeline.train.results import SeveralRuns, is_finished
     from ccln.pipeline.train.run import FULL, prepare, require_parts
     from ccln.pipeline.train.state import TrainingError
@@ -116,7 +126,7 @@ def train(
     else:
         runs = SeveralRuns(folder, {"CCLN": experiment.run_seeds(folder, count, without=without, progress=progress)})
     if process_accelerator().is_main_process:  # of several that train together one writes
-        from ccln.pipeline.report.run.runs import write_runs_page
+        from ccln.pipeline.report.run.pages import write_runs_page
 
         write_runs_page(runs)
     return runs
@@ -124,7 +134,7 @@ def train(
 
 def _write_report(result: "TrainingResult") -> None:
     """Write curves and page into the folder of a run."""
-    from ccln.pipeline.report.run.run import write_run_page
+    from ccln.pipeline.report.run.pages import write_run_page
 
     write_run_page(result)
 
@@ -137,7 +147,7 @@ def train_command() -> None:
 
 def _run(call: "partial[TrainingResult | SeveralRuns]") -> int:
     from ccln.pipeline.commands.formats import runs_table, score_table
-    from ccln.pipeline.report.run import PAGE_NAME
+    from ccln.pipeline.report.run.pages import PAGE_NAME
     from ccln.pipeline.train.results import TrainingResult
 
     with ProgressBar("train", "epoch") as bar:

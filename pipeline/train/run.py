@@ -20,8 +20,7 @@ from ccln.model import ModelConfig, Network, Part
 from ccln.pipeline.data.clips import Dataset
 from ccln.pipeline.data.features import DatasetFeatures
 from ccln.pipeline.train.config import RunConfig
-from ccln.pipeline.train.loop import Progress, train_network
-from ccln.pipeline.train.processes import process_accelerator
+from ccln.pipeline.train.loop import Progress, process_accelerator, train_network
 from ccln.pipeline.train.results import (
     RunFacts,
     TrainingResult,

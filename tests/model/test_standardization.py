@@ -10,7 +10,7 @@ from support.training_clips import made_up_set, prepared
 
 from ccln.model import CCLN, MatchingNetwork, ModelConfig
 from ccln.model.layers import Standardization
-from ccln.pipeline.commands.tasks import TaskName
+from ccln.pipeline.commands.train import TaskName
 
 
 def test_changes_nothing_before_it_has_learnt() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from ccln.cache import FeatureCache, Features
-from ccln.pipeline.commands.tasks import TaskName, task_types
+from ccln.pipeline.commands.train import TaskName, task_types
 from ccln.pipeline.data import read_dataset
 from ccln.pipeline.train.config import read_config
 from ccln.pipeline.train.run import Experiment, prepare

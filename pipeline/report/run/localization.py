@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ccln.pipeline.metrics.evaluation import interval_text, percent
-from ccln.pipeline.metrics.events import events_by_class, with_partners
 from ccln.pipeline.metrics.localization import PredictedClips, SegmentDetails, largest_confusions
+from ccln.pipeline.metrics.segments import events_by_class, with_partners
 from ccln.pipeline.segments import equal_runs
 
 _SHOWN_CLIPS = 6

@@ -14,7 +14,7 @@ from support.training_clips import ave_folder, made_up, made_up_set, rows_of, st
 from ccln import evaluate, train
 from ccln.cache import FeatureCache
 from ccln.model import MatchingNetwork, load_checkpoint
-from ccln.pipeline.cml.rows import cml_dataset
+from ccln.pipeline.cml.task import cml_dataset
 from ccln.pipeline.commands.evaluate import evaluate_command
 from ccln.pipeline.commands.localize import localize_command
 from ccln.pipeline.commands.train import train_command

@@ -9,7 +9,7 @@ import pytest
 from support.paths import SHARED
 
 from ccln.model import CCLN, Checkpoint, ModelConfig, load_checkpoint, save_checkpoint
-from ccln.pipeline.cml.rows import cml_dataset
+from ccln.pipeline.cml.task import cml_dataset
 from ccln.pipeline.data import DatasetError, read_dataset
 from ccln.pipeline.data.clips import SPLITS, AnnotatedClip, Dataset, Split
 from ccln.pipeline.train.trained_rows import SeenRowsError, refuse_seen_rows, row_fingerprints, trained_rows, with_rows

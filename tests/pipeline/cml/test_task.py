@@ -26,9 +26,9 @@ from ccln.pipeline.cml.metrics import (
 from ccln.pipeline.cml.task import CrossModalityLocalization
 from ccln.pipeline.data.clips import AnnotatedClip, Split
 from ccln.pipeline.data.features import DatasetFeatures, LabelledClips
-from ccln.pipeline.train.augmentation import surround
 from ccln.pipeline.train.config import RunConfig, TrainingConfig
 from ccln.pipeline.train.loop import train_network
+from ccln.pipeline.train.tasks import surround
 
 AVE = SHARED / "ave"
 

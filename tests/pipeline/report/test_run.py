@@ -18,10 +18,9 @@ from ccln.pipeline.data.clips import AnnotatedClip
 from ccln.pipeline.metrics.evaluation import wilson_interval
 from ccln.pipeline.metrics.localization import PredictedClips, Predictions, SegmentDetails
 from ccln.pipeline.metrics.segments import ORACLE_CLASS, score
-from ccln.pipeline.report.run import PAGE_NAME
 from ccln.pipeline.report.run.charts import line_chart
 from ccln.pipeline.report.run.localization import best_and_worst, boundary_errors, confidences, ranked_clips
-from ccln.pipeline.report.run.run import write_run_page
+from ccln.pipeline.report.run.pages import PAGE_NAME, write_run_page
 from ccln.pipeline.train.results import RunFacts, TrainingResult
 
 pytestmark = pytest.mark.usefixtures("no_curves", "one_core")

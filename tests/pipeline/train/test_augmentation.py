@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccln.pipeline.train.augmentation import exchange_audio
+from ccln.pipeline.train.tasks import exchange_audio
 
 clips = st.lists(st.tuples(st.integers(-1, 2), st.booleans()), min_size=1, max_size=12)
 

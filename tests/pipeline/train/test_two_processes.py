@@ -24,8 +24,7 @@ from ccln.pipeline.cml.task import CrossModalityLocalization
 from ccln.pipeline.data import read_dataset
 from ccln.pipeline.data.features import DatasetFeatures, load_features
 from ccln.pipeline.train.config import RunConfig, TrainingConfig
-from ccln.pipeline.train.loop import Trained, train_network
-from ccln.pipeline.train.processes import process_accelerator
+from ccln.pipeline.train.loop import Trained, process_accelerator, train_network
 from ccln.pipeline.train.state import STATE_NAME, TrainingError
 from ccln.pipeline.train.tasks import SupervisedLocalization, Task, WeakLocalization
 

@@ -19,7 +19,7 @@ from ccln import train
 from ccln.cache import FeatureCache
 from ccln.model import CCLN, LossConfig, ModelConfig, weak_loss
 from ccln.model.losses import log_both_and_not, multiple_instance_loss, own_segment_labels
-from ccln.pipeline.commands.tasks import TaskName
+from ccln.pipeline.commands.train import TaskName
 from ccln.pipeline.data import read_dataset
 from ccln.pipeline.data.features import load_features
 from ccln.pipeline.data.published import published_background_name

@@ -1,20 +1,37 @@
-"""The page of one run: what was trained on what, how well it does, and where it fails."""
+"""The pages of training: of one run, of several, and how both are made from templates."""
 
 import json
 import math
+import os
+from base64 import b64encode
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from ccln.pipeline.cml.metrics import CmlDetails
 from ccln.pipeline.cml.report import cml_context
-from ccln.pipeline.metrics.evaluation import NO_VALUE, Evaluation, TaskScores, interval_text, wilson_interval
+from ccln.pipeline.metrics.evaluation import (
+    NO_VALUE,
+    Evaluation,
+    TaskScores,
+    interval_text,
+    percent,
+    wilson_interval,
+)
 from ccln.pipeline.metrics.localization import SegmentDetails
+from ccln.pipeline.metrics.seeds import PLUS_MINUS, headlines, run_rows, spread_rows
 from ccln.pipeline.metrics.segments import ORACLE_CLASS
-from ccln.pipeline.report.run.charts import save_curves
+from ccln.pipeline.report.run.charts import dot_plot, histogram, line_chart, save_curves
 from ccln.pipeline.report.run.localization import localization_context
-from ccln.pipeline.report.run.page import write_page
-from ccln.pipeline.train.results import TrainingResult
+from ccln.pipeline.train.results import SeveralRuns, TrainingResult
+
+PAGE_NAME = "report.html"
+_FACTOR = {"%": 100, "s": 1}
 
 
 def write_run_page(result: TrainingResult) -> Path:
@@ -33,7 +50,7 @@ def write_run_page(result: TrainingResult) -> Path:
     else:
         assert isinstance(details, SegmentDetails)
         template, context = "localization.html", localization_context(details)
-    return write_page(
+    return _write_page(
         result.folder,
         template,
         title=f"Training on {data}: {facts.task}, seed {facts.seed}",
@@ -129,3 +146,87 @@ def _epoch_rows(
             f"{epoch.learning_rate:.3g}",
         ])  # fmt: skip
     return rows
+
+
+def write_runs_page(runs: SeveralRuns) -> Path:
+    """Write the page of several runs, all of one task, into the folder that they lie in; returns its path."""
+    first = next(iter(runs.methods.values()))[0]
+    data = Path(first.facts.data).name or first.facts.data
+    columns = [column for column in first.test.columns if column.over_seeds]
+    tables = {}
+    for split in ("test", "validation"):
+        of_split = {name: [getattr(run, split) for run in of_method] for name, of_method in runs.methods.items()}
+        tables[split] = [
+            spread_rows(of_split),
+            *(run_rows(of_split, one, runs.reference) for one in headlines(of_split)),
+        ]
+    return _write_page(
+        runs.folder,
+        "runs.html",
+        title=f"Training on {data}: {first.facts.task}, several runs",
+        first=first,
+        columns=columns,
+        seeds=max(map(len, runs.methods.values())),
+        reference=runs.reference,
+        tables=tables,
+        plus_minus=PLUS_MINUS,
+        plots={
+            column: {
+                name: [_FACTOR[column.unit] * getattr(run.test, column.name) for run in of_method]
+                for name, of_method in runs.methods.items()
+            }
+            for column in columns
+        },
+        runs=[(run, *_link(runs.folder, run.folder)) for of_method in runs.methods.values() for run in of_method],
+    )
+
+
+def _link(folder: Path, run: Path) -> tuple[str, str | None]:
+    """Name of a run as its path from here, and the way to its page where it has one."""
+    name = Path(os.path.relpath(run, folder)).as_posix()
+    return name, quote(os.fsencode(f"{name}/{PAGE_NAME}")) if (run / PAGE_NAME).exists() else None
+
+
+def _write_page(folder: Path, template: str, **context: Any) -> Path:
+    """Write `PAGE_NAME` into a folder, so that a reader sees the old one or the whole new one.
+
+    Args:
+        folder: of a run or of several.
+        template: name of the template.
+        context: what the template shows.
+
+    Returns:
+        The path of the page.
+    """
+    environment = Environment(
+        loader=PackageLoader("ccln.pipeline.report.run"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    environment.globals |= {"dot_plot": dot_plot, "histogram": histogram, "line_chart": line_chart}
+    environment.filters |= {"percent": percent, "digest": _digest, "nobreak": _unbroken}
+    style, script = (_source(environment, name) for name in ("report.css", "report.js"))
+    page = environment.get_template(template).render(context, style=style, script=script)
+    path = folder / PAGE_NAME
+    partial = path.with_name(f".{path.name}.partial")
+    # Names of files may hold bytes that are no text; UTF-8 has no place for them.
+    partial.write_bytes(page.encode("utf-8", errors="replace"))
+    os.replace(partial, path)
+    return path
+
+
+def _source(environment: Environment, name: str) -> Markup:
+    """A file of the package that goes into the page as it is."""
+    assert environment.loader is not None
+    return Markup(environment.loader.get_source(environment, name)[0])
+
+
+def _digest(text: str) -> Markup:
+    """The text's hash as a content security policy (https://www.w3.org/TR/CSP3/) names it."""
+    return Markup(f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'")
+
+
+def _unbroken(text: Markup) -> Markup:
+    """The text, no line of it beginning with a per cent sign."""
+    return text.replace(" %", "\u00a0%")
