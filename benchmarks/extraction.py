@@ -27,7 +27,7 @@ import torch
 from av.video.stream import VideoStream
 
 from ccln.extractors import Preset, load_extractors, pick_precision, preset_named, preset_with
-from ccln.extractors.registry import build_audio, build_visual
+from ccln.extractors.registry import audio_extractor, visual_extractor
 from ccln.extractors.vggish import Vggish
 from ccln.pipeline.commands.console import keep_freed_memory
 from ccln.pipeline.data.videos import find_videos
@@ -128,8 +128,8 @@ def seconds_a_clip(work: Callable, items: Sequence, workers: int = CORES) -> flo
 def plain_loop(preset: Preset, files: Sequence[Path], weights: dict[str, str]) -> float:
     """Seconds a clip of what peers do: every frame decoded and kept, a second's frames a batch, one after the other."""
     paths = {name: Path(file) for name, file in weights.items()}
-    visual = build_visual(preset.visual, paths.get("visual_weights")).eval()
-    audio = build_audio(preset.audio, paths.get("audio_weights")).eval()
+    visual = visual_extractor(preset.visual.name).build(preset.visual, paths.get("visual_weights")).eval()
+    audio = audio_extractor(preset.audio.name).build(preset.audio, paths.get("audio_weights")).eval()
     torch.set_num_threads(CORES)
     started = time.perf_counter()
     for file in files:

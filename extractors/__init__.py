@@ -49,14 +49,9 @@ __all__ = [
     "without_arithmetic",
 ]
 
-
-_HOMES = {
-    "Extractors": "extraction",
-    "load_extractors": "extraction",
-    "pick_device": "extraction",
-    "pick_precision": "extraction",
-    "preset_with": "registry",
-}
+_HOMES = {"preset_with": "registry"} | dict.fromkeys(
+    ("Extractors", "load_extractors", "pick_device", "pick_precision"), "extraction"
+)
 
 
 def __getattr__(name: str) -> Any:

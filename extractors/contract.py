@@ -1,4 +1,4 @@
-"""What every extractor takes and gives, the choices that decide a feature's value, and the checks both sides rely on.
+"""What every extractor takes and gives, and the choices that decide a feature's value.
 
     frames    uint8 RGB   (segment, frame, height, width, 3)   ->  visual  float32  (segment, height, width, channel)
     waveform  float32     (sample,), mono, segments x rate      ->  audio   float32  (segment, channel)
@@ -19,8 +19,6 @@ import msgspec
 from msgspec import Meta
 
 if TYPE_CHECKING:
-    import numpy as np
-    import torch
     from torch import nn
 
 SEGMENT_SECONDS = 1
@@ -185,48 +183,6 @@ class AudioExtractor:
     build: "Callable[[AudioChoice, Path | None], nn.Module]"
     """Returns a network from waveforms (segment, sample) to features (segment, channel), given the choice and the file
     of --audio-weights, or None for weights of its own."""
-
-
-def check_frames(frames: "np.ndarray | torch.Tensor", preset: Preset) -> int:
-    """Return the number of segments in `frames`.
-
-    Args:
-        frames: Uint8 (segment, frame, height, width, 3), as the preset asks for them.
-        preset: What the frames have to fit.
-
-    Raises:
-        ExtractorError: The frames have another type or shape than the preset asks for.
-    """
-    wanted = (preset.frames_per_segment, preset.visual.frame_height, preset.visual.frame_width, 3)
-    if _dtype_name(frames) != "uint8" or frames.ndim != 5 or tuple(frames.shape[1:]) != wanted or frames.shape[0] == 0:
-        raise ExtractorError(
-            f"frames are {_dtype_name(frames)} {tuple(frames.shape)}, but {preset.visual.name} wants uint8 RGB "
-            f"(segment, {', '.join(map(str, wanted))}): decode them as the preset says"
-        )
-    return frames.shape[0]
-
-
-def check_waveform(waveform: "np.ndarray | torch.Tensor", preset: Preset) -> int:
-    """Return the number of segments in `waveform`.
-
-    Args:
-        waveform: Float32 (sample,), a whole number of seconds at the preset's sample rate.
-        preset: What the waveform has to fit.
-
-    Raises:
-        ExtractorError: The waveform has another type or shape than the preset asks for.
-    """
-    samples = preset.audio.sample_rate_hz * SEGMENT_SECONDS
-    if _dtype_name(waveform) != "float32" or waveform.ndim != 1 or not waveform.shape[0] or waveform.shape[0] % samples:
-        raise ExtractorError(
-            f"waveform is {_dtype_name(waveform)} {tuple(waveform.shape)}, but {preset.audio.name} wants mono float32 "
-            f"(segments x {samples},): resample it to {preset.audio.sample_rate_hz} Hz and pad it to whole segments"
-        )
-    return waveform.shape[0] // samples
-
-
-def _dtype_name(array: "np.ndarray | torch.Tensor") -> str:
-    return str(array.dtype).removeprefix("torch.")
 
 
 def _require_one_of(name: str, value: str, *known: str) -> None:

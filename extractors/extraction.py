@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ccln.extractors.contract import SEGMENT_SECONDS, ExtractorError, Preset, check_frames, check_waveform
-from ccln.extractors.registry import build_audio, build_visual
+from ccln.extractors.contract import SEGMENT_SECONDS, ExtractorError, Preset
+from ccln.extractors.registry import audio_extractor, visual_extractor
 from ccln.extractors.weights import weights_sha256
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Extractors:
         Raises:
             ExtractorError: one of them does not fit the preset, or they differ in their number of segments.
         """
-        seen, heard = check_frames(frames, self.preset), check_waveform(waveform, self.preset)
+        seen, heard = self._checked_frames(frames), self._checked_waveform(waveform)
         if seen != heard:
             raise ExtractorError(f"frames have {seen} segments, the waveform has {heard}: cut both from one clip")
         return self.visual(frames), self.audio(waveform)
@@ -72,7 +72,7 @@ class Extractors:
         Raises:
             ExtractorError: the frames do not fit the preset.
         """
-        check_frames(frames, self.preset)
+        self._checked_frames(frames)
         frames = _tensor(frames)
         chunks = []
         with _exact_inference(self.device), torch.autocast(self.device.type, torch.bfloat16, self._bfloat16):
@@ -95,7 +95,7 @@ class Extractors:
         Raises:
             ExtractorError: the waveform does not fit the preset, or holds numbers that are not finite.
         """
-        check_waveform(waveform, self.preset)
+        self._checked_waveform(waveform)
         samples = _tensor(waveform)
         if not samples.isfinite().all():
             raise ExtractorError("the waveform holds numbers that are not finite: decode the clip again")
@@ -104,6 +104,29 @@ class Extractors:
             return torch.cat(
                 [self._audio(chunk.to(self.device)).cpu() for chunk in segments.split(_SEGMENTS_PER_CHUNK)]
             ).numpy()
+
+    def _checked_frames(self, frames: np.ndarray | Tensor) -> int:
+        """The number of segments in frames that are of the type and shape that the preset asks for."""
+        preset = self.preset
+        wanted = (preset.frames_per_segment, preset.visual.frame_height, preset.visual.frame_width, 3)
+        if _dtype_name(frames) != "uint8" or frames.ndim != 5 or tuple(frames.shape[1:]) != wanted or not len(frames):
+            raise ExtractorError(
+                f"frames are {_dtype_name(frames)} {tuple(frames.shape)}, but {preset.visual.name} wants uint8 RGB "
+                f"(segment, {', '.join(map(str, wanted))}): decode them as the preset says"
+            )
+        return len(frames)
+
+    def _checked_waveform(self, waveform: np.ndarray | Tensor) -> int:
+        """The number of segments in a waveform that is mono float32 of whole segments."""
+        audio = self.preset.audio
+        segments, rest = divmod(len(waveform) if waveform.ndim == 1 else 0, audio.sample_rate_hz * SEGMENT_SECONDS)
+        if _dtype_name(waveform) != "float32" or not segments or rest:
+            raise ExtractorError(
+                f"waveform is {_dtype_name(waveform)} {tuple(waveform.shape)}, but {audio.name} wants mono float32 "
+                f"(segments x {audio.sample_rate_hz * SEGMENT_SECONDS},): resample it to {audio.sample_rate_hz} Hz and "
+                "pad it to whole segments"
+            )
+        return segments
 
     def _normalised(self, frames: Tensor) -> Tensor:
         """(frame, 3, height, width), RGB, to the same in the network's scale and order."""
@@ -143,8 +166,8 @@ def load_extractors(
         WeightsError: Weights cannot be had or do not fit.
     """
     where = torch.device(pick_device(device))
-    audio = build_audio(preset.audio, Path(audio_weights) if audio_weights else None)
-    visual = build_visual(preset.visual, Path(visual_weights) if visual_weights else None)
+    audio = audio_extractor(preset.audio.name).build(preset.audio, Path(audio_weights) if audio_weights else None)
+    visual = visual_extractor(preset.visual.name).build(preset.visual, Path(visual_weights) if visual_weights else None)
     return Extractors(preset, visual, audio, where)
 
 
@@ -229,6 +252,10 @@ def _exact_inference(device: torch.device) -> Iterator[None]:
             return
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             yield
+
+
+def _dtype_name(array: np.ndarray | Tensor) -> str:
+    return str(array.dtype).removeprefix("torch.")
 
 
 def _tensor(array: np.ndarray | Tensor) -> Tensor:

@@ -141,21 +141,13 @@ def preset_from_specification(specification: Any) -> Preset:
 
 
 def arithmetic_of(specification: Mapping[str, Any]) -> str | None:
-    """Return the arithmetic that the visual features of a specification were computed in, None if it names none.
-
-    Args:
-        specification: `Extractors.specification`, or any other that features are cached under.
-    """
+    """Return the arithmetic that the visual features of a cached specification were made in, None if it names none."""
     visual = specification.get("visual")
     return visual.get("precision") if isinstance(visual, Mapping) else None
 
 
 def without_arithmetic(specification: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a specification less the arithmetic: where two agree in this, a network reads the features of either.
-
-    Args:
-        specification: `Extractors.specification`, or any other that features are cached under.
-    """
+    """Return a cached specification less its arithmetic: where two agree in this, a network reads either's features."""
     visual = specification.get("visual")
     if not isinstance(visual, Mapping):
         return dict(specification)

@@ -1,7 +1,11 @@
 """Which extractors there are, by name: each is a module with a `build`, a choice in `presets` and a line here."""
 
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import TypeVar
 
+import msgspec
 from msgspec.structs import replace
 from torch import nn
 
@@ -9,15 +13,19 @@ from ccln.extractors import efficientnet_lite0, log_mel, vggish
 from ccln.extractors.contract import (
     TIMM_PREFIX,
     TORCHAUDIO_PREFIX,
-    AudioChoice,
     AudioExtractor,
+    ExtractorError,
     Preset,
     VisualChoice,
     VisualExtractor,
     unknown_name,
 )
-from ccln.extractors.installed import installed_extractor
 from ccln.extractors.presets import AUDIO_CHOICES, VISUAL_CHOICES
+
+GROUP = "ccln.extractors"
+"""Of the entry points by which packages offer extractors; see docs/guides/backbone.md."""
+
+_Extractor = TypeVar("_Extractor", VisualExtractor, AudioExtractor)
 
 
 def _build_vgg19(choice: VisualChoice, weights: Path | None) -> nn.Module:
@@ -46,15 +54,11 @@ def visual_extractor(name: str) -> VisualExtractor:
     Raises:
         ExtractorError: There is none.
     """
-    if name in VISUAL:
-        return VISUAL[name]
     if name.startswith(TIMM_PREFIX):
         from ccln.extractors import timm_backbone  # timm takes seconds to import
 
         return VisualExtractor(timm_backbone.timm_choice(name), timm_backbone.build)
-    if ":" in name:
-        return installed_extractor(name, VisualExtractor)
-    raise unknown_name("visual extractor", name, [*VISUAL, f"{TIMM_PREFIX}NAME", "PACKAGE:NAME"])
+    return _ours_or_installed(name, VISUAL, VisualExtractor, "visual extractor", TIMM_PREFIX)
 
 
 def audio_extractor(name: str) -> AudioExtractor:
@@ -63,35 +67,53 @@ def audio_extractor(name: str) -> AudioExtractor:
     Raises:
         ExtractorError: There is none.
     """
-    if name in AUDIO:
-        return AUDIO[name]
     if name.startswith(TORCHAUDIO_PREFIX):
         from ccln.extractors import torchaudio_bundle  # torchaudio takes a second to import
 
         return AudioExtractor(torchaudio_bundle.torchaudio_choice(name), torchaudio_bundle.build)
+    return _ours_or_installed(name, AUDIO, AudioExtractor, "audio extractor", TORCHAUDIO_PREFIX)
+
+
+def _ours_or_installed(
+    name: str, ours: Mapping[str, _Extractor], kind: type[_Extractor], what: str, prefix: str
+) -> _Extractor:
+    if name in ours:
+        return ours[name]
     if ":" in name:
-        return installed_extractor(name, AudioExtractor)
-    raise unknown_name("audio extractor", name, [*AUDIO, f"{TORCHAUDIO_PREFIX}NAME", "PACKAGE:NAME"])
+        return installed_extractor(name, kind)
+    raise unknown_name(what, name, [*ours, f"{prefix}NAME", "PACKAGE:NAME"])
 
 
-def build_visual(choice: VisualChoice, weights: Path | None) -> nn.Module:
-    """Return the network of a visual choice, with its weights loaded.
+def installed_extractor(name: str, kind: type[_Extractor]) -> _Extractor:
+    """Return the extractor that an installed package offers.
 
-    Raises:
-        ExtractorError: There is none of that name, or it cannot be what the choice asks for.
-        WeightsError: Its weights cannot be had or do not fit.
-    """
-    return visual_extractor(choice.name).build(choice, weights)
-
-
-def build_audio(choice: AudioChoice, weights: Path | None) -> nn.Module:
-    """Return the network of an audio choice, with its weights loaded.
+    Args:
+        name: "PACKAGE:NAME": the package as it is installed, and the name of its entry point.
+        kind: What it has to be.
 
     Raises:
-        ExtractorError: There is none of that name, or it cannot be what the choice asks for.
-        WeightsError: Its weights cannot be had or do not fit.
+        ExtractorError: The package is not installed, offers no extractor of that name, or offers something else.
     """
-    return audio_extractor(choice.name).build(choice, weights)
+    package, _, wanted = name.partition(":")
+    try:
+        entries = distribution(package).entry_points.select(group=GROUP)
+    except (PackageNotFoundError, ValueError) as error:
+        raise ExtractorError(f"{name} is an extractor of the package {package!r}, which is not installed") from error
+    if wanted not in entries.names:
+        raise unknown_name(f"extractor of the package {package}", wanted, entries.names)
+    try:
+        found = entries[wanted].load()
+    except (ImportError, AttributeError) as error:
+        raise ExtractorError(f"the package {package} is installed, but {name} cannot be imported: {error}") from error
+    if not isinstance(found, kind):
+        raise ExtractorError(f"{name} is of the type {type(found).__name__}, but has to be of the type {kind.__name__}")
+    try:
+        msgspec.convert(msgspec.to_builtins(found.choice), type(found.choice))
+    except msgspec.ValidationError as error:
+        raise ExtractorError(f"the choice of {name} cannot be used: {error}") from error
+    if found.choice.name != name:
+        raise ExtractorError(f"the choice of {name} is called {found.choice.name!r}, but has to be called {name!r}")
+    return found
 
 
 def preset_with(

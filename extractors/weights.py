@@ -138,6 +138,7 @@ def fetch_hub(repository: str, filenames: Sequence[str], name: str, flag: str) -
     """
     import huggingface_hub as hub
     from huggingface_hub import constants
+    from huggingface_hub.errors import EntryNotFoundError
 
     for filename in filenames:
         cached = hub.try_to_load_from_cache(repository, filename)
@@ -145,7 +146,12 @@ def fetch_hub(repository: str, filenames: Sequence[str], name: str, flag: str) -
             return Path(cached)
     folder = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
     with _fetching(name, filenames[0], hub.hf_hub_url(repository, filenames[0]), folder, flag):
-        return Path(hub.hf_hub_download(repository, _first_on_hub(repository, filenames)))
+        # Asked first, with a timeout: the download itself would retry for minutes where there is no way to the hub.
+        for filename in filenames:
+            with contextlib.suppress(EntryNotFoundError):
+                hub.get_hf_file_metadata(hub.hf_hub_url(repository, filename), timeout=_TIMEOUT_SECONDS)
+                return Path(hub.hf_hub_download(repository, filename))
+        raise FileNotFoundError(f"{repository} holds no {' or '.join(filenames)}")
 
 
 def load_into(
@@ -194,18 +200,6 @@ def _mismatches(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
         if name in state and state[name].shape != value.shape
     ]
     return found + [f"{name} is unknown" for name in state if name not in wanted]
-
-
-def _first_on_hub(repository: str, filenames: Sequence[str]) -> str:
-    import huggingface_hub as hub
-    from huggingface_hub.errors import EntryNotFoundError
-
-    # Asked for once, with a timeout: the download itself would retry for minutes where there is no way to the hub.
-    for filename in filenames:
-        with contextlib.suppress(EntryNotFoundError):
-            hub.get_hf_file_metadata(hub.hf_hub_url(repository, filename), timeout=_TIMEOUT_SECONDS)
-            return filename
-    raise FileNotFoundError(f"{repository} holds no {' or '.join(filenames)}")
 
 
 @contextlib.contextmanager

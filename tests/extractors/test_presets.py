@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from support.extractor_inputs import AVE, LEGACY, LIGHT
+from support.extractor_inputs import AVE, LEGACY, LIGHT, build_audio, build_visual
 
 from ccln.cache import specification_digest
 from ccln.extractors import (
@@ -22,7 +22,6 @@ from ccln.extractors import (
     without_arithmetic,
 )
 from ccln.extractors.presets import AUDIO_CHOICES, VISUAL_CHOICES
-from ccln.extractors.registry import build_audio, build_visual
 
 
 def test_presets_come_without_torch_and_registry_without_other_libraries() -> None:

@@ -8,10 +8,9 @@ import timm
 import torch
 from msgspec.structs import replace
 from safetensors.torch import save_file
-from support.extractor_inputs import LIGHT, random_frames, save_timm, with_size
+from support.extractor_inputs import LIGHT, build_visual, random_frames, save_timm, with_size
 
 from ccln.extractors import ExtractorError, load_extractors, preset_with, weights
-from ccln.extractors.registry import build_visual
 
 
 def test_timm_choice_comes_from_its_data_config() -> None:

@@ -8,11 +8,10 @@ import torch
 import torchaudio
 from msgspec.structs import replace
 from safetensors.torch import save_file
-from support.extractor_inputs import LIGHT, random_waveform
+from support.extractor_inputs import LIGHT, build_audio, random_waveform
 from torchaudio.pipelines import HUBERT_BASE, Wav2Vec2ASRBundle, Wav2Vec2Bundle
 
 from ccln.extractors import ExtractorError, Preset, load_extractors, preset_from_specification, preset_with
-from ccln.extractors.registry import build_audio
 
 LAYERS = [(16, 10, 5), *[(16, 3, 2)] * 4, *[(16, 2, 2)] * 2]
 PARAMETERS: dict[str, Any] = {

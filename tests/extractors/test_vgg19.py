@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F
 from msgspec.structs import replace
 from safetensors.torch import save_file
-from support.extractor_inputs import AVE, CORNERS, LEGACY, LIGHT, random_frames, random_state, with_size
+from support.extractor_inputs import AVE, CORNERS, LEGACY, LIGHT, build_visual, random_frames, random_state, with_size
 
 from ccln.extractors import WeightsError, load_extractors, preset_with
-from ccln.extractors.registry import build_visual
 
 BLOCKS = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)
 LAYERS = [f"block{b}_conv{c}" for b, widths in enumerate(BLOCKS, 1) for c in range(1, len(widths) + 1)]

@@ -8,12 +8,11 @@ import pytest
 import torch
 from msgspec.structs import replace
 from safetensors.torch import save_file
-from support.extractor_inputs import AVE, CORNERS, LIGHT, random_state, random_waveform, sounds
+from support.extractor_inputs import AVE, CORNERS, LIGHT, build_audio, random_state, random_waveform, sounds
 from support.paths import SHARED
 
 from ccln.extractors import ExtractorError
 from ccln.extractors.log_mel import LogMelFrontEnd
-from ccln.extractors.registry import build_audio
 
 NOISY = SHARED / "ave" / "audio_feature_noisy.h5"
 

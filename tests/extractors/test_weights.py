@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from support.extractor_inputs import AVE, LEGACY, LIGHT, save_timm, tiny_preset
+from support.extractor_inputs import AVE, LEGACY, LIGHT, build_audio, build_visual, save_timm, tiny_preset
 
 from ccln.extractors import WeightsError, load_extractors, preset_with, weights
-from ccln.extractors.registry import build_audio, build_visual
 
 
 @pytest.fixture(scope="module")

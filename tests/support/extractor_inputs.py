@@ -9,11 +9,19 @@ import torch
 from msgspec.structs import replace
 from safetensors.torch import save_file
 
-from ccln.extractors import PRESETS, Preset, preset_with
+from ccln.extractors import PRESETS, AudioChoice, Preset, VisualChoice, preset_with, registry
 
 RATE_HZ = 16_000
 LIGHT, AVE, LEGACY = PRESETS["light"], PRESETS["ave"], PRESETS["ave-legacy"]
 CORNERS = list(itertools.product(range(2), range(2)))
+
+
+def build_visual(choice: VisualChoice, weights: Path | None) -> torch.nn.Module:
+    return registry.visual_extractor(choice.name).build(choice, weights)
+
+
+def build_audio(choice: AudioChoice, weights: Path | None) -> torch.nn.Module:
+    return registry.audio_extractor(choice.name).build(choice, weights)
 
 
 def sounds() -> dict[str, np.ndarray]:

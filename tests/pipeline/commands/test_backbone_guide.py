@@ -12,7 +12,7 @@ import pytest
 from support.paths import ROOT
 
 from ccln.extractors import AudioExtractor, ExtractorError, VisualExtractor, preset_named, preset_with
-from ccln.extractors.installed import installed_extractor
+from ccln.extractors.registry import installed_extractor
 
 GUIDE = (ROOT / "docs" / "guides" / "backbone.md").read_text("utf-8")
 NAME = "ccln-colours:grid"
