@@ -30,7 +30,7 @@ from ccln.extractors import Preset, load_extractors, pick_precision, preset_name
 from ccln.extractors.registry import audio_extractor, visual_extractor
 from ccln.extractors.vggish import Vggish
 from ccln.pipeline.commands.console import keep_freed_memory
-from ccln.pipeline.data.videos import find_videos
+from ccln.pipeline.data import find_videos
 from ccln.pipeline.decode.clip import decode_clip
 from ccln.pipeline.decode.frames import FrameRequest
 from ccln.pipeline.extract import frame_request

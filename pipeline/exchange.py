@@ -16,9 +16,8 @@ from torch import Tensor
 from ccln.cache import CacheError, FeatureCache, feature_key, specification_digest
 from ccln.cache.hdf5 import ARRAY_KEY, ORDER_KEY, PublishedFeatures, create_array, open_features, write_array
 from ccln.pipeline.data.ave import BACKGROUND_SET, HEADER, LAYOUT, SPLIT_FILES, read_ave_folder
-from ccln.pipeline.data.clips import SPLITS, AnnotatedClip, Dataset, DatasetError, Split
+from ccln.pipeline.data.clips import SPLITS, AnnotatedClip, Dataset, DatasetError, Split, read_annotation_file
 from ccln.pipeline.data.features import background_features, load_features
-from ccln.pipeline.data.files import read_annotation_file
 from ccln.pipeline.data.published import (
     BACKGROUND_LABELS,
     EVENT_LABELS,

@@ -63,7 +63,7 @@ def extract(
     """
     from ccln.cache import FeatureCache
     from ccln.extractors import load_extractors, pick_device, pick_precision, preset_named, preset_with
-    from ccln.pipeline.data.videos import find_videos
+    from ccln.pipeline.data import find_videos
     from ccln.pipeline.extract import extract_features
 
     files = find_videos(videos)
@@ -111,7 +111,7 @@ def _extract(
 
 
 def _check(videos: Paths, on_missing: str) -> int:
-    from ccln.pipeline.data.videos import find_videos
+    from ccln.pipeline.data import find_videos
     from ccln.pipeline.decode.inspect import inspect_clip, report_table
 
     files = find_videos(videos)

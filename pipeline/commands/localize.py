@@ -105,7 +105,7 @@ def localize(
     """
     with imported_for_good():
         from ccln.model import load_checkpoint
-        from ccln.pipeline.data.videos import find_videos
+        from ccln.pipeline.data import find_videos
         from ccln.pipeline.extract import Failure
         from ccln.pipeline.localize.localize import locate_videos
         from ccln.pipeline.localize.localizer import Localizer
@@ -188,7 +188,7 @@ def _localize(
     ] = (),
 ) -> int:
     from ccln.pipeline.commands.located import localization_heading, localization_json, localization_text
-    from ccln.pipeline.data.videos import find_videos
+    from ccln.pipeline.data import find_videos
 
     files = find_videos(call.keywords["videos"])
     _check(format, call, len(files))

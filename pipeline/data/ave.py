@@ -6,8 +6,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ccln.pipeline.data.clips import VIDEO_ENDINGS, AnnotatedClip, Dataset, DatasetError, Split
-from ccln.pipeline.data.files import read_annotation_file, row_error
+from ccln.pipeline.data.clips import (
+    VIDEO_ENDINGS,
+    AnnotatedClip,
+    Dataset,
+    DatasetError,
+    Split,
+    read_annotation_file,
+    row_error,
+)
 from ccln.pipeline.segments import CLIP_SECONDS
 
 HEADER = "Category&VideoID&Quality&StartTime&EndTime"
@@ -17,7 +24,7 @@ LAYOUT = (
 )
 SPLIT_FILES: dict[Split, str] = {"train": "trainSet.txt", "validation": "valSet.txt", "test": "testSet.txt"}
 BACKGROUND_SET = "backgroundSet.txt"
-_SECONDS = {str(second): second for second in range(CLIP_SECONDS + 1)}
+_SECONDS = [str(second) for second in range(CLIP_SECONDS + 1)]
 
 
 def read_ave_folder(folder: str | os.PathLike[str]) -> Dataset:
@@ -45,13 +52,21 @@ def read_ave_folder(folder: str | os.PathLike[str]) -> Dataset:
     videos = videos_by_id(folder)
     clips = []
     for split, name in SPLIT_FILES.items():
-        split_rows = _indexed_rows(folder, split, rows)
-        if split_rows is None:
-            split_rows = _listed_rows(folder / name, class_names, positions_of)
-        for position, row in split_rows:
+        indexed = None if (folder / name).exists() else _indexed_rows(folder, split, rows)
+        listed = _listed_rows(folder / name, class_names, positions_of)
+        for position, row in listed if indexed is None else indexed:
             span = (row.start_seconds, row.end_seconds)
             clips.append(AnnotatedClip(position, row.label, row.video_id, (span,), split, videos.get(row.video_id)))
     return Dataset(folder, class_names, tuple(clips))
+
+
+def _indexed_rows(folder: Path, split: Split, rows: Sequence["_Row"]) -> list[tuple[int | None, "_Row"]] | None:
+    """The rows of a split's index file with their positions; None if there is none."""
+    from ccln.pipeline.data.published import ORDERS, read_orders  # imports torch, which the text files do not need
+
+    name = ORDERS[split]
+    order = read_orders(folder, {split: name}, len(rows)).get(name)
+    return None if order is None else [(position, rows[position]) for position in order.tolist()]
 
 
 def _listed_rows(
@@ -64,17 +79,6 @@ def _listed_rows(
         positions = positions_of.get(row)
         # Equal rows are assigned in order; the last one again to a split that repeats it.
         yield None if positions is None else positions.popleft() if len(positions) > 1 else positions[0], row
-
-
-def _indexed_rows(folder: Path, split: Split, rows: Sequence["_Row"]) -> list[tuple[int | None, "_Row"]] | None:
-    """The rows of a split's index file with their positions; None if its text file exists, or no index file."""
-    if (folder / SPLIT_FILES[split]).exists():
-        return None
-    from ccln.pipeline.data.published import ORDERS, read_orders  # imports torch, which the text files do not need
-
-    name = ORDERS[split]
-    order = read_orders(folder, {split: name}, len(rows)).get(name)
-    return None if order is None else [(position, rows[position]) for position in order.tolist()]
 
 
 def listed_background_ids(folder: Path) -> list[str] | None:
@@ -106,9 +110,13 @@ def videos_by_id(folder: Path) -> dict[str, Path]:
         return {}
     except OSError as error:
         raise DatasetError(f"{folder} cannot be listed ({error}); {LAYOUT}") from error
-    videos = [file for file in files if file.suffix.lower() in VIDEO_ENDINGS]
-    videos.sort(key=lambda file: (VIDEO_ENDINGS.index(file.suffix.lower()), file.name), reverse=True)
-    return {file.stem: file for file in videos}
+    # The ending that is preferred comes last, and stays.
+    return {
+        file.stem: file
+        for ending in reversed(VIDEO_ENDINGS)
+        for file in sorted(files, reverse=True)
+        if file.suffix.lower() == ending
+    }
 
 
 class _Row(NamedTuple):
@@ -120,15 +128,10 @@ class _Row(NamedTuple):
 
 def _read_rows(path: Path) -> Iterator[tuple[int, _Row]]:
     """The rows of a file with their line numbers from 1, without blank lines and the header line."""
-    seen_a_row = False
-    lines = read_annotation_file(path, LAYOUT).split(b"\n")
-    for line_number, line in enumerate(lines, start=1):
-        line = line.removesuffix(b"\r")
-        if not line.strip():
-            continue
-        if seen_a_row or line != HEADER.encode():
-            yield line_number, _parse_row(path, line_number, line)
-        seen_a_row = True
+    lines = enumerate(read_annotation_file(path, LAYOUT).split(b"\n"), start=1)
+    rows = [(line_number, line.removesuffix(b"\r")) for line_number, line in lines if line.strip()]
+    for line_number, line in rows[1:] if rows and rows[0][1] == HEADER.encode() else rows:
+        yield line_number, _parse_row(path, line_number, line)
 
 
 def _parse_row(path: Path, line_number: int, line: bytes) -> _Row:
@@ -144,16 +147,12 @@ def _parse_row(path: Path, line_number: int, line: bytes) -> _Row:
         raise row_error(path, line_number, "category", label, "a printable name")
     if not quality.isprintable():
         raise row_error(path, line_number, "quality", quality, "printable text")
-    if (
-        not video_id.strip()
-        or not video_id.isprintable()  # NUL is not
-        or any(part in video_id for part in ("/", "\\", ".."))
-    ):
+    if not video_id.strip() or not video_id.isprintable() or any(part in video_id for part in ("/", "\\", "..")):
         expected = "a file name without ending, control characters, path separators or '..'"
         raise row_error(path, line_number, "video id", video_id, expected)
     for name, value in (("start time", start), ("end time", end)):
         if value not in _SECONDS:
             raise row_error(path, line_number, name, value, f"a whole second from 0 to {CLIP_SECONDS}")
-    if _SECONDS[start] > _SECONDS[end]:
+    if int(start) > int(end):
         raise row_error(path, line_number, "start time", start, f"at most the end time, {end}")
-    return _Row(label, video_id, _SECONDS[start], _SECONDS[end])
+    return _Row(label, video_id, int(start), int(end))

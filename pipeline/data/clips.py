@@ -1,6 +1,8 @@
-"""A data set's clips in their splits, and the labels of their seconds, independent of the file they come from."""
+"""A data set's clips in their splits, the labels of their seconds, and what the readers of its files share."""
 
+import codecs
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ VIDEO_ENDINGS = (
     *(".ts", ".flv", ".ogv", ".wmv", ".3gp"),
 )
 
+_MAX_BYTES = 8 * 2**20  # of an annotation file; AVE's largest has 144 KiB
 _ROUNDING_SECONDS = 1e-9
 
 
@@ -88,11 +91,11 @@ def segment_labels(
 
     Args:
         clips: The clips.
-        class_names: Names whose position is the class index.
-        segments: Segments of one second in a clip.
+        class_names: Their position is the class index.
+        segments: Number of segments in a clip.
 
     Returns:
-        int64 labels (clip, segment).
+        int64 (clip, segment).
 
     Raises:
         DatasetError: A clip's label is not among `class_names`.
@@ -112,10 +115,39 @@ def class_labels(clips: Sequence[AnnotatedClip], class_names: Sequence[str]) -> 
     Raises:
         DatasetError: A clip's label is not among `class_names`.
     """
-    index_of = {None: len(class_names), **{name: index for index, name in enumerate(class_names)}}
+    index_of = {None: len(class_names)} | {name: index for index, name in enumerate(class_names)}
     unknown = next((clip for clip in clips if clip.label not in index_of), None)
-    if unknown is not None:
+    if unknown:
         raise DatasetError(
             f"clip {unknown.video_id!r} has the label {unknown.label!r}, which is no name of a class here"
         )
     return np.array([index_of[clip.label] for clip in clips], np.int64)
+
+
+def read_annotation_file(path: Path, layout: str) -> bytes:
+    """Read a whole annotation file, without its byte order mark; `layout` is what is expected, for the message.
+
+    Raises:
+        DatasetError: The file is missing, not a regular file, too large or unreadable.
+    """
+    try:
+        status = path.stat()
+        # A pipe or a device has no size to refuse it by, and may never end.
+        if not stat.S_ISREG(status.st_mode):
+            raise DatasetError(f"{path} is not a regular file; {layout}")
+        if status.st_size > _MAX_BYTES:
+            raise DatasetError(
+                f"{path} has {status.st_size} bytes, an annotation file has {_MAX_BYTES} bytes at most; {layout}"
+            )
+        return path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path} is missing; {layout}") from error
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read ({error}); {layout}") from error
+
+
+def row_error(path: Path, line_number: int, name: str, value: str | bytes, expected: str) -> DatasetError:
+    """The error for one value of a row: file and line, the value, and what is expected."""
+    # A row may be as long as its file; a message may not.
+    shown = repr(value) if len(value) <= 100 else f"{value[:100]!r}..."
+    return DatasetError(f"{path}, line {line_number}: {name} {shown}; expected {expected}")

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ccln.pipeline.data.clips import AnnotatedClip, Dataset, DatasetError, Split
-from ccln.pipeline.data.files import read_annotation_file, row_error
+from ccln.pipeline.data.clips import AnnotatedClip, Dataset, DatasetError, Split, read_annotation_file, row_error
 from ccln.pipeline.segments import CLIP_SECONDS
 
 LAYOUT = (

@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, compress
 from pathlib import Path
 
 from ccln.pipeline.data.clips import SPLITS, AnnotatedClip, Dataset, Split, segment_labels
@@ -38,12 +38,12 @@ class DatasetReport:
 
     def summary(self) -> str:
         """One line of counts."""
-        counted = [
-            ("background throughout", self.background),
-            ("ids with several rows", len(self.duplicate_ids)),
-            ("events that fill no segment", len(self.empty_events)),
-        ]
-        parts = [f"{what}: {count}" for what, count in counted if count]
+        counted = {
+            "background throughout": self.background,
+            "ids with several rows": len(self.duplicate_ids),
+            "events that fill no segment": len(self.empty_events),
+        }
+        parts = [f"{what}: {count}" for what, count in counted.items() if count]
         if self.rows == len(self.missing_videos):
             parts.append("no videos")
         splits = ", ".join(f"{count} {split}" for split, count in self.clips.items())
@@ -63,28 +63,18 @@ class DatasetReport:
             lines.append(f"rows of the split files that Annotations.txt has not: {len(names)} ({_some(names)})")
         return lines
 
-    def lines(self) -> list[str]:
-        """Summary and warnings."""
-        return [self.summary(), *self.warnings()]
-
 
 def report_on(dataset: Dataset, digests: Digests | None = None) -> DatasetReport:
-    """Count what a data set holds and what is wrong with it.
-
-    Args:
-        dataset: The data set.
-        digests: If given, videos of equal content count as one video.
-    """
+    """Count what a data set holds and what is wrong with it; with `digests`, videos of equal content count as one."""
     ids = Counter(clip.video_id for clip in dataset.clips)
     clips_of: dict[Split, tuple[AnnotatedClip, ...]] = {split: dataset.clips_of(split) for split in SPLITS}
     identities = {split: {_identity(clip, digests) for clip in clips} for split, clips in clips_of.items()}
     leaks = {}
     for first, second in combinations(SPLITS, 2):
-        shared = identities[first] & identities[second]
-        if shared:
+        if shared := identities[first] & identities[second]:
             found = (clip.video_id for clip in clips_of[first] if _identity(clip, digests) in shared)
             leaks[first, second] = tuple(dict.fromkeys(found))
-    is_event = segment_labels(dataset.clips, dataset.class_names) != len(dataset.class_names)
+    has_event = (segment_labels(dataset.clips, dataset.class_names) != len(dataset.class_names)).any(axis=1)
     return DatasetReport(
         rows=len(dataset.clips),
         clips={split: len(clips) for split, clips in clips_of.items()},
@@ -92,11 +82,7 @@ def report_on(dataset: Dataset, digests: Digests | None = None) -> DatasetReport
         background=sum(clip.label is None for clip in dataset.clips),
         duplicate_ids=tuple(video_id for video_id, count in ids.items() if count > 1),
         leaks=leaks,
-        empty_events=tuple(
-            clip
-            for clip, has_event in zip(dataset.clips, is_event.any(axis=1), strict=True)
-            if clip.label is not None and not has_event
-        ),
+        empty_events=tuple(clip for clip in compress(dataset.clips, ~has_event) if clip.label is not None),
         missing_videos=tuple(clip for clip in dataset.clips if dataset.video_of(clip) is None),
         unlisted=tuple(clip for clip in dataset.clips if clip.row is None),
     )
@@ -105,9 +91,7 @@ def report_on(dataset: Dataset, digests: Digests | None = None) -> DatasetReport
 def without_leaks(dataset: Dataset, digests: Digests | None = None) -> Dataset:
     """The data set without training clips whose video is in validation or test, and validation clips of test videos.
 
-    Args:
-        dataset: The data set.
-        digests: If given, videos of equal content count as one video.
+    With `digests`, videos of equal content count as one.
     """
     later: defaultdict[Split, set[str]] = defaultdict(set)  # by split, the videos of the splits after it
     for clip in dataset.clips:

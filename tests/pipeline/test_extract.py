@@ -15,7 +15,7 @@ from support.extractor_inputs import save_timm
 from ccln import extract
 from ccln.cache import FeatureCache, feature_key, source_digest, specification_digest
 from ccln.extractors import PRESETS, ExtractorError, load_extractors, pick_precision, preset_with
-from ccln.pipeline.data.videos import find_videos
+from ccln.pipeline.data import find_videos
 
 
 def entries(cache: Path) -> dict[str, int]:

@@ -36,7 +36,7 @@ def test_counts_rows_ids_and_leaks():
         ("train", "test"): ("c",),
         ("validation", "test"): ("c", "f"),
     }
-    summary, *warnings = report.lines()
+    summary, warnings = report.summary(), report.warnings()
     assert summary == "13 clips of 1 classes (6 train, 4 validation, 3 test); ids with several rows: 4; no videos"
     assert warnings[0] == "videos in train and in validation: 2 (b, c); --drop-leaks leaves them out of train"
     assert [warning.split(":")[0] for warning in warnings] == [
@@ -60,9 +60,8 @@ def test_nothing_remarkable_is_one_line(tmp_path):
         (tmp_path / f"{name}.mp4").touch()
     text = "path,start,end,label,split\na.mp4,0,10,Bark,train\nb.mp4,0,10,Cat,val\nc.mp4,0,1,Cat,test\n"
     (tmp_path / "clips.csv").write_text(text)
-    assert report_on(read_csv_dataset(tmp_path / "clips.csv")).lines() == [
-        "3 clips of 2 classes (1 train, 1 validation, 1 test)"
-    ]
+    report = report_on(read_csv_dataset(tmp_path / "clips.csv"))
+    assert (report.summary(), report.warnings()) == ("3 clips of 2 classes (1 train, 1 validation, 1 test)", [])
 
 
 def test_a_csv_tells_videos_by_path_not_by_name(tmp_path):
@@ -82,7 +81,7 @@ def test_a_csv_tells_videos_by_path_not_by_name(tmp_path):
     assert report.background == 1
     assert [clip.video_id for clip in report.empty_events] == ["gone"]
     assert [clip.video_id for clip in report.missing_videos] == ["gone", "quiet"]
-    summary, missing = report.lines()
+    summary, (missing,) = report.summary(), report.warnings()
     assert summary.endswith("background throughout: 1; ids with several rows: 1; events that fill no segment: 1")
     assert missing == f"videos that are missing: 2 of 5 ({tmp_path / 'gone.mp4'}, {tmp_path / 'quiet.mp4'})"
     assert without_leaks(data) == data
