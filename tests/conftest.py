@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest tests, those of the README, first: begun last, they would keep one processor waiting."""
+    """Run the longest tests, those of the README, first: started last, they would leave the other processors idle."""
     items.sort(key=lambda item: item.path.name != "test_readme.py")
 
 
@@ -63,7 +63,7 @@ def imported(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def one_core() -> Iterator[None]:
-    """Networks and batches that are tiny gain nothing from threads, and would wait for each other."""
+    """Tiny networks and batches gain nothing from threads, which would wait for each other."""
     import torch
 
     before = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""Who may import whom, what an import may cost, and what every room must have."""
+"""Which package may import which, what an import may cost, and what every package must have."""
 
 import ast
 import re
@@ -38,7 +38,7 @@ def imported(source: str) -> Iterator[str]:
 
 
 def misdirected(source: str, room: str) -> list[str]:
-    """Imports that the plan of the house forbids in a module of this room."""
+    """Imports that the architecture forbids in a module of this package."""
     allowed = {f"ccln.{name}" for name in (ROOMS if room == "pipeline" else [room])}
     return [
         name
@@ -93,7 +93,7 @@ def public_definitions(body: list[ast.stmt]) -> Iterator[ast.ClassDef | ast.Func
                 yield from public_definitions(node.body)
 
 
-def test_the_rooms_are_there():
+def test_the_four_packages_are_there():
     assert {path.relative_to(ROOT).parts[0] for path in MODULES} == set(ROOMS)
 
 
@@ -137,7 +137,7 @@ def test_no_modules_import_each_other_in_a_circle():
 
 
 @pytest.mark.xfail(reason="being moved to the new layout", strict=False)
-def test_the_core_imports_no_annex_and_nobody_the_commands():
+def test_the_core_imports_no_annex_and_no_module_the_commands():
     climbing = [
         f"{name} imports {other}"
         for name, others in modules_imported(our_sources()).items()
@@ -193,7 +193,7 @@ def test_localizing_imports_no_heavy_library_but_torch(tiny_set: Path, tiny_run:
     assert not loaded & (HEAVY - {"torch"} | UNNEEDED)
 
 
-def test_the_package_holds_every_room_and_its_types():
+def test_the_distribution_holds_every_package_and_its_types():
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
     folders_with_modules = {path.parent.relative_to(ROOT) for path in MODULES}
     packages = {"ccln." + ".".join(folder.parts) for folder in folders_with_modules}

@@ -48,7 +48,7 @@ def test_features_that_are_not_finite_are_not_written(cache: FeatureCache, name:
 
 
 @pytest.mark.parametrize("verify", [True, False])
-def test_what_was_written_is_read(cache: FeatureCache, verify: bool) -> None:
+def test_written_features_are_read_unchanged(cache: FeatureCache, verify: bool) -> None:
     key = write(cache)
     assert key == feature_key(sha(0), specification_digest(SPECIFICATION))
     assert cache.path_of(key) == cache.root / "entries" / key[:2] / key[2:4] / f"{key}.safetensors"
@@ -58,7 +58,7 @@ def test_what_was_written_is_read(cache: FeatureCache, verify: bool) -> None:
 
 
 @pytest.mark.parametrize("missing", [(), ("audio",), ("video",)])
-def test_what_the_source_lacked_is_kept(cache: FeatureCache, missing: tuple[str, ...]) -> None:
+def test_missing_streams_of_the_source_are_recorded(cache: FeatureCache, missing: tuple[str, ...]) -> None:
     features = replace(make_features(), missing=missing)
     key = cache.write(features, source_sha256=sha(0), source_path="clip.mp4", specification={})
     assert cache.read(key).missing == missing
@@ -91,7 +91,7 @@ def test_looking_up_and_reading_write_nothing(cache: FeatureCache) -> None:
     assert files_below(cache.root) == before
 
 
-def test_a_folder_that_is_no_cache_is_refused(cache: FeatureCache) -> None:
+def test_a_folder_without_a_cache_is_refused(cache: FeatureCache) -> None:
     for question in (
         lambda: cache.read(sha("absent")),
         cache.specifications,

@@ -129,7 +129,7 @@ def test_the_largest_number_that_fits_fits(tmp_path: Path) -> None:
         ((3, 10, 2, 2, 4), (3, 50), "segment, channel"),
     ],
 )
-def test_two_files_that_are_no_pair(tmp_path: Path, visual: tuple, audio: tuple, message: str) -> None:
+def test_arrays_whose_shapes_do_not_fit_are_refused(tmp_path: Path, visual: tuple, audio: tuple, message: str) -> None:
     files = pair(tmp_path, np.zeros(visual), np.zeros(audio))
     with pytest.raises(CacheError, match=message):
         read_all(*files)
@@ -208,7 +208,7 @@ def test_a_file_that_would_do_harm_is_refused(
 
 
 @pytest.mark.parametrize("kind", ["text", "truncated", "empty", "folder", "pipe", "absent"])
-def test_what_is_no_hdf5_file_is_refused(tmp_path: Path, kind: str) -> None:
+def test_a_file_other_than_hdf5_is_refused(tmp_path: Path, kind: str) -> None:
     visual, audio = pair(tmp_path, *features(3))
     data = visual.read_bytes()
     visual.unlink()
@@ -261,7 +261,7 @@ def test_an_attribute_that_is_no_specification_is_refused(tmp_path: Path, attrib
         pass
 
 
-def test_small_arrays(tmp_path: Path) -> None:
+def test_small_arrays_are_written_and_read_with_their_shape(tmp_path: Path) -> None:
     write_array(tmp_path / "order.h5", "order", np.array([3, 1]))
     with h5py.File(tmp_path / "order.h5") as file:
         dataset = dataset_in(file, "order")

@@ -149,7 +149,7 @@ def test_unknown_names_are_looked_up_without_listing_the_folder(
     listed: list[object] = []
     monkeypatch.setattr(os, "scandir", lambda folder: listed.append(folder) or scandir(folder))
     for number in range(1000):
-        assert filled.find(digest, f"nobody {number}") == []
+        assert filled.find(digest, f"unknown {number}") == []
     assert listed == []
     filled.specifications()
     assert listed  # the measurement does respond

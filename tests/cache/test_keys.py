@@ -39,7 +39,7 @@ def test_any_change_of_a_value_changes_the_digest(
 ) -> None:
     nested = [{"at": {**specification, name: value}} for value in (one, other)]
     digests = [specification_digest({"deep": [item]}) for item in nested]
-    # repr tells 1, 1.0, True and "1" apart, as a specification must
+    # repr distinguishes 1, 1.0, True and "1", as a specification must
     assert (digests[0] == digests[1]) == (repr(one) == repr(other))
 
 
@@ -60,7 +60,7 @@ def test_digests_are_computed_as_documented(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("-inf"), {1, 2}, b"bytes", Path("x")])
-def test_what_is_not_json_is_refused(value: Any) -> None:
+def test_values_that_json_lacks_are_refused(value: Any) -> None:
     with pytest.raises(CacheError, match="JSON"):
         specification_digest({"deep": [{"value": value}]})
 

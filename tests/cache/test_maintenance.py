@@ -68,7 +68,9 @@ def files_of(cache: FeatureCache) -> list[Path]:
 
 
 @pytest.mark.parametrize("maintain", [describe, verify, repair, lambda cache: prune(cache, [], delete=True)])
-def test_what_is_no_cache_is_refused_and_left_alone(tmp_path: Path, maintain: Callable[[FeatureCache], Any]) -> None:
+def test_a_folder_without_a_cache_is_refused_and_not_changed(
+    tmp_path: Path, maintain: Callable[[FeatureCache], Any]
+) -> None:
     thesis = tmp_path / "documents" / "thesis.tex"
     thesis.parent.mkdir()
     thesis.write_text("mine")
@@ -78,7 +80,7 @@ def test_what_is_no_cache_is_refused_and_left_alone(tmp_path: Path, maintain: Ca
     assert files_below(tmp_path) == {thesis}
 
 
-def test_describing(cache: FeatureCache) -> None:
+def test_describe_counts_clips_and_shards_of_each_specification(cache: FeatureCache) -> None:
     calls: list[tuple[int, int]] = []
     newer, older = describe(cache, progress=lambda *call: calls.append(call))
     assert calls == [(done, 6) for done in range(7)]
@@ -119,7 +121,7 @@ def test_verifying_names_each_damage(cache: FeatureCache) -> None:
     assert "header too small" in reasons[shards(cache)[1]]
 
 
-def test_repairing(cache: FeatureCache) -> None:
+def test_repair_rebuilds_the_index_and_names_unreadable_files(cache: FeatureCache) -> None:
     rows = index_rows(cache.root)
     partial = cache.root / "partial"
     (partial / f"{sha('now')}.ab").write_bytes(b"half an ent")
@@ -155,7 +157,7 @@ def test_a_writer_whose_partial_file_is_swept_writes_it_again(
 
 
 @pytest.mark.parametrize("keep", [DIGEST, OLD_DIGEST])
-def test_pruning_keeps_the_named_specification_alone(cache: FeatureCache, tmp_path: Path, keep: str) -> None:
+def test_pruning_keeps_only_the_named_specification(cache: FeatureCache, tmp_path: Path, keep: str) -> None:
     foreign = [
         cache.root / "notes.txt",
         cache.root / "shards" / "notes.safetensors",
@@ -202,7 +204,7 @@ def keys_of(cache: FeatureCache, digest: str) -> list[str]:
     return [key for key in keys if cache.contains(key)]
 
 
-def test_pruning_all_and_nothing(cache: FeatureCache) -> None:
+def test_pruning_removes_nothing_or_everything(cache: FeatureCache) -> None:
     assert prune(cache, [DIGEST, OLD_DIGEST], delete=True) == (0, 0, {})
     assert prune(cache, [], delete=True).clips == 9
     assert describe(cache) == []
@@ -211,7 +213,7 @@ def test_pruning_all_and_nothing(cache: FeatureCache) -> None:
 
 
 @pytest.mark.parametrize("keep", [[DIGEST[:12]], DIGEST, [DIGEST, "x"], [DIGEST.upper()]])
-def test_what_is_no_digest_is_not_kept_by_mistake(cache: FeatureCache, keep: Any) -> None:
+def test_an_invalid_digest_to_keep_is_refused(cache: FeatureCache, keep: Any) -> None:
     before = files_below(cache.root)
     with pytest.raises(CacheError, match="is no specification's digest"):
         prune(cache, keep, delete=True)

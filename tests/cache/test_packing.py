@@ -92,7 +92,7 @@ def test_packing_killed_before_each_of_its_steps_loses_nothing(
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_a_packing_process_killed_at_the_worst_moment(cache: FeatureCache, after: bool) -> None:
+def test_a_packing_process_killed_while_renaming_loses_nothing(cache: FeatureCache, after: bool) -> None:
     process = PROCESSES.Process(target=die_packing, args=(cache.root, after))
     process.start()
     process.join()
@@ -105,7 +105,7 @@ def test_a_packing_process_killed_at_the_worst_moment(cache: FeatureCache, after
     check_all(cache, 4)
 
 
-def test_a_full_disk_while_packing_leaves_all_as_it_was(cache: FeatureCache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_while_packing_changes_nothing(cache: FeatureCache, monkeypatch: pytest.MonkeyPatch) -> None:
     before = files_below(cache.root)
 
     def full(_descriptor: int) -> None:
@@ -119,7 +119,7 @@ def test_a_full_disk_while_packing_leaves_all_as_it_was(cache: FeatureCache, mon
     check_all(cache, 4)
 
 
-def test_an_entry_written_anew_while_it_is_packed_is_not_deleted(
+def test_an_entry_rewritten_while_it_is_packed_is_not_deleted(
     cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replace = os.replace
@@ -170,7 +170,7 @@ def test_clips_are_read_written_and_packed_at_once(cache: FeatureCache, tmp_path
     assert index_rows(cache.root) == rows
 
 
-def test_an_open_shard_crosses_a_fork(cache: FeatureCache) -> None:
+def test_an_open_shard_can_be_read_after_a_fork(cache: FeatureCache) -> None:
     pack(cache)
     process = PROCESSES.Process(target=fork_and_read, args=(cache.root,))
     process.start()
@@ -194,7 +194,7 @@ def test_an_entry_packed_while_it_is_read_is_read_from_the_shard(
     assert entries(cache) == []
 
 
-def test_a_shard_that_appears_in_the_same_instant_as_another_is_noticed(cache: FeatureCache) -> None:
+def test_a_shard_written_at_the_same_time_as_another_is_found(cache: FeatureCache) -> None:
     folder = cache.root / "shards"
     pack(cache)
     assert not cache.contains(KEYS[7])

@@ -24,7 +24,7 @@ from ccln.cache import CacheError, FeatureCache, feature_key, repair
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_a_writer_killed_at_the_worst_moment(cache: FeatureCache, after: bool) -> None:
+def test_a_writer_killed_while_renaming_leaves_a_whole_entry_or_none(cache: FeatureCache, after: bool) -> None:
     process = PROCESSES.Process(target=die_writing, args=(cache.root, after))
     process.start()
     process.join()

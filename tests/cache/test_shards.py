@@ -108,7 +108,7 @@ def test_a_shard_is_a_plain_safetensors_file_with_sources_in_its_header(packed: 
     assert path.stem == sha("".join(sorted(KEYS[:6])))
 
 
-def test_a_specification_can_be_packed_alone(cache: FeatureCache) -> None:
+def test_one_specification_can_be_packed_on_its_own(cache: FeatureCache) -> None:
     digests = [specification_digest({**SPECIFICATION, "half": half}) for half in (0, 1)]
     for number in range(4):
         write(cache, number, {**SPECIFICATION, "half": number % 2})
@@ -121,13 +121,13 @@ def test_a_specification_can_be_packed_alone(cache: FeatureCache) -> None:
             pack(cache, clips_per_shard=clips_per_shard)
 
 
-def test_packing_what_is_no_cache(cache: FeatureCache) -> None:
+def test_packing_a_folder_without_a_cache_is_refused(cache: FeatureCache) -> None:
     with pytest.raises(CacheError, match="is no feature cache"):
         pack(cache)
     assert not cache.root.exists()
 
 
-def test_headers_too_large_for_one_shard_make_more_of_them(cache: FeatureCache) -> None:
+def test_headers_too_large_for_one_shard_fill_several(cache: FeatureCache) -> None:
     name = "é" * 100_000  # 700 kB in a header
     features = make_features()
     for number in range(13):
@@ -219,7 +219,7 @@ def test_views_outlive_shard_and_cache(packed: FeatureCache) -> None:
     assert all(same(read, make_features(number)) for number, read in enumerate(features))
 
 
-def test_a_pickled_cache_takes_no_open_shard_along(packed: FeatureCache) -> None:
+def test_a_pickled_cache_holds_no_open_shard(packed: FeatureCache) -> None:
     for key in KEYS[:6]:
         packed.read(key)
     data = pickle.dumps(packed)

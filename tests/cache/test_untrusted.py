@@ -54,7 +54,8 @@ FOREIGN = {  # content, reason
     "large header": (packed(b"{" + b" " * (2 << 20) + b"}"), "its header claims"),
     "no metadata": (packed({}), "not a feature cache entry"),
     "metadata is no JSON": (packed({"__metadata__": {"ccln": "{"}}), "Expecting property name"),
-    "metadata too deep": (packed({"__metadata__": {"ccln": "[" * 100_000}}), ""),  # each Python says it in other words
+    # Each Python version words the reason differently.
+    "metadata too deep": (packed({"__metadata__": {"ccln": "[" * 100_000}}), ""),
     "metadata of another kind": (packed({"__metadata__": {"ccln": "[1]"}}), "not a feature cache entry"),
     "another version": (packed({"__metadata__": {"ccln": '{"format_version":3}'}}), "format version is 3, and"),
     "fields missing": (packed({"__metadata__": {"ccln": '{"format_version":2}'}}), "its header is malformed"),
@@ -99,7 +100,7 @@ def test_an_entry_of_the_first_version_is_refused_with_a_remedy(cache: FeatureCa
         with pytest.raises(CacheError, match=f"{path.name} cannot be used: {remedy}"):
             cache.read(key, verify=verify)
     (cache.root / "index.sqlite").unlink()
-    # A cache of nothing else must not look empty: the entries are there, and extraction would pass them over.
+    # A cache of such entries alone must not look empty: extraction would take their clips for finished.
     with pytest.raises(CacheError, match=f"none of its 1 entries can be used.*{remedy}"):
         FeatureCache(cache.root).specifications()
 
@@ -169,7 +170,7 @@ def test_links_and_pipes_are_not_followed(cache: FeatureCache, tmp_path: Path) -
     assert files_below(outside) == before
 
 
-def test_files_of_other_names_are_passed_over(cache: FeatureCache) -> None:
+def test_files_of_other_names_are_ignored(cache: FeatureCache) -> None:
     key = write(cache)
     path = cache.path_of(key)
     for stray in (

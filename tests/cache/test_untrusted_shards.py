@@ -36,7 +36,7 @@ def test_every_flipped_bit_of_a_shard_is_noticed(packed: FeatureCache) -> None:
     assert all(path.name in message and "delete the file" in message for message in messages)
 
 
-def test_a_damaged_clip_leaves_its_neighbours_alone(packed: FeatureCache) -> None:
+def test_a_damaged_clip_does_not_affect_its_neighbours(packed: FeatureCache) -> None:
     (path,) = shards(packed)
     flip_last_bit(path)  # tensors lie in the order of keys
     last = max(KEYS[:6])

@@ -110,7 +110,7 @@ def test_arrays_tensors_and_read_only_views_are_the_same_to_the_bit(tiny: Extrac
         np.testing.assert_array_equal(other[1], expected[1])
 
 
-def test_inputs_are_left_as_they_were(tiny: Extractors) -> None:
+def test_inputs_are_not_modified(tiny: Extractors) -> None:
     frames, waveform = torch.tensor(random_frames(TINY, 2, seed=1)), torch.tensor(random_waveform(2, seed=1))
     before = frames.clone(), waveform.clone()
     tiny(frames, waveform)
@@ -131,7 +131,7 @@ def test_visual_is_the_mean_over_a_segments_frames(
         np.testing.assert_allclose(together[segment], each.mean(0), rtol=1e-4, atol=1e-5)
 
 
-def test_audio_of_a_segment_is_of_that_segment_alone(tiny: Extractors) -> None:
+def test_audio_features_of_a_segment_depend_on_that_segment_alone(tiny: Extractors) -> None:
     waveform = random_waveform(4, seed=9)
     changed = waveform.copy()
     changed[2 * RATE_HZ : 3 * RATE_HZ] = 0
@@ -177,7 +177,7 @@ def test_frames_and_waveform_have_to_be_of_one_length(tiny: Extractors) -> None:
         tiny(random_frames(TINY, 2, seed=0), random_waveform(3, seed=0))
 
 
-def test_devices() -> None:
+def test_devices_are_picked_by_name_or_refused() -> None:
     assert pick_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
     assert pick_device("cpu") == "cpu"
     for name in ("gpu", "cuda:99"):

@@ -26,7 +26,7 @@ def trained(network: nn.Module) -> nn.Module:
 
 
 @torch.inference_mode()
-def test_folding_changes_nothing_but_the_time_it_takes() -> None:
+def test_folding_gives_the_same_outputs_in_less_time() -> None:
     image = torch.rand(2, 3, 64, 64)
     for name in ("tf_efficientnet_lite0", "resnet18", "mobilenetv3_small_100"):
         network = trained(timm.create_model(name))
@@ -50,6 +50,6 @@ class Unfoldable(nn.Module):
 
 
 @torch.inference_mode()
-def test_a_network_that_folding_would_change_is_left_as_it_is() -> None:
+def test_a_network_whose_outputs_folding_would_change_is_not_folded() -> None:
     network, image = trained(Unfoldable()), torch.rand(1, 3, 8, 8)
     assert torch.equal(fold_batch_norms(network, image)(image), network(image))

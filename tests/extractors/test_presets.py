@@ -24,7 +24,7 @@ from ccln.extractors import (
 from ccln.extractors.presets import AUDIO_CHOICES, VISUAL_CHOICES
 
 
-def test_presets_come_without_torch_and_registry_without_other_libraries() -> None:
+def test_presets_import_no_torch_and_the_registry_no_other_libraries() -> None:
     script = (
         "import sys, ccln.extractors as e; e.PRESETS; assert 'torch' not in sys.modules;"
         "e.load_extractors; assert not {'timm', 'torchvision', 'torchaudio'} & set(sys.modules)"
@@ -123,7 +123,7 @@ def test_a_forged_preset_is_refused(path: list[str], value: Any, message: str) -
 
 
 @pytest.mark.parametrize("value", [None, [], {}, {"weights_sha256": {}}, AVE.to_json()])
-def test_what_is_no_specification_is_refused(value: Any) -> None:
+def test_an_invalid_specification_is_refused(value: Any) -> None:
     with pytest.raises(ExtractorError):
         preset_from_specification(value)
 
@@ -147,7 +147,7 @@ def test_precision_and_decoder_can_be_replaced() -> None:
         preset_with(AVE, decoder="opencv")
 
 
-def test_ave_legacy_differs_from_ave_in_how_frames_are_taken_alone() -> None:
+def test_ave_legacy_differs_from_ave_only_in_how_frames_are_taken() -> None:
     assert LEGACY.audio == AVE.audio
     assert LEGACY.frames_per_segment == AVE.frames_per_segment
     assert (LEGACY.frame_at, AVE.frame_at) == (0.0, 0.5)
@@ -194,7 +194,7 @@ def test_a_mel_front_end_that_is_missing_is_named(name: str) -> None:
         build_audio(replace(AUDIO_CHOICES[name], mel=None), None)
 
 
-def test_specifications_that_differ_in_arithmetic_only_are_alike_without_it() -> None:
+def test_specifications_without_arithmetic_are_equal_if_nothing_else_differs() -> None:
     single, half = (preset_with(AVE, precision=name).to_json() | {"name": ""} for name in ("float32", "bfloat16"))
     assert (arithmetic_of(single), arithmetic_of(half)) == ("float32", "bfloat16")
     assert single != half

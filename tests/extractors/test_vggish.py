@@ -8,7 +8,7 @@ import pytest
 import torch
 from msgspec.structs import replace
 from safetensors.torch import save_file
-from support.extractor_inputs import AVE, CORNERS, LIGHT, build_audio, random_state, random_waveform, sounds
+from support.extractor_inputs import AVE, CORNERS, LIGHT, build_audio, random_state, random_waveform, waveforms
 from support.paths import SHARED
 
 from ccln.extractors import ExtractorError
@@ -38,7 +38,7 @@ def reference_log_mel(samples: np.ndarray) -> np.ndarray:
 
 
 def reference_convolution(maps: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """A 3 x 3 convolution with one pixel of zeros around and a ReLU behind: (channel, height, width)."""
+    """A 3 x 3 convolution with one pixel of zero padding, then a ReLU: (channel, height, width)."""
     _, height, width = maps.shape
     padded = np.pad(maps, ((0, 0), (1, 1), (1, 1)))
     total = np.zeros((len(bias), height, width), np.float32) + bias[:, None, None]
@@ -67,9 +67,9 @@ def reference_vggish(patch: np.ndarray, state: dict[str, torch.Tensor]) -> np.nd
     return numbers
 
 
-@pytest.mark.parametrize("name", sounds())
+@pytest.mark.parametrize("name", waveforms())
 def test_front_end_agrees_with_the_published_definition(name: str) -> None:
-    samples = sounds()[name]
+    samples = waveforms()[name]
     ours = LogMelFrontEnd(LIGHT.audio)(torch.tensor(samples)[None])[0].numpy()
     expected = reference_log_mel(samples)
     assert ours.shape == expected.shape == (98, 64)
@@ -78,7 +78,7 @@ def test_front_end_agrees_with_the_published_definition(name: str) -> None:
 
 
 def test_vggish_patch_is_the_first_96_frames_of_each_segment() -> None:
-    segments = np.stack([sounds()["noise"], sounds()["chirp"]])
+    segments = np.stack([waveforms()["noise"], waveforms()["chirp"]])
     patches = LogMelFrontEnd(AVE.audio)(torch.tensor(segments)).numpy()
     expected = np.stack([reference_log_mel(segment)[:96] for segment in segments])
     np.testing.assert_allclose(patches, expected, rtol=0, atol=1e-5)
@@ -86,9 +86,9 @@ def test_vggish_patch_is_the_first_96_frames_of_each_segment() -> None:
 
 def test_log_mel_is_mean_and_deviation_of_all_frames() -> None:
     names = ["chirp", "noise", "silence"]
-    audio = build_audio(LIGHT.audio, None)(torch.tensor(np.stack([sounds()[name] for name in names])))
+    audio = build_audio(LIGHT.audio, None)(torch.tensor(np.stack([waveforms()[name] for name in names])))
     for name, feature in zip(names, audio.numpy(), strict=True):
-        frames = reference_log_mel(sounds()[name])
+        frames = reference_log_mel(waveforms()[name])
         expected = np.concatenate([frames.mean(0), frames.std(0)])
         np.testing.assert_allclose(feature, expected, rtol=0, atol=2e-5)
 
@@ -110,7 +110,7 @@ def vggish_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pat
 
 def test_vggish_agrees_with_plain_numpy(vggish_state: tuple[Path, dict[str, torch.Tensor]]) -> None:
     file, state = vggish_state
-    segments = np.stack([sounds()["chirp"], sounds()["noise"]])
+    segments = np.stack([waveforms()["chirp"], waveforms()["noise"]])
     with torch.inference_mode():
         ours = build_audio(AVE.audio, file)(torch.tensor(segments)).numpy()
     expected = np.stack([reference_vggish(reference_log_mel(segment)[:96], state) for segment in segments])
@@ -119,7 +119,7 @@ def test_vggish_agrees_with_plain_numpy(vggish_state: tuple[Path, dict[str, torc
     np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=1e-4 * expected.max())
 
 
-def test_vggish_takes_no_other_patch() -> None:
+def test_vggish_refuses_another_patch() -> None:
     assert AVE.audio.mel
     with pytest.raises(ExtractorError, match=r"\(50, 64\)"):
         build_audio(replace(AVE.audio, mel=replace(AVE.audio.mel, seconds_used=0.5)), None)
@@ -143,7 +143,7 @@ def assert_has_the_form_of_vggish_output(features: np.ndarray) -> None:
 
 
 def test_output_has_the_form_of_the_published_features(vggish_state: tuple[Path, dict[str, torch.Tensor]]) -> None:
-    """With random weights no more than the form can agree: which units are zero, and how often, is the weights' own."""
+    """With random weights only the form can agree: which units are zero, and how often, depends on the weights."""
     if not NOISY.exists():
         pytest.skip("the published AVE features are not beside the repository")
     with h5py.File(NOISY) as published:

@@ -42,7 +42,7 @@ def no_net(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int], N
 
 @pytest.fixture
 def silent_port() -> Iterator[int]:
-    """A server that takes connections and never says a word."""
+    """The port of a server that accepts connections and sends nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
@@ -83,7 +83,7 @@ def silent_port() -> Iterator[int]:
     ids=["vgg19", "vgg19-keras", "vggish", "torchaudio", "timm"],
 )
 @pytest.mark.parametrize("network", ["unreachable", "silent"])
-def test_weights_that_cannot_be_had(
+def test_weights_that_cannot_be_fetched_give_an_error_with_a_remedy(
     build: Callable[[], object],
     file: str,
     address: str,
@@ -108,13 +108,15 @@ def test_weights_that_cannot_be_had(
     assert capfd.readouterr().out == ""
 
 
-def test_timm_models_nobody_trained_want_a_file() -> None:
+def test_timm_models_without_published_weights_need_a_file() -> None:
     choice = preset_with(LIGHT, visual="timm:test_vit_relpos").visual
     with pytest.raises(WeightsError, match=r"no published weights.*--visual-weights FILE"):
         build_visual(choice, None)
 
 
-def test_cached_weights_need_no_net(no_net: Callable[[int], None], tiny_weights: Path, tmp_path: Path) -> None:
+def test_cached_weights_load_without_a_network_connection(
+    no_net: Callable[[int], None], tiny_weights: Path, tmp_path: Path
+) -> None:
     no_net(1)
     commit = "0" * 40
     repository = tmp_path / "hub" / "models--timm--test_resnet.r160_in1k"
@@ -144,7 +146,7 @@ HTML = b"<html>not found</html>"
     ids=["vggish", "vgg19", "vgg19-keras"],
 )
 @pytest.mark.parametrize("given", [True, False], ids=["given", "cached"])
-def test_a_file_with_a_published_name_has_to_be_that_file(
+def test_a_file_with_a_published_name_must_have_its_digest(
     build: Callable[[Path | None], object],
     name: str,
     algorithm: str,
@@ -163,7 +165,7 @@ def test_a_file_with_a_published_name_has_to_be_that_file(
         assert part in str(caught.value)
 
 
-def test_any_name_with_a_digest_is_held_to_it(tiny_weights: Path, tmp_path: Path) -> None:
+def test_a_file_with_a_digest_in_its_name_must_have_that_digest(tiny_weights: Path, tmp_path: Path) -> None:
     digest = hashlib.sha256(tiny_weights.read_bytes()).hexdigest()
     for length in (8, 12, 64):
         file = tmp_path / f"resnet-a1-{digest[:length]}.safetensors"
@@ -193,7 +195,7 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         running.shutdown()
 
 
-def test_what_is_fetched_is_kept_if_its_digest_is_right_and_only_then(
+def test_fetched_weights_are_kept_only_if_their_digest_is_right(
     no_net: Callable[[int], None],
     server: tuple[str, Path],
     tiny_weights: Path,
@@ -255,7 +257,7 @@ class Bomb:
         return Path.touch, (Path("exploded"),)
 
 
-def test_files_that_are_no_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_without_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.pth").touch()
     (tmp_path / "text.pth").write_text("not weights")

@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("without", [(), ("fee",), ("sbi", "fee", "wccl")])
-def test_what_is_saved_is_loaded(tmp_path: Path, without: tuple[Any, ...]):
+def test_a_saved_checkpoint_loads_unchanged(tmp_path: Path, without: tuple[Any, ...]):
     saved = checkpoint(config=replace(CONFIG, without=without, dropout=0.35, foreground_gain=0.1))
     saved = replace(saved, decoding=EventDecoding(0.3, 2, 1.7, 3))
     save_checkpoint(tmp_path / "a" / "run", saved)
@@ -79,7 +79,7 @@ def test_a_matching_network_is_loaded_as_one(tmp_path: Path, without: tuple[Any,
     assert (loaded.class_names, loaded.specification, loaded.training) == (NAMES, SPECIFICATION, TRAINING)
 
 
-def test_a_network_is_never_taken_for_the_other(tmp_path: Path):
+def test_a_checkpoint_is_only_loaded_as_its_own_kind_of_network(tmp_path: Path):
     for saved in (checkpoint(), matching_checkpoint()):
         for other in ("ccln", "matching", None):
             save_checkpoint(tmp_path, saved)
@@ -102,7 +102,7 @@ def test_a_matching_network_has_no_part_but_wccl(tmp_path: Path):
     refused(tmp_path, "config.json", "only wccl")
 
 
-def test_a_million_rows_are_no_reason_to_refuse_a_checkpoint(tmp_path: Path):
+def test_a_checkpoint_that_lists_a_million_rows_loads(tmp_path: Path):
     save_checkpoint(tmp_path, replace(checkpoint(), training={"rows": " ".join(["0123456789abcdef"] * 900_000)}))
     assert len(load_checkpoint(tmp_path).training["rows"]) > 15 * 10**6
 
@@ -114,10 +114,10 @@ def test_a_loaded_network_can_be_trained_on(folder: Path):
     (output.event_logits.square().sum() + output.class_logits.square().sum()).backward()
     optimizer.step()
     assert not same_outputs(loaded.eval(), checkpoint().model)
-    assert same_outputs(load_checkpoint(folder).model, checkpoint().model)  # the file is not written to
+    assert same_outputs(load_checkpoint(folder).model, checkpoint().model)  # the file is unchanged
 
 
-def test_loading_does_not_move_the_random_state(folder: Path):
+def test_loading_does_not_change_the_random_state(folder: Path):
     state = torch.get_rng_state()
     load_checkpoint(folder)
     assert torch.equal(state, torch.get_rng_state())
@@ -130,7 +130,7 @@ def test_the_same_checkpoint_gives_the_same_bytes(tmp_path: Path):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def test_a_folder_holds_the_two_files_and_what_was_there(tmp_path: Path):
+def test_saving_keeps_other_files_of_the_folder(tmp_path: Path):
     (tmp_path / "curves.png").write_bytes(b"kept")
     for seed in range(2):
         save_checkpoint(tmp_path, checkpoint(seed))
@@ -139,7 +139,7 @@ def test_a_folder_holds_the_two_files_and_what_was_there(tmp_path: Path):
 
 
 def test_a_linked_snapshot_loads(folder: Path, tmp_path: Path):
-    """Model hubs keep files once and link to them."""
+    """Model hubs store files once and link to them."""
     snapshot = tmp_path / "snapshot"
     snapshot.mkdir()
     for name in ("config.json", "model.safetensors"):
@@ -147,13 +147,13 @@ def test_a_linked_snapshot_loads(folder: Path, tmp_path: Path):
     assert same_outputs(load_checkpoint(snapshot).model, checkpoint().model)
 
 
-def test_nan_in_the_account_of_the_training_is_not_written(tmp_path: Path):
+def test_nan_in_the_training_record_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="JSON compliant"):
         save_checkpoint(tmp_path, replace(checkpoint(), training={"loss": float("nan")}))
     assert list(tmp_path.iterdir()) == []
 
 
-# --- A folder of the format before -----------------------------------------------------------------------------------
+# --- The format before this one --------------------------------------------------------------------------------------
 
 FORMER_NAMES = {
     r"^(members\.\d\.)?visual_norm": r"\1picture_norm",
@@ -260,7 +260,7 @@ def test_config_is_the_last_to_be_written(tmp_path: Path, monkeypatch: pytest.Mo
     assert written == ["model.safetensors", "config.json"]
 
 
-def test_files_of_two_checkpoints_are_not_taken_for_one(folder: Path, tmp_path: Path):
+def test_files_of_two_checkpoints_do_not_load_together(folder: Path, tmp_path: Path):
     save_checkpoint(tmp_path / "other", checkpoint(seed=1))
     shutil.copy(tmp_path / "other" / "model.safetensors", folder)
     refused(folder, "model.safetensors", "sha256")

@@ -30,7 +30,7 @@ def test_a_missing_file_is_named(folder: Path, name: str):
     (folder / name).mkdir()
     refused(folder, name, "no such file")
     (folder / name).rmdir()
-    os.mkfifo(folder / name)  # reading it would wait for ever
+    os.mkfifo(folder / name)  # opening it for reading would block for ever
     refused(folder, name, "no such file")
 
 
@@ -88,12 +88,12 @@ def test_a_flipped_bit_in_the_weights_is_refused(folder: Path, place: int):
     ],
     ids=lambda text: repr(text[:12]),
 )
-def test_what_is_no_config_is_refused(folder: Path, text: bytes):
+def test_an_invalid_config_file_is_refused(folder: Path, text: bytes):
     (folder / "config.json").write_bytes(text)
     refused(folder, "config.json")
 
 
-def test_oversized_files_are_not_even_read(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_oversized_files_are_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch):
     really_read = Path.read_bytes
 
     def read_bytes(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""Checkpoints whose contents somebody changed: refused or harmless, and nothing in them is run."""
+"""Checkpoints whose contents were changed: they are refused or harmless, and nothing in them is run."""
 
 import dataclasses
 import hashlib
@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def forge_weights(folder: Path, change: Callable[[dict[str, Tensor]], object]) -> None:
-    """Change the weights and sign them anew, as who means harm would."""
+    """Change the weights and compute their digest again, as an attacker would."""
     weights = load_file(folder / "model.safetensors")
     change(weights)
     data = save(weights)
@@ -115,7 +115,7 @@ def test_a_missing_config_entry_is_named(folder: Path, key: str):
         ("pickle", "x"),
     ],
 )
-def test_a_model_config_that_cannot_be_is_refused(folder: Path, key: str, value: object):
+def test_an_impossible_model_config_is_refused(folder: Path, key: str, value: object):
     change_config(folder, lambda config: config["model"].update({key: value}))
     refused(folder, "config.json")
 
@@ -141,7 +141,7 @@ def no_fraction(above: object) -> tuple[object, ...]:
         ("threshold", 0.5),
     ],
 )
-def test_a_decoding_that_cannot_be_is_refused(folder: Path, key: str, value: object):
+def test_an_impossible_decoding_is_refused(folder: Path, key: str, value: object):
     change_config(folder, lambda config: config["decoding"].update({key: value}))
     refused(folder, "config.json", key)
     if key != "threshold":
@@ -250,7 +250,7 @@ def _empty(weights: dict[str, Tensor]) -> None:
         (_empty, "lacks"),
     ],
 )
-def test_weights_that_are_not_the_config_s_are_refused(
+def test_weights_that_do_not_match_the_config_are_refused(
     folder: Path, change: Callable[[dict[str, Tensor]], None], reason: str
 ):
     forge_weights(folder, change)
@@ -282,7 +282,7 @@ class Bomb:
         return Path.touch, (self.sign,)
 
 
-def test_the_bomb_is_live(tmp_path: Path):
+def test_the_forged_pickle_runs_code_if_it_is_loaded(tmp_path: Path):
     pickle.loads(pickle.dumps(Bomb(tmp_path / "sign")))
     assert (tmp_path / "sign").exists()
 

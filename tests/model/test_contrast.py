@@ -29,7 +29,7 @@ def unit_vectors(count: int, seed: int, how_many: int, width: int = 6) -> list[T
 def oracle(anchors: Tensor, others: Tensor, labels: Tensor, temperature: float) -> Tensor:
     """pytorch-metric-learning's loss from one view to another; a clip without event matches nothing, not even itself.
 
-    It answers zero to a batch without any negative, so the batches compared hold one.
+    It returns zero for a batch without any negative, so the batches compared hold one.
     """
     ranks = torch.arange(len(labels))
     as_anchor = torch.where(labels < 0, 1000 + ranks, labels)
@@ -41,8 +41,8 @@ def oracle(anchors: Tensor, others: Tensor, labels: Tensor, temperature: float) 
 @given(labels=with_negative, seed=seeds, temperature=st.sampled_from([0.05, 0.1, 0.5, 1.0]))
 def test_contrastive_loss_agrees_with_pytorch_metric_learning(labels: list[int], seed: int, temperature: float):
     anchors, others = unit_vectors(len(labels), seed, 2)
-    answer = contrastive_loss(anchors, others, torch.tensor(labels), temperature)
-    torch.testing.assert_close(answer, oracle(anchors, others, torch.tensor(labels), temperature).to(answer))
+    loss = contrastive_loss(anchors, others, torch.tensor(labels), temperature)
+    torch.testing.assert_close(loss, oracle(anchors, others, torch.tensor(labels), temperature).to(loss))
 
 
 @settings(max_examples=15, deadline=None)
@@ -58,13 +58,13 @@ def test_wccl_is_the_mean_over_the_six_directions(labels: list[int], seed: int):
         oracle(branch_audio, audio, label, 0.1),
         oracle(branch_visual, visual, label, 0.1),
     ]
-    answer = wccl_loss((audio, visual), (branch_audio, branch_visual), label, 0.1)
-    torch.testing.assert_close(answer, torch.stack(directions).mean().to(answer))
+    loss = wccl_loss((audio, visual), (branch_audio, branch_visual), label, 0.1)
+    torch.testing.assert_close(loss, torch.stack(directions).mean().to(loss))
 
 
 @settings(max_examples=30, deadline=None)
 @given(labels=batches, seed=seeds, data=st.data())
-def test_wccl_does_not_care_for_the_order_of_the_batch(labels: list[int], seed: int, data: st.DataObject):
+def test_wccl_does_not_depend_on_the_order_of_the_batch(labels: list[int], seed: int, data: st.DataObject):
     order = data.draw(st.permutations(range(len(labels))))
     label = torch.tensor(labels)
     audio, visual, branch_audio, branch_visual = unit_vectors(len(labels), seed, 4)
@@ -107,11 +107,11 @@ def test_contrastive_loss_is_lowest_where_classes_are_apart():
     torch.testing.assert_close(best, torch.tensor(2.0).log() + torch.tensor(-10.0).exp(), atol=1e-4, rtol=0)
 
 
-def test_a_batch_of_one_class_still_asks_for_alike_views():
+def test_a_batch_of_one_class_still_draws_views_together():
     anchors, others = unit_vectors(4, 0, 2)
     log_share = np.log(softmax_rows((anchors @ others.T / 0.5).numpy()))
-    answer = contrastive_loss(anchors, others, torch.zeros(4, dtype=torch.long), 0.5)
-    assert answer.item() == pytest.approx(-log_share.mean())
+    loss = contrastive_loss(anchors, others, torch.zeros(4, dtype=torch.long), 0.5)
+    assert loss.item() == pytest.approx(-log_share.mean())
 
 
 def softmax_rows(x: np.ndarray) -> np.ndarray:

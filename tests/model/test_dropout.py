@@ -16,13 +16,13 @@ def test_a_dropped_channel_is_dropped_in_all_seconds_of_its_clip():
     assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))
 
 
-def test_each_clip_has_its_own_dropped_channels_in_the_share_asked_for():
+def test_each_clip_drops_its_own_channels_at_the_given_rate():
     dropped = (ClipDropout(0.3)(clips()) == 0)[:, 0]
     assert len(dropped.unique(dim=0)) == len(dropped)
     assert dropped.float().mean() == pytest.approx(0.3, abs=0.02)
 
 
-def test_what_is_kept_is_raised_so_that_the_mean_stays():
+def test_kept_channels_are_scaled_to_keep_the_mean():
     x = clips()
     dropped = ClipDropout(0.3)(x)
     kept = dropped != 0
@@ -40,6 +40,6 @@ def test_no_gradient_reaches_a_dropped_channel():
 @pytest.mark.parametrize(
     "layer", [ClipDropout(0.3).eval(), ClipDropout(0.0)], ids=["outside of training", "of nothing"]
 )
-def test_nothing_is_dropped(layer: ClipDropout):
+def test_without_a_rate_or_training_nothing_is_dropped(layer: ClipDropout):
     x = clips()
     assert torch.equal(layer(x), x)

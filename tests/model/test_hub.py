@@ -37,7 +37,7 @@ DECODING = EventDecoding(event_threshold=0.4, minimum_duration_seconds=2, event_
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """An empty one, and an empty cache."""
+    """An empty hub, and an empty cache."""
     with serve(hub := Hub()) as port:
         point_at(f"http://127.0.0.1:{port}", monkeypatch)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
@@ -45,7 +45,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 def saved(folder: Path, seed: int = 0) -> CCLN:
-    """A network that was saved there."""
+    """A network that was saved in the folder."""
     whole = replace(checkpoint(seed), training=ACCOUNT, decoding=DECODING)
     save_checkpoint(folder, whole)
     assert isinstance(whole.model, CCLN)
@@ -90,7 +90,7 @@ def test_a_network_is_loaded_from_a_folder_and_saved_to_another(tmp_path: Path, 
         assert (tmp_path / "copy" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
 
 
-def test_a_network_knows_what_it_was_loaded_from_or_saved_as(tmp_path: Path):
+def test_a_network_holds_the_checkpoint_it_was_loaded_or_saved_with(tmp_path: Path):
     network = saved(tmp_path)
     for known in (network, load_checkpoint(tmp_path).model, load_pretrained(tmp_path).model):
         assert known.checkpoint == Checkpoint(known, NAMES, SPECIFICATION, ACCOUNT, DECODING)
@@ -98,11 +98,11 @@ def test_a_network_knows_what_it_was_loaded_from_or_saved_as(tmp_path: Path):
     assert network.checkpoint.decoding == EventDecoding()
 
 
-def test_what_a_network_knows_is_none_of_its_weights(tmp_path: Path):
+def test_the_held_checkpoint_is_not_part_of_the_state_dict(tmp_path: Path):
     assert saved(tmp_path).state_dict().keys() == CCLN(CONFIG).state_dict().keys()
 
 
-def test_a_network_that_nothing_is_known_of_is_neither_saved_nor_published(tmp_path: Path):
+def test_a_network_without_a_checkpoint_is_neither_saved_nor_published(tmp_path: Path):
     network = CCLN(CONFIG)
     for act in (lambda: network.save_pretrained(tmp_path / "run"), lambda: network.push_to_hub("me/net")):
         with pytest.raises(CheckpointError, match=r"never loaded nor saved.*save_checkpoint\(folder, Checkpoint"):
@@ -123,14 +123,14 @@ def test_a_network_of_the_other_kind_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     "name", ["nowhere", Path("owner/name"), "/no/where", "../up", "a/b/c", "owner/", "", "o/n\0", "long" * 999]
 )
-def test_what_is_neither_a_folder_nor_a_repository_is_refused_unasked(hub: Hub, name: Path | str):
+def test_a_name_of_no_folder_or_repository_is_refused_without_a_request(hub: Hub, name: Path | str):
     with pytest.raises(CheckpointError, match=r'there is no such folder.*ccln-train.*"owner/name"') as caught:
         CCLN.from_pretrained(name or "\t")
     assert str(name) in str(caught.value)
     assert hub.asked == []
 
 
-def test_a_folder_here_goes_before_the_hub_and_has_no_revisions(
+def test_a_local_folder_precedes_the_hub_and_has_no_revisions(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -145,7 +145,7 @@ def test_a_folder_here_goes_before_the_hub_and_has_no_revisions(
 
 
 @pytest.mark.parametrize("kind", ["ccln", "matching"])
-def test_what_is_published_is_fetched(hub: Hub, tmp_path: Path, kind: str):
+def test_a_published_network_can_be_fetched(hub: Hub, tmp_path: Path, kind: str):
     network = saved(tmp_path / "run") if kind == "ccln" else matching()
     address = network.push_to_hub("me/net", token="hf_secret")
     assert address == f"https://huggingface.co/me/net/commit/{hub.names('me/net')[0]}"
@@ -169,7 +169,7 @@ def test_only_two_files_are_fetched(hub: Hub, tmp_path: Path):
     assert {request.split("/")[-1] for request in hub.asked} == {"config.json", "model.safetensors"}
 
 
-def test_what_is_fetched_can_be_published_again(hub: Hub, tmp_path: Path):
+def test_a_fetched_network_can_be_published_again(hub: Hub, tmp_path: Path):
     network = saved(tmp_path)
     network.push_to_hub("me/first")
     CCLN.from_pretrained("me/first").push_to_hub("me/second")
@@ -198,7 +198,7 @@ def test_revisions(hub: Hub, tmp_path: Path):
 
 
 def test_files_of_two_commits_are_never_mixed(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Somebody publishes anew after the config was fetched and before the weights are."""
+    """A new commit is published between the fetching of the config and of the weights."""
     import huggingface_hub
 
     first, second = saved(tmp_path, seed=0), saved(tmp_path, seed=1)
@@ -216,10 +216,10 @@ def test_files_of_two_commits_are_never_mixed(hub: Hub, tmp_path: Path, monkeypa
     assert same_outputs(CCLN.from_pretrained("me/net"), second)
 
 
-# --- What cannot be had -----------------------------------------------------------------------------------------------
+# --- What cannot be fetched -------------------------------------------------------------------------------------------
 
 
-def test_what_is_not_there_is_named(hub: Hub, tmp_path: Path):
+def test_a_missing_repository_revision_or_file_is_named(hub: Hub, tmp_path: Path):
     remedy = "name a folder that holds its config.json and model.safetensors"
     refused("me/net", "RepositoryNotFoundError", "hf auth login", remedy)
     network = saved(tmp_path)
@@ -230,7 +230,7 @@ def test_what_is_not_there_is_named(hub: Hub, tmp_path: Path):
         refused(f"me/no-{name}", "RemoteEntryNotFoundError", name, remedy)
 
 
-def test_the_hub_decides_over_the_cache(hub: Hub, tmp_path: Path):
+def test_the_hub_takes_precedence_over_the_cache(hub: Hub, tmp_path: Path):
     saved(tmp_path).push_to_hub("me/net")
     CCLN.from_pretrained("me/net")
     del hub.commits["me/net"]
@@ -241,7 +241,7 @@ def offline_switch(_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
-def nobody_listens(_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def connection_refused(_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     point_at("http://127.0.0.1:1", monkeypatch)
 
 
@@ -249,11 +249,11 @@ def broken_hub(hub: Hub, _monkeypatch: pytest.MonkeyPatch) -> None:
     hub.error_status = 503
 
 
-each_outage = pytest.mark.parametrize("cut_off", [offline_switch, nobody_listens, broken_hub])
+each_outage = pytest.mark.parametrize("cut_off", [offline_switch, connection_refused, broken_hub])
 
 
 @each_outage
-def test_without_a_way_to_the_hub_there_is_one_clear_error_soon(
+def test_an_unreachable_hub_soon_gives_one_clear_error(
     hub: Hub, cut_off: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ):
     cut_off(hub, monkeypatch)
@@ -263,7 +263,7 @@ def test_without_a_way_to_the_hub_there_is_one_clear_error_soon(
 
 
 @each_outage
-def test_without_a_way_to_the_hub_the_cache_is_used(
+def test_the_cache_is_used_when_the_hub_is_unreachable(
     hub: Hub, tmp_path: Path, cut_off: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ):
     network = saved(tmp_path / "run")
@@ -278,7 +278,7 @@ def test_without_a_way_to_the_hub_the_cache_is_used(
 
 
 @pytest.mark.parametrize("repository", ["me/net", "no such name", "a/b/c"])
-def test_what_the_hub_does_not_take_is_named(hub: Hub, tmp_path: Path, repository: str):
+def test_a_repository_that_the_hub_refuses_is_named(hub: Hub, tmp_path: Path, repository: str):
     hub.error_status = 403
     with pytest.raises(
         CheckpointError, match=rf"{repository} on the Hugging Face hub: .*hf auth login.*save_pretrained"
@@ -286,7 +286,7 @@ def test_what_the_hub_does_not_take_is_named(hub: Hub, tmp_path: Path, repositor
         saved(tmp_path).push_to_hub(repository)
 
 
-# --- What somebody forged ---------------------------------------------------------------------------------------------
+# --- Forged files -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ def test_other_weights_are_refused(hub: Hub, tmp_path: Path):
 
 
 @pytest.mark.parametrize(("name", "size_bytes"), [("config.json", 17 * 2**20), ("model.safetensors", 3 * 2**20)])
-def test_what_is_too_large_is_not_even_fetched(hub: Hub, tmp_path: Path, name: str, size_bytes: int):
+def test_oversized_files_are_not_fetched(hub: Hub, tmp_path: Path, name: str, size_bytes: int):
     saved(tmp_path / "run")
     os.truncate(tmp_path / "run" / name, size_bytes)
     publish(hub, tmp_path / "run")
@@ -322,10 +322,10 @@ def test_what_is_too_large_is_not_even_fetched(hub: Hub, tmp_path: Path, name: s
     assert not any(request.startswith("GET") and request.endswith(name) for request in hub.asked)
 
 
-# --- The page that introduces it --------------------------------------------------------------------------------------
+# --- The model card ---------------------------------------------------------------------------------------------------
 
 
-def test_the_card_tells_what_the_config_holds(hub: Hub, tmp_path: Path):
+def test_the_card_shows_what_the_config_holds(hub: Hub, tmp_path: Path):
     saved(tmp_path / "run").push_to_hub("me/net")
     card = hub.commits["me/net"][0]["README.md"].decode()
     assert card.startswith("---\nlibrary_name: ccln\n")
@@ -340,7 +340,7 @@ def test_the_card_tells_what_the_config_holds(hub: Hub, tmp_path: Path):
     assert 'CCLN.from_pretrained("me/net")' in card
 
 
-def test_no_place_on_this_machine_is_published(hub: Hub, tmp_path: Path):
+def test_local_paths_are_not_published(hub: Hub, tmp_path: Path):
     for place in (PLACE, PLACE + "/", "C:\\Users\\somebody\\AVE_Dataset"):
         network = saved(tmp_path / "run")
         save_checkpoint(tmp_path / "run", replace(network.checkpoint, training={**ACCOUNT, "data": place}))
@@ -361,7 +361,7 @@ def test_the_card_of_a_matching_network_shows_no_way_to_localize(tmp_path: Path)
     assert "event threshold" not in card
 
 
-def test_names_are_no_markup():
+def test_names_are_escaped_in_the_card():
     names = ("<script>alert(1)</script>", "[a](http://b) | `c`\n# d", "![e](f)")
     account = {"task": "a|b\n\n---\n# c", "test": "none", "validation": {"x|y": "<b>"}, "versions": [1], "seed": {}}
     card = model_card(replace(checkpoint(names=names), training=account), "me/net")
@@ -370,7 +370,7 @@ def test_names_are_no_markup():
     assert "- \\[a\\](http://b) \\| \\`c\\` \\# d\n" in card
 
 
-def test_the_client_of_the_hub_is_imported_only_when_it_is_asked():
+def test_the_hub_client_is_imported_only_when_it_is_used():
     program = "import sys, ccln.model; print('huggingface_hub' in sys.modules, 'requests' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split() == ["False", "False"]

@@ -61,7 +61,7 @@ def test_scene_distance_agrees_with_its_formula(count: int, segments: int, seed:
 
 
 @pytest.mark.parametrize("kind", [0.0, 1.0])
-def test_scenes_of_one_kind_cost_nothing_and_change_nothing(kind: float):
+def test_scenes_of_one_kind_have_neither_loss_nor_gradient(kind: float):
     enhanced, weights, event = scenes(3, 6, 0)
     enhanced.requires_grad_()
     loss = scene_distance_loss(enhanced, weights, torch.full_like(event, kind))
@@ -75,7 +75,7 @@ def test_scenes_of_one_kind_cost_nothing_and_change_nothing(kind: float):
     )
 
 
-def test_scene_distance_asks_for_the_margin_and_no_more():
+def test_scene_distance_is_zero_from_the_margin_on():
     event = torch.tensor([[0.0, 1, 1, 0]])
     weights = torch.full((1, 4), 0.5)
     direction = torch.tensor([1.0, 0.0])
@@ -118,11 +118,11 @@ def exact(heard: float, seen: float, target: int) -> tuple[float, float]:
     """The loss of one class in one second, and its slope in the heard logit, with 80 decimal digits."""
     with localcontext() as context:
         context.prec = 80
-        hears, sees = (1 / (1 + (-Decimal(logit)).exp()) for logit in (heard, seen))
-        both = hears * sees
+        heard_probability, seen_probability = (1 / (1 + (-Decimal(logit)).exp()) for logit in (heard, seen))
+        both = heard_probability * seen_probability
         if target:
-            return float(-both.ln()), float(-(1 - hears))
-        return float(-(1 - both).ln()), float(both * (1 - hears) / (1 - both))
+            return float(-both.ln()), float(-(1 - heard_probability))
+        return float(-(1 - both).ln()), float(both * (1 - heard_probability) / (1 - both))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -131,9 +131,11 @@ def test_seen_and_heard_is_exact_at_any_logit(target: int, dtype: torch.dtype):
     digits = 4 * torch.finfo(dtype).eps
     event, label = torch.full((1, 1), float(target), dtype=dtype), torch.tensor([0])
     for heard, seen in itertools.product(LOGITS, LOGITS):
-        hears, sees = (torch.tensor([[[value]]], dtype=dtype, requires_grad=True) for value in (heard, seen))
-        loss = seen_and_heard_loss(hears, sees, event, label)
-        slopes = [slope.item() for slope in torch.autograd.grad(loss, [hears, sees])]
+        heard_logit, seen_logit = (
+            torch.tensor([[[value]]], dtype=dtype, requires_grad=True) for value in (heard, seen)
+        )
+        loss = seen_and_heard_loss(heard_logit, seen_logit, event, label)
+        slopes = [slope.item() for slope in torch.autograd.grad(loss, [heard_logit, seen_logit])]
         (value, heard_slope), (_, seen_slope) = exact(heard, seen, target), exact(seen, heard, target)
         assert loss.dtype == dtype
         assert loss.item() == pytest.approx(value, rel=digits, abs=digits), (heard, seen)
@@ -152,7 +154,7 @@ def test_seen_and_heard_sums_over_classes_and_means_over_segments():
     assert seen_and_heard_loss(heard, seen, event, labels).item() == pytest.approx(expected / 12, rel=1e-5)
 
 
-def test_a_factor_may_be_high_where_the_other_is_low():
+def test_one_modality_may_be_high_where_the_other_is_low():
     low, high = torch.full((1, 1, 1), -20.0), torch.full((1, 1, 1), 20.0)
     nothing, label = torch.zeros(1, 1), torch.tensor([0])
     assert seen_and_heard_loss(low, high, nothing, label) < 1e-6
@@ -164,7 +166,7 @@ def test_a_factor_may_be_high_where_the_other_is_low():
 
 
 def output(count: int = 3, segments: int = 4, classes: int = 5, seed: int = 0) -> Output:
-    """As of two members and a branch; the output of the whole is noise, for no loss is to read it."""
+    """Outputs of two members and a branch; the averaged output is noise, since no loss uses it."""
     random = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int) -> Tensor:
@@ -217,7 +219,7 @@ def binary_cross_entropy(logits: Tensor) -> float:
 
 
 def contrast(anchors: Tensor, others: Tensor, temperature: float) -> float:
-    """Every label of LABELS is there once: a clip's only positive is itself."""
+    """Every label of LABELS occurs once: the only positive of a clip is the clip itself."""
     similarity = (anchors @ others.T).detach().double().numpy() / temperature
     log_share = similarity - np.log(np.exp(similarity).sum(-1, keepdims=True))
     return -np.mean([log_share[clip, clip] for clip, label in enumerate(LABELS.tolist()) if label >= 0]).item()
@@ -278,7 +280,7 @@ def test_wccl_uses_no_segment_label_and_is_alike_in_both_tasks(temperature: floa
     assert torch.equal(weak_loss(result, LABELS, config)["wccl"], loss)
 
 
-def test_no_loss_reads_the_output_of_the_whole():
+def test_losses_do_not_use_the_averaged_output():
     result = output()
     whole = [result.event_logits, result.class_logits, result.audio_logits, result.visual_logits, result.attention]
     for losses in (supervised_loss(result, EVENT, LABELS, CONFIG), weak_loss(result, LABELS, CONFIG)):

@@ -54,7 +54,7 @@ def test_embeddings_are_unit_vectors():
         torch.testing.assert_close(embeddings.norm(dim=-1), torch.ones(4, 10))
 
 
-def test_no_modality_sees_the_other():
+def test_embeddings_of_a_modality_do_not_depend_on_the_other():
     visual, audio = features()
     model = network().eval()
     plain = model(visual, audio)
@@ -75,7 +75,7 @@ def test_a_query_cut_out_and_embedded_alone_is_the_query_in_its_clip(span: tuple
     torch.testing.assert_close(alone.visual, whole.visual[:, slice(*span)])
 
 
-def test_to_shuffle_the_seconds_shuffles_the_embeddings():
+def test_shuffled_seconds_give_shuffled_embeddings():
     visual, audio = features()
     model, order = network().eval(), torch.randperm(10, generator=torch.Generator().manual_seed(0))
     shuffled, plain = model(visual[:, order], audio[:, order]), model(visual, audio)
@@ -83,7 +83,7 @@ def test_to_shuffle_the_seconds_shuffles_the_embeddings():
     torch.testing.assert_close(shuffled.visual, plain.visual[:, order])
 
 
-def test_a_map_counts_by_its_mean():
+def test_embeddings_depend_only_on_the_mean_of_a_visual_map():
     visual, audio = features()
     model = network().eval()
     mean = visual.mean((2, 3), keepdim=True)
@@ -107,7 +107,7 @@ def test_branch_views_are_for_training_only_and_only_with_wccl():
     assert [view.shape for view in branch] == [(4, 4), (4, 4)]
 
 
-def test_what_a_matching_network_has_not_cannot_be_left_out_of_it():
+def test_a_part_that_a_matching_network_lacks_cannot_be_left_out():
     with pytest.raises(ValueError, match=r"\['sbi'\].*only wccl"):
         network(without=("sbi", "wccl"))
 
@@ -118,12 +118,12 @@ def test_other_channels_are_refused(visual: tuple[int, ...], audio: tuple[int, .
         network()(torch.zeros(visual), torch.zeros(audio))
 
 
-def test_it_is_lean_at_the_size_of_the_published_features():
+def test_a_network_for_published_features_has_under_a_million_parameters():
     model = MatchingNetwork(ModelConfig(7, 7, 512, 128, 28))
     assert sum(parameter.numel() for parameter in model.parameters()) < 1e6
 
 
-def test_findable_is_one_unbroken_event_shorter_than_the_clip():
+def test_a_query_is_one_unbroken_event_shorter_than_the_clip():
     event = events((0, 3), (7, 10), (4, 5), (0, 10), (3, 3), (1, 9))
     event[5, 4] = 0  # two events
     assert is_findable(event).tolist() == [True, True, True, False, False, False]
@@ -146,7 +146,7 @@ def test_window_distances_are_those_of_a_plain_loop(some: list[tuple[int, int]],
             assert found[clip, at].item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_what_lies_outside_the_query_has_no_effect():
+def test_segments_outside_the_query_have_no_effect():
     event = events((2, 5), (6, 10))
     queries, searched = unit(2, 10, 3), unit(2, 10, 3, seed=1)
     other = torch.where(event[..., None] > 0, queries, unit(2, 10, 3, seed=2))
@@ -180,7 +180,7 @@ def test_losses_are_finite_and_reach_every_weight():
 
 
 @pytest.mark.parametrize("span", [(0, 10), (4, 4)])
-def test_a_batch_with_nothing_to_find_costs_nothing_in_either_direction(span: tuple[int, int]):
+def test_a_batch_without_queries_has_zero_loss_in_both_directions(span: tuple[int, int]):
     visual, audio = features()
     event = events(*[span] * 4)
     model = network(without=("wccl",)).train()

@@ -124,7 +124,7 @@ def test_every_ablation_trains_a_step(without: tuple[Part, ...]):
 
 
 @each_ablation
-def test_an_ablation_leaves_out_that_part_and_nothing_else(without: tuple[Part, ...]):
+def test_an_ablation_leaves_out_only_that_part(without: tuple[Part, ...]):
     patterns = {
         "sbi": r"members\.\d\.interaction\.gate_",
         "fee": r"members\.\d\.enhancement\.",
@@ -210,7 +210,7 @@ def test_a_member_does_not_depend_on_the_others_nor_on_the_branch():
     assert not torch.allclose(after.class_logits, before.class_logits, atol=1e-3)
 
 
-def test_the_first_members_start_alike_however_many_there_are():
+def test_first_weights_of_a_member_do_not_depend_on_the_member_count():
     few, many = (members_of(network(replace(SMALL, members=count)))[1].state_dict() for count in (2, 3))
     assert all(torch.equal(few[name], many[name]) for name in few)
 
@@ -239,7 +239,7 @@ def test_the_branch_reads_attended_features_pooled_with_the_event_probability(tr
 
 
 @each_ablation
-def test_a_clip_is_read_alike_in_any_company(without: tuple[Part, ...]):
+def test_outputs_of_a_clip_do_not_depend_on_its_batch(without: tuple[Part, ...]):
     model = network(replace(SMALL, without=without)).eval()
     visual, audio = clips(count=5)
     together = tensors(model(visual, audio))

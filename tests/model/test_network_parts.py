@@ -21,7 +21,7 @@ from ccln.model.network import (
 pytestmark = pytest.mark.usefixtures("one_core")
 
 
-def test_without_sbi_each_modality_attends_to_the_other_plainly():
+def test_without_sbi_each_modality_has_plain_attention_to_the_other():
     audio, visual, fused = views(seed=3)
     for parameter_seed in range(3):
         module = interaction(parameter_seed, constrained=False)
@@ -101,7 +101,7 @@ def test_attention_weights_are_shares_of_the_regions():
     torch.testing.assert_close(output.attention.sum((-2, -1)), torch.ones(4, 5))
 
 
-def test_the_audio_decides_where_the_network_looks():
+def test_visual_attention_depends_on_the_audio():
     visual, audio = clips()
     model = network().eval()
     before, after = model(visual, audio).attention, model(visual, audio.roll(1, 0)).attention
@@ -113,7 +113,9 @@ def test_attention_moves_with_the_regions():
     model = network().eval()
     output, mirrored = model(visual, audio), model(visual.flip(3), audio)
     torch.testing.assert_close(mirrored.attention, output.attention.flip(3))
-    torch.testing.assert_close(mirrored.event_logits, output.event_logits)  # what is seen counts, not where
+    torch.testing.assert_close(
+        mirrored.event_logits, output.event_logits
+    )  # the content of a region counts, not its position
 
 
 def views(count: int = 3, segments: int = 6, width: int = 16, seed: int = 0, scale: float = 1.0) -> list[Tensor]:
@@ -126,7 +128,7 @@ def interaction(seed: int = 0, constrained: bool = True) -> SelfConstrainedBimod
     torch.manual_seed(seed)
     module = SelfConstrainedBimodalInteraction(16, 2, 0.2, constrained=constrained).eval()
     for parameter in module.parameters():
-        nn.init.normal_(parameter, std=0.3)  # biases and norms too, so that none of them is idle
+        nn.init.normal_(parameter, std=0.3)  # biases and norms too, so that each of them has an effect
     return module
 
 
@@ -214,12 +216,12 @@ def test_a_second_takes_at_most_the_whole_of_the_other_modality(seed: int, segme
         gate = module(*inputs)[2]
         for weights, passes in zip(used_weights(module, inputs), (gate.transpose(-1, -2), gate), strict=True):
             assert (weights >= 0).all()
-            assert (weights <= passes + 1e-6).all()  # no pair counts for more than the fused view lets pass
+            assert (weights <= passes + 1e-6).all()  # no pair weighs more than its gate
             assert (weights.sum(-1) < 1 + 1e-5).all()
 
 
 @pytest.mark.parametrize("bias", [-3.0, 0.0, 2.0])
-def test_how_much_a_second_takes_is_what_the_gate_lets_pass(bias: float):
+def test_attention_weights_of_a_second_add_up_to_its_gate(bias: float):
     """A gate that is alike for all pairs scales plain attention: the rows are not normalised again."""
     module, plain, inputs = gated_alike(bias), interaction(constrained=False), views()
     plain.load_state_dict({k: v for k, v in module.state_dict().items() if k in plain.state_dict()})
@@ -229,7 +231,7 @@ def test_how_much_a_second_takes_is_what_the_gate_lets_pass(bias: float):
             torch.testing.assert_close(weights, whole * torch.tensor(bias).sigmoid())
 
 
-def test_the_gate_lies_between_shut_and_open():
+def test_the_gate_lies_between_zero_and_one():
     for scale in (1.0, 100.0):
         gate = interaction()(*views(scale=scale))[2]
         assert gate.shape == (3, 2, 6, 6)
@@ -248,7 +250,7 @@ def gated_alike(bias: float) -> SelfConstrainedBimodalInteraction:
     return module
 
 
-def test_where_nothing_passes_each_modality_stays_itself():
+def test_with_a_closed_gate_each_modality_stays_as_it_is():
     module = gated_alike(-1e4)
     audio, visual, fused = views()
     new_audio, new_visual, _ = module(audio, visual, fused)
@@ -256,7 +258,7 @@ def test_where_nothing_passes_each_modality_stays_itself():
     torch.testing.assert_close(new_visual, module.visual_norm(visual))
 
 
-def test_gradients_stay_finite_where_nothing_passes():
+def test_gradients_are_finite_with_a_closed_gate():
     module = gated_alike(-1e4)
     inputs = [view.requires_grad_() for view in views()]
     new_audio, new_visual, _ = module(*inputs)

@@ -31,7 +31,7 @@ def test_the_total_loss_reaches_every_parameter(without: tuple[Part, ...]):
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-6, 1e4])
-def test_silence_darkness_and_glare_stay_finite(scale: float):
+def test_silent_dark_and_bright_inputs_give_finite_outputs(scale: float):
     model = network().train()
     visual, audio = clips()
     output = model(scale * visual, scale * audio)
@@ -40,7 +40,7 @@ def test_silence_darkness_and_glare_stay_finite(scale: float):
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters() if parameter.grad is not None)
 
 
-def test_evaluation_is_deterministic_and_leaves_the_random_state_alone():
+def test_evaluation_is_deterministic_and_does_not_change_the_random_state():
     model = network().eval()
     state = torch.get_rng_state()
     first, second = tensors(model(*clips())), tensors(model(*clips()))
@@ -58,7 +58,7 @@ def trained(seed: int, steps: int = 3) -> dict[str, Tensor]:
     return model.state_dict()
 
 
-def test_training_repeats_itself_with_the_same_seed():
+def test_the_same_seed_gives_the_same_training():
     first, second, other = trained(7), trained(7), trained(8)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
@@ -76,7 +76,7 @@ def test_dropout_and_noise_act_in_training_only():
     }
 
 
-def test_the_branch_is_undisturbed_outside_training():
+def test_the_branch_is_deterministic_in_evaluation():
     branch = network().eval().branch
     assert branch is not None
     visual, audio = clips()
@@ -85,11 +85,11 @@ def test_the_branch_is_undisturbed_outside_training():
     assert torch.equal(views_of_branch[0][1], views_of_branch[1][1])
 
 
-# --- What learns from what --------------------------------------------------------------------------------------------
+# --- Which loss reaches which parameters ------------------------------------------------------------------------------
 
 
 def reached(loss: Tensor, model: CCLN) -> set[str]:
-    """Names of the parameters that a loss's gradient reaches, were it only with zeros."""
+    """Names of the parameters that a loss's gradient reaches, also where it is zero."""
     names, parameters = zip(*model.named_parameters(), strict=True)
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True)
     return {name for name, gradient in zip(names, gradients, strict=True) if gradient is not None}
@@ -100,8 +100,8 @@ def of_branch(model: CCLN) -> set[str]:
 
 
 @pytest.mark.parametrize("without", [(), ("fee",)])
-def test_losses_of_the_branch_change_the_branch_alone(without: tuple[Part, ...]):
-    """Not where the network looks, and not the event probabilities with which its views are pooled."""
+def test_losses_of_the_branch_reach_only_the_branch(without: tuple[Part, ...]):
+    """Neither the visual attention nor the event probabilities with which its views are pooled."""
     model = network(replace(SMALL, without=without)).train()
     branch = model(*clips()).branch
     assert branch is not None
@@ -110,7 +110,7 @@ def test_losses_of_the_branch_change_the_branch_alone(without: tuple[Part, ...])
     assert reached(views, model) == of_branch(model) - {"branch.prototypes", "branch.scale"}
 
 
-def test_the_branch_learns_from_wccl_alone_and_the_attention_through_the_members():
+def test_only_wccl_trains_the_branch_and_members_train_the_attention():
     model = network().train()
     event, labels = truth()
     output = model(*clips(count=4))
@@ -124,14 +124,14 @@ def test_the_branch_learns_from_wccl_alone_and_the_attention_through_the_members
     heads = {name for name, _ in model.named_parameters() if "_head." in name}
     assert heads
     assert not by_wccl & heads
-    # With the members' views held fast, WCCL reaches nothing but the branch.
+    # With the members' views detached, WCCL reaches only the branch.
     fast = [one._replace(views=tuple(view.detach() for view in one.views or ())) for one in output.members]
     held = supervised_loss(output._replace(members=tuple(fast)), event, labels, LossConfig())["wccl"]
     assert reached(held, model) == of_branch(model)
 
 
-def test_each_member_learns_on_its_own():
-    """The loss is the mean of the members' losses, not that of their mean: one learns as if the others were not."""
+def test_each_member_is_trained_by_its_own_loss():
+    """The loss is the mean of the members' losses, not the loss of their mean: gradients do not mix members."""
     model = network(replace(SMALL, without=("wccl",))).train()
     output = model(*clips())
     event, labels = truth()
@@ -146,7 +146,7 @@ def test_each_member_learns_on_its_own():
 
 
 def seen_and_heard_problem(count: int, config: ModelConfig, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Clips whose class shows in one region and sounds, each at its own random seconds; event = seen AND heard.
+    """Clips whose class is in one region and in the audio, each at its own random seconds; event = seen AND heard.
 
     Returns visual, audio, whether seen (clip, segment), whether heard (clip, segment), labels.
     """
@@ -171,11 +171,14 @@ def seen_and_heard_problem(count: int, config: ModelConfig, seed: int) -> tuple[
     )
 
 
-def test_learns_what_neither_modality_knows_alone():
+def test_training_finds_events_that_neither_modality_shows_alone():
     config = replace(SMALL, class_count=2, width=32, dropout=0.1)
     visual, audio, seen, heard, labels = seen_and_heard_problem(64, config, seed=0)
     event = seen & heard
-    for alone in (seen, heard):  # the best rule on one of the two: take the commoner kind for each of its values
+    for alone in (
+        seen,
+        heard,
+    ):  # the best rule on one of the two: predict the more frequent kind for each of its values
         best = sum(max((event == kind)[alone == value].sum().item() for kind in (0, 1)) for value in (0, 1))
         assert best / event.numel() < 0.8
     model = network(config).train()

@@ -1,4 +1,4 @@
-"""Features as deviations from what is usual in training."""
+"""Features standardized with the mean and deviation of the training split."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from ccln.model.layers import Standardization
 from ccln.pipeline.commands.train import TaskName
 
 
-def test_changes_nothing_before_it_has_learnt() -> None:
+def test_standardization_changes_nothing_before_it_has_statistics() -> None:
     features = torch.randn(3, 10, 5)
     assert torch.equal(Standardization(5)(features), features)
 
@@ -31,26 +31,26 @@ def test_training_features_get_mean_zero_and_deviation_one(seed: int) -> None:
     torch.testing.assert_close(standard.std(0, correction=0), torch.ones(4), atol=1e-4, rtol=0)
 
 
-def test_keeps_how_loud_a_second_is() -> None:
-    """What a norm over the channels of each second would throw away."""
+def test_standardization_keeps_differences_in_loudness() -> None:
+    """A norm over the channels of each second would remove them."""
     quiet, loud = torch.linspace(0, 1, 5).expand(10, 5), torch.linspace(0, 1, 5).expand(10, 5) + 3
     standardization = Standardization(5)
     standardization.learn(torch.stack([quiet, loud]))
     assert (standardization(loud) - standardization(quiet) > 1).all()
 
 
-def test_a_channel_that_never_changed_in_training_drowns_no_other() -> None:
+def test_a_channel_constant_in_training_does_not_dominate_the_others() -> None:
     features = torch.randn(6, 10, 4)
     features[..., 0] = 0
     standardization = Standardization(4)
     standardization.learn(features)
     assert standardization(torch.ones(1, 10, 4)).abs().max() < 20
-    standardization.learn(torch.zeros(6, 10, 4))  # the sound of a data set without any
+    standardization.learn(torch.zeros(6, 10, 4))  # the audio features of a data set without audio
     assert torch.equal(standardization(torch.zeros(1, 10, 4)), torch.zeros(1, 10, 4))
 
 
 @pytest.mark.parametrize("task", ["supervised", "weak", "cml"])
-def test_a_run_teaches_its_network_what_is_usual_in_its_training_split(task: TaskName, tmp_path: Path) -> None:
+def test_a_run_standardizes_with_statistics_of_its_training_split(task: TaskName, tmp_path: Path) -> None:
     data, cache, config = made_up_set(tmp_path)
     experiment = prepared(data, task=task, cache=cache, config=config)
     train = torch.stack(experiment.features.splits["train"].audio)
@@ -61,7 +61,7 @@ def test_a_run_teaches_its_network_what_is_usual_in_its_training_split(task: Tas
     torch.testing.assert_close(standard.std(0), torch.ones(5), atol=1e-2, rtol=0)
 
 
-def test_what_was_learnt_is_kept_with_the_weights() -> None:
+def test_statistics_are_saved_with_the_weights() -> None:
     config = ModelConfig(2, 2, 3, 5, 2, width=16, heads=2, embedding_width=8)
     taught, loaded = CCLN(config).eval(), CCLN(config).eval()
     taught.standardization.learn(5 * torch.randn(4, 10, 5) + 2)

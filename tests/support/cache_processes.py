@@ -1,4 +1,4 @@
-"""What the tests of the cache run in processes of their own; here, since a new process can import this folder."""
+"""Functions that tests of the cache run in other processes, which can import this folder."""
 
 import multiprocessing
 import os
@@ -20,7 +20,7 @@ def write_many(root: Path, numbers: list[int]) -> None:
 
 
 def _die_renaming(after: bool) -> None:
-    """From now on this process is killed just before, or just after, a partial file gets its name."""
+    """Have this process killed just before, or just after, it renames a partial file."""
     replace = os.replace
 
     def fatal(source: Path, target: Path) -> None:
@@ -42,7 +42,7 @@ def die_packing(root: Path, after: bool) -> None:
 
 
 def read_until(root: Path, done: Path) -> None:
-    """Reads every clip over and over; ends with an error as soon as one is not there or not what it should be."""
+    """Read every clip again and again; raise as soon as one is missing or differs from what was written."""
     cache = FeatureCache(root)
     while not done.exists():
         for number in range(25):

@@ -54,7 +54,7 @@ def change_config(folder: Path, change: Callable[[dict[str, Any]], object]) -> N
 
 
 def refused(folder: Path, file: str, reason: str | None = None) -> None:
-    """Loading says which file, why, and what to do."""
+    """Assert that the error of loading names the file, the cause and the remedy."""
     with pytest.raises(CheckpointError, match=reason) as caught:
         load_checkpoint(folder)
     message = str(caught.value)

@@ -24,7 +24,7 @@ def build_audio(choice: AudioChoice, weights: Path | None) -> torch.nn.Module:
     return registry.audio_extractor(choice.name).build(choice, weights)
 
 
-def sounds() -> dict[str, np.ndarray]:
+def waveforms() -> dict[str, np.ndarray]:
     """One second each, float32."""
     random = np.random.default_rng(7)
     seconds = np.arange(RATE_HZ) / RATE_HZ
@@ -74,7 +74,7 @@ def tiny_preset() -> Preset:
 
 
 def save_timm(name: str, file: Path, seed: int = 0) -> Any:
-    """A timm model with random weights and lively batch statistics; its state is saved to `file`."""
+    """A timm model with random weights and non-trivial batch statistics; its state is saved to `file`."""
     import timm  # takes seconds, and few tests need it
 
     torch.manual_seed(seed)

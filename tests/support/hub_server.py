@@ -24,7 +24,7 @@ class Hub:
         self.asked: list[str] = []
         """Method, path and token of every request."""
         self.error_status: int | None = None
-        """Answered to everything, if not None."""
+        """The status of every response, if not None."""
 
     def names(self, repository: str) -> list[str]:
         return [hashlib.sha1(f"{repository} {index}".encode()).hexdigest() for index in range(99)]
@@ -46,7 +46,7 @@ def serve(hub: Hub) -> Iterator[int]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-        def answer(self, status: int, body: bytes = b"{}", **headers: str) -> None:
+        def respond(self, status: int, body: bytes = b"{}", **headers: str) -> None:
             self.send_response(status)
             for name, value in {"Content-Length": str(len(body)), **headers}.items():
                 self.send_header(name.replace("_", "-"), value)
@@ -61,35 +61,35 @@ def serve(hub: Hub) -> Iterator[int]:
             hub.asked.append(f"{self.command} {self.path} {self.headers.get('Authorization', '')}".strip())
             match = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path)
             if hub.error_status is not None or match is None:
-                return self.answer(hub.error_status or 404)
+                return self.respond(hub.error_status or 404)
             repository, revision, name = match.groups()
             if repository not in hub.commits:
-                return self.answer(404, X_Error_Code="RepoNotFound")
+                return self.respond(404, X_Error_Code="RepoNotFound")
             found = hub.files(repository, revision)
             if found is None:
-                return self.answer(404, X_Error_Code="RevisionNotFound")
+                return self.respond(404, X_Error_Code="RevisionNotFound")
             commit, files = found
             if name not in files:
-                return self.answer(404, X_Error_Code="EntryNotFound", X_Repo_Commit=commit)
+                return self.respond(404, X_Error_Code="EntryNotFound", X_Repo_Commit=commit)
             digest = hashlib.sha256(files[name]).hexdigest()
-            return self.answer(200, files[name], ETag=f'"{digest}"', X_Repo_Commit=commit)
+            return self.respond(200, files[name], ETag=f'"{digest}"', X_Repo_Commit=commit)
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             hub.asked.append(f"POST {self.path} {self.headers.get('Authorization', '')}".strip())
             if hub.error_status is not None:
-                return self.answer(hub.error_status)
+                return self.respond(hub.error_status)
             if self.path == "/api/repos/create":
                 return self.create(json.loads(body))
             if self.path == "/api/validate-yaml":
-                return self.say({"errors": [], "warnings": []})
+                return self.respond_json({"errors": [], "warnings": []})
             _, _, _, owner, name, act, _ = self.path.split("/")
             if act == "preupload":
                 files = [
                     {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
                     for file in json.loads(body)["files"]
                 ]
-                return self.say({"files": files})
+                return self.respond_json({"files": files})
             return self.commit(f"{owner}/{name}", [json.loads(line) for line in body.splitlines()])
 
         def create(self, wanted: dict[str, Any]) -> None:
@@ -98,7 +98,7 @@ def serve(hub: Hub) -> Iterator[int]:
             if not there:
                 hub.commits[repository] = []
                 hub.private[repository] = wanted.get("visibility") == "private"
-            self.say({"url": f"https://huggingface.co/{repository}"}, 409 if there else 200)
+            self.respond_json({"url": f"https://huggingface.co/{repository}"}, 409 if there else 200)
 
         def commit(self, repository: str, lines: list[dict[str, Any]]) -> None:
             before = hub.commits[repository][-1] if hub.commits[repository] else {}
@@ -110,10 +110,10 @@ def serve(hub: Hub) -> Iterator[int]:
             hub.commits[repository].append(before | added)
             name = hub.names(repository)[len(hub.commits[repository]) - 1]
             address = f"https://huggingface.co/{repository}/commit/{name}"
-            self.say({"commitUrl": address, "commitOid": name, "hookOutput": ""})
+            self.respond_json({"commitUrl": address, "commitOid": name, "hookOutput": ""})
 
-        def say(self, answer: object, status: int = 200) -> None:
-            self.answer(status, json.dumps(answer).encode())
+        def respond_json(self, content: object, status: int = 200) -> None:
+            self.respond(status, json.dumps(content).encode())
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
@@ -128,7 +128,7 @@ def serve(hub: Hub) -> Iterator[int]:
 
 
 def point_at(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the hub's client ask there, and nowhere else, without anyone being logged in."""
+    """Make the hub's client send its requests there only, without a login."""
     import huggingface_hub
 
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)

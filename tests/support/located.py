@@ -19,7 +19,7 @@ FORMAT = VideoFormat(height=48, width=64, rate_hz=25.0)
 def located_video(
     path: Path | str = "clip.mp4", duration_seconds: float = 6.0, events: Sequence[Event] = (), **parts: Any
 ) -> LocatedVideo:
-    """A located video, with tracks of zeros and attention that prefers nothing unless they are given.
+    """A located video, with tracks of zeros and uniform attention unless they are given.
 
     Args:
         path: of the video, which need not be there.
@@ -44,7 +44,7 @@ DOG = Event("Dog", 2.5, 6.006, 0.5)
 BELL_AGAIN = Event("Church bell", 5.0, 6.0, 0.25)
 VIDEO = located_video("videos/tower.mp4", 6.006, (DOG, BELL, BELL_AGAIN))
 
-# Every character that means something to one of the formats, and some that only look odd.
+# Every character with a meaning in one of the formats, and some that are unusual.
 NASTY = (
     "&amp; <b>Bell</b> & co",
     "00 --> 01",
@@ -88,7 +88,7 @@ def expected(located: LocatedVideo, label_as: Callable[[str], str] = str) -> lis
 
 
 def as_one_line(label: str) -> str:
-    """What formats of lines make of a label."""
+    """A label as formats of lines write it."""
     return "".join(
         " " if broken else "".join(run)
         for broken, run in groupby(label, lambda character: category(character) in ("Cc", "Zl", "Zp"))

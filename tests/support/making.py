@@ -1,4 +1,4 @@
-"""Short videos whose content tells what is displayed and heard when.
+"""Short videos whose content shows what is displayed and heard when.
 
 Every frame carries its own number as a grid of black and white blocks, which stays readable in any codec; the audio is
 silence except for one sweep at a known second, which a matched filter finds again to the sample.

@@ -20,14 +20,14 @@ EVENTS = (Event("Dog", 1.5, 3.0, 0.75), Event("Church bell", 2.5, 4.0, 0.5), Eve
 def make_video(
     path: Path, seconds: float = DURATION_SECONDS, codec: str = "libvpx", size: tuple[int, int] = (64, 48)
 ) -> Path:
-    """A picture, by default of 64 × 48 pixels, that gets brighter, ten frames a second."""
+    """Write a video whose frames, by default of 64 × 48 pixels, get brighter, at ten frames a second."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=10)
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         for number in range(round(10 * seconds)):
-            picture = np.full((size[1], size[0], 3), 4 * number % 256, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            image = np.full((size[1], size[0], 3), 4 * number % 256, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
     return path
 
@@ -40,7 +40,7 @@ def page_video(
     grid: tuple[int, int] = (2, 3),
     labels: tuple[str, ...] | None = None,
 ) -> PageVideo:
-    """Tracks that rise, attention that wanders over a grid, and a sound that is loud in its second half.
+    """Tracks that rise, attention that moves over a grid, and audio that is loud in its second half.
 
     Args:
         path: Of the video.
@@ -54,14 +54,14 @@ def page_video(
     regions = grid[0] * grid[1]
     attention = np.zeros((segments, *grid), np.float32)
     attention.reshape(segments, regions)[range(segments), np.arange(segments) % regions] = 1
-    sound = np.full(round(duration_seconds * 1000), 0.5, np.float32)
-    sound[: len(sound) // 2] = 0.1
+    samples = np.full(round(duration_seconds * 1000), 0.5, np.float32)
+    samples[: len(samples) // 2] = 0.1
     if labels is None:
         there = [[e.label for e in events if e.start_seconds < s + 1 and s < e.end_seconds] for s in range(segments)]
         labels = tuple(its[0] if its else "Silence" for its in there)
     tracks = {"seen": rising, "heard": rising[::-1], "event_probability": rising / 2}
     located = located_video(path, duration_seconds, events, labels=labels, attention=attention, **tracks)
-    return PageVideo(located, waveform_peaks(sound, 1000))
+    return PageVideo(located, waveform_peaks(samples, 1000))
 
 
 def contrast(one: Sequence[int], other: Sequence[int]) -> float:

@@ -44,7 +44,7 @@ def store(cache: FeatureCache, name: str, features: Features) -> None:
 
 
 def ave_folder(folder: Path, splits: Mapping[str, Sequence[Row]] | None = None, background: Sequence[str] = ()) -> Path:
-    """An AVE folder without videos, 12 training, 6 validation and 6 test rows if not told."""
+    """An AVE folder without videos, by default of 12 training, 6 validation and 6 test rows."""
     splits = splits or {"train": rows_of("train", 12), "val": rows_of("val", 6), "test": rows_of("test", 6)}
     folder.mkdir(parents=True)
     lines = {
