@@ -1,8 +1,7 @@
 """The cache of extracted features: safetensors files of one clip or of many, and an index that can be thrown away."""
 
 from ccln.cache.entry import Features
-from ccln.cache.errors import CacheError
-from ccln.cache.keys import JSON, feature_key, source_digest, specification_digest
+from ccln.cache.keys import JSON, CacheError, feature_key, source_digest, specification_digest
 from ccln.cache.maintenance import (
     Packed,
     Pruned,

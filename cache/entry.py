@@ -14,9 +14,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from ccln.cache.errors import CacheError, DamagedFileError
 from ccln.cache.folder import refuse_links
-from ccln.cache.keys import JSON, canonical_json, feature_key, is_digest, specification_digest
+from ccln.cache.keys import (
+    JSON,
+    CacheError,
+    DamagedFileError,
+    canonical_json,
+    feature_key,
+    is_digest,
+    specification_digest,
+)
 
 FORMAT_VERSION = 2
 TENSORS = ("audio", "visual")

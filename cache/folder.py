@@ -8,8 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from ccln.cache.errors import CacheError
-from ccln.cache.keys import is_digest
+from ccln.cache.keys import CacheError, is_digest
 
 _SUFFIX = ".safetensors"
 _STALE_SECONDS = 3600

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +19,7 @@ import numpy as np
 import torch
 
 from ccln.cache.entry import Features
-from ccln.cache.errors import CacheError
-from ccln.cache.keys import JSON, canonical_json
+from ccln.cache.keys import JSON, CacheError, canonical_json
 
 if TYPE_CHECKING:
     import h5py
@@ -213,25 +212,16 @@ def open_features(visual: Path, audio: Path, *, domain: str) -> Iterator[Publish
         yield PublishedFeatures(visuals, audios, domain)
 
 
-class NewArray:
-    """The array of a new file, filled by assigning to rows. Made by `create_array`."""
-
-    def __init__(self, path: Path, dataset: "h5py.Dataset") -> None:
-        self.path = path
-        self._dataset = dataset
-
-    def __setitem__(self, rows: int | slice, values: np.ndarray) -> None:
-        with errors_naming(self.path, _NO_ROOM):
-            self._dataset[rows] = values
-
-
 @contextmanager
 def create_array(
     path: Path, key: str, shape: tuple[int, ...], dtype: str, specification: Mapping[str, JSON] | None = None
-) -> Iterator[NewArray]:
+) -> Iterator[Callable[[int | slice, np.ndarray], None]]:
     """Make a file of one array; features (more than two axes) are compressed, a row a chunk.
 
     Half-precision features in float64 take a fourth of the space or less.
+
+    Yields:
+        A function that writes the values of some rows.
 
     Args:
         path: The file; must not exist.
@@ -253,7 +243,12 @@ def create_array(
             dataset = file.create_dataset(key, shape, dtype, **(packed if len(shape) > 2 else {}))
             if specification is not None:
                 dataset.attrs[_SPECIFICATION] = np.bytes_(canonical_json(dict(specification)))
-        yield NewArray(path, dataset)
+
+        def write(rows: int | slice, values: np.ndarray) -> None:
+            with errors_naming(path, _NO_ROOM):
+                dataset[rows] = values
+
+        yield write
     finally:
         with errors_naming(path, _NO_ROOM):  # the last of it is written now
             file.close()
@@ -265,8 +260,8 @@ def write_array(path: Path, key: str, array: np.ndarray) -> None:
     Raises:
         CacheError: If the file cannot be written.
     """
-    with create_array(path, key, array.shape, array.dtype.str) as new:
-        new[:] = array
+    with create_array(path, key, array.shape, array.dtype.str) as write:
+        write(slice(None), array)
 
 
 def shape_text(shape: tuple[int | None, ...]) -> str:

@@ -9,8 +9,7 @@ from pathlib import Path, PurePath
 from typing import NamedTuple, TypeVar
 
 from ccln.cache.entry import Header
-from ccln.cache.errors import CacheError
-from ccln.cache.keys import is_digest, shard_name, specification_digest
+from ccln.cache.keys import CacheError, is_digest, shard_name, specification_digest
 
 _Result = TypeVar("_Result")
 

@@ -1,4 +1,4 @@
-"""Keys: digests of all that decides a clip's features."""
+"""The cache's errors, and its keys: digests of all that decides a clip's features."""
 
 import hashlib
 import json
@@ -8,11 +8,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from ccln.cache.errors import CacheError
-
 JSON: TypeAlias = "Mapping[str, JSON] | Sequence[JSON] | str | int | float | bool | None"
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class CacheError(Exception):
+    """The cache cannot do what was asked; the message names the file or value, the reason and the remedy."""
+
+
+class DamagedFileError(CacheError):
+    """A file of the cache is not what its name promises."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(path, reason)  # both, so that the error can be pickled
+        self.path = path
+        """The file."""
+        self.reason = reason
+        """What is wrong with it."""
+
+    def __str__(self) -> str:
+        return f"{self.path} cannot be used: {self.reason}; delete the file and run ccln-extract again"
 
 
 def is_digest(text: object) -> bool:

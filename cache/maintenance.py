@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ccln.cache.entry import Entry, read_entry
-from ccln.cache.errors import CacheError, DamagedFileError
 from ccln.cache.folder import Folder, is_plain_file
 from ccln.cache.index import Index
-from ccln.cache.keys import JSON, feature_key, is_digest, shard_name, specification_digest
+from ccln.cache.keys import JSON, CacheError, DamagedFileError, feature_key, is_digest, shard_name, specification_digest
 from ccln.cache.shards import MAX_SHARD_HEADER_BYTES, Shard, Shards, header_bytes, write_shard
 from ccln.cache.store import FeatureCache, Progress, catalogue, tracked
 

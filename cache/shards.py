@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from ccln.cache.entry import FORMAT_VERSION, TENSORS, Entry, Header, bytes_of, opened, tensors_of
-from ccln.cache.errors import CacheError, DamagedFileError
 from ccln.cache.folder import Folder
 from ccln.cache.index import Index, ShardRow, source_name
-from ccln.cache.keys import canonical_json, feature_key, shard_name, specification_digest
+from ccln.cache.keys import CacheError, DamagedFileError, canonical_json, feature_key, shard_name, specification_digest
 
 MAX_SHARD_HEADER_BYTES = 8 << 20  # some twenty thousand clips with paths of ordinary length
 

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from ccln.cache.entry import Entry, Features, encode, read_entry
-from ccln.cache.errors import CacheError, DamagedFileError
 from ccln.cache.folder import Folder, is_plain_file
 from ccln.cache.index import EntryRow, Index, ShardRow, storable
-from ccln.cache.keys import JSON, specification_digest
+from ccln.cache.keys import JSON, CacheError, DamagedFileError, specification_digest
 from ccln.cache.shards import Shards
 
 _Item = TypeVar("_Item")

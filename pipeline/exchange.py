@@ -110,18 +110,7 @@ class _Contents(NamedTuple):
 
 
 def import_features(folder: Path, cache: FeatureCache, progress: Progress | None = None) -> ImportSummary:
-    """Write the published features of a data set to a cache; see `ccln.import_ave`.
-
-    Args:
-        folder: An AVE folder with the published feature files.
-        cache: Where the features go.
-        progress: Called before the first clip, and after each.
-
-    Raises:
-        DatasetError: If a file is missing, has not a row for each row of Annotations.txt, or contradicts it.
-        CacheError: If a file is malformed or holds a number that does not fit; or if the cache cannot be written, or
-            holds other features of these rows.
-    """
+    """Write the published features of a data set to a cache; `ccln.import_ave` describes arguments and errors."""
     dataset = read_ave_folder(folder)
     clips = {clip.row: clip for clip in dataset.clips if clip.row is not None}
     row_count = _annotated_rows(folder)
@@ -168,20 +157,7 @@ def export_features(
     pad: bool = False,
     progress: Progress | None = None,
 ) -> ExportSummary:
-    """Write the features, labels and splits of a data set as AVE publishes its own; see `ccln.export_ave`.
-
-    Args:
-        folder: Where it all goes; must not exist yet, or be empty.
-        dataset: Rows and splits.
-        cache: Where the features are.
-        specification: First digits of the specification wanted, where the cache holds several for this data.
-        pad: Fill up with zeros to the shapes that are constants in the peers' code.
-        progress: Called before the first clip, and after each.
-
-    Raises:
-        DatasetError: If `folder` holds something, a row has no features or no place, or `pad` cannot make it fit.
-        CacheError: If the cache is damaged, or a file cannot be written.
-    """
+    """Write a data set's features, labels and splits as AVE does; `ccln.export_ave` describes arguments and errors."""
     folder = Path(os.path.abspath(folder))
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DatasetError(f"{folder} is there already and not empty; choose another folder, or remove it")
@@ -378,14 +354,14 @@ def _write_features(
     segments, _, _, channels = contents.visual_shape
     shapes = (contents.visual_shape, contents.audio_shape, (segments, channels))
     with ExitStack() as files:
-        arrays = [
+        writers = [
             files.enter_context(create_array(path, ARRAY_KEY, (len(clips), *shape), "float64", contents.specification))
             for path, shape in zip(paths, shapes, strict=False)
         ]
         for row, (visual, audio) in enumerate(clips):
             visual, audio = _padded(visual, contents.visual_shape), _padded(audio, contents.audio_shape)
-            for array, values in zip(arrays, (visual, audio, visual.mean(axis=(1, 2))), strict=False):
-                array[row] = values
+            for write, values in zip(writers, (visual, audio, visual.mean(axis=(1, 2))), strict=False):
+                write(row, values)
             step()
 
 

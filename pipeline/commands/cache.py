@@ -1,4 +1,7 @@
-"""The ccln-cache command: look after cached features, and exchange them with the files that AVE publishes."""
+"""The ccln-cache command: look after cached features, and exchange them with the files that AVE publishes.
+
+Functions that return a number return the exit code.
+"""
 
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -13,7 +16,7 @@ from ccln.pipeline.commands.console import OnePath, ProgressBar, command_of, new
 
 if TYPE_CHECKING:
     from ccln.cache import FeatureCache, SpecificationSummary
-    from ccln.cache.errors import DamagedFileError
+    from ccln.cache.keys import DamagedFileError
     from ccln.pipeline.exchange import ExportSummary, ImportSummary
 
 _SHOWN_DIGITS = 12
@@ -39,9 +42,6 @@ def info(*, cache: Path = defaults.CACHE) -> int:
 
     Args:
         cache: Folder of the cache.
-
-    Returns:
-        The exit code.
     """
     from ccln.cache import FeatureCache, describe
 
@@ -59,9 +59,6 @@ def verify(*, cache: Path = defaults.CACHE) -> int:
 
     Args:
         cache: Folder of the cache.
-
-    Returns:
-        The exit code.
     """
     from ccln.cache import FeatureCache, maintenance
 
@@ -76,9 +73,6 @@ def repair(*, cache: Path = defaults.CACHE) -> int:
 
     Args:
         cache: Folder of the cache. No other run should be writing to it.
-
-    Returns:
-        The exit code.
     """
     from ccln.cache import FeatureCache, maintenance
 
@@ -101,9 +95,6 @@ def prune(
         keep: First digits of the specifications to keep, as ccln-cache info shows them.
         runs: Folders of runs, or single runs: keep what their checkpoints can read, too, in whichever arithmetic.
         delete: Really delete.
-
-    Returns:
-        The exit code.
     """
     from ccln.cache import FeatureCache, maintenance
 
@@ -127,9 +118,6 @@ def pack(*, cache: Path = defaults.CACHE, specification: str = "", clips_per_sha
         cache: Folder of the cache.
         specification: First digits of the specification whose clips to pack; all if not given.
         clips_per_shard: The most clips in one file.
-
-    Returns:
-        The exit code.
     """
     from ccln.cache import FeatureCache, maintenance
 
@@ -217,7 +205,8 @@ def _import_ave(call: "partial[ImportSummary]") -> int:
     print(f"{summary.done} clips imported, {summary.cached} there already{background}")
     if summary.compared:
         print(f"agree with the text files: {', '.join(summary.compared)}")
-    _print_notes(summary.notes)
+    for note in summary.notes:
+        print(f"note: {note}")
     print(f"features in {summary.cache}, specification {summary.specification[:_SHOWN_DIGITS]}")
     return 0
 
@@ -228,7 +217,8 @@ def _export_ave(call: "partial[ExportSummary]") -> int:
     background = f" and {summary.background} background-only clips" if summary.background else ""
     digest = summary.specification[:_SHOWN_DIGITS]
     print(f"{summary.clips} clips{background} of specification {digest} in {summary.folder}")
-    _print_notes(summary.notes)
+    for note in summary.notes:
+        print(f"note: {note}")
     return 0
 
 
@@ -236,6 +226,7 @@ def _kept(cache: "FeatureCache", keep: Collection[str], runs: Collection[Path]) 
     """Digests of the specifications to keep."""
     from ccln.cache import CacheError
     from ccln.extractors import without_arithmetic
+    from ccln.model import load_checkpoint
 
     if not keep and not runs:
         raise CacheError("nothing is named that should be kept. Name it: --keep DIGEST, or --runs FOLDER")
@@ -250,8 +241,6 @@ def _kept(cache: "FeatureCache", keep: Collection[str], runs: Collection[Path]) 
             )
         digests.update(named)
     for folder in runs:
-        from ccln.model import load_checkpoint
-
         found = defaults.finished_runs(folder)
         if (folder / "config.json").exists():  # a run itself
             found.append(folder)
@@ -318,13 +307,8 @@ def _size(size_bytes: int) -> str:
     return f"{size_bytes / 2**10:.1f} KiB"
 
 
-def _print_notes(notes: Collection[str]) -> None:
-    for note in notes:
-        print(f"note: {note}")
-
-
 def _report(damaged: "Collection[DamagedFileError]") -> int:
-    """Name each damaged file on stderr; return the exit code."""
+    """Name each damaged file on stderr."""
     for error in damaged:
         print(f"damaged: {error.path}: {error.reason}", file=sys.stderr)
     if damaged:

@@ -239,9 +239,9 @@ def test_features_come_back_bit_for_bit(tmp_path: Path) -> None:
     audio = np.random.default_rng(0).normal(size=(6, 10, 5)).astype(np.float32)
     paths = tmp_path / "v.h5", tmp_path / "a.h5"
     for path, array in zip(paths, (visual, audio), strict=True):
-        with create_array(path, ARRAY_KEY, array.shape, "float64", SPECIFICATION) as new:
+        with create_array(path, ARRAY_KEY, array.shape, "float64", SPECIFICATION) as write:
             for row, values in enumerate(array):
-                new[row] = values
+                write(row, values)
     for row, clip in enumerate(read_all(*paths)):
         assert clip.features.visual.numpy().tobytes() == visual[row].tobytes()
         assert clip.features.audio.numpy().tobytes() == audio[row].tobytes()
