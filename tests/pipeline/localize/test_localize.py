@@ -275,35 +275,41 @@ def test_clips_of_one_name_have_files_of_their_own(found: Localization, tiny_run
         assert json.loads((tmp_path / "out" / name).read_text("utf-8"))["videos"][0]["path"] == str(path)
 
 
-def test_the_page_shows_every_clip_and_what_failed(found: Localization, tiny_run: Path, tmp_path: Path) -> None:
+def test_the_page_shows_every_video_and_what_failed(found: Localization, tiny_run: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"not a video")
-    paths = [tmp_path / "broken.mp4", *(clip.path for clip in found.videos)]
+    paths = [tmp_path / "broken.mp4", *(video.path for video in found.videos)]
     page = localize(paths, checkpoint=tiny_run, html=tmp_path / "page.html").written[0].read_text("utf-8")
     index, *details = (
         json.loads(text)
-        for identity in ("index", "clip-0", "clip-1")
+        for identity in ("index", "video-0", "video-1")
         for text in re.findall(f'id="{identity}">(.*?)</script>', page)
     )
-    assert [clip["events"] for clip in index["clips"]] == [
+    assert [video["events"] for video in index["videos"]] == [
         [
-            {"label": e.label, "start": e.start_seconds, "end": e.end_seconds, "confidence": round(e.confidence, 3)}
-            for e in clip.events
+            {
+                "label": e.label,
+                "start": e.start_seconds,
+                "end": e.end_seconds,
+                "confidence": round(e.confidence, 3),
+                "lane": 0,
+            }
+            for e in video.events
         ]
-        for clip in found.videos
+        for video in found.videos
     ]
     assert ["broken.mp4" in failure["reason"] for failure in index["failed"]] == [True]
-    for clip, shown in zip(found.videos, details, strict=True):
-        assert shown["event"] == pytest.approx(clip.event_probability, abs=2e-3)
+    for video, shown in zip(found.videos, details, strict=True):
+        assert shown["event"] == pytest.approx(video.event_probability, abs=2e-3)
         loudness = (
-            np.abs(decode_clip(clip.path, FrameRequest(8, 8)).waveform)
+            np.abs(decode_clip(video.path, FrameRequest(8, 8)).waveform)
             .reshape(-1, SAMPLE_RATE_HZ // 50)
             .max(1)
             .clip(0, 1)
         )
         peaks = np.frombuffer(b64decode(shown["peaks"]), np.uint8) / 255
         np.testing.assert_allclose(peaks, loudness[: len(peaks)], atol=1 / 255)
-        glow = np.frombuffer(b64decode(shown["attention"]["values"]), np.uint8).reshape(clip.attention.shape)
-        np.testing.assert_allclose(glow / glow.max(), clip.attention / clip.attention.max(), atol=1.5 / glow.max())
+        glow = np.frombuffer(b64decode(shown["attention"]["values"]), np.uint8).reshape(video.attention.shape)
+        np.testing.assert_allclose(glow / glow.max(), video.attention / video.attention.max(), atol=1.5 / glow.max())
 
 
 def test_what_cannot_be_written_is_said_before_a_clip_is_read(
