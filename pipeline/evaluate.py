@@ -10,7 +10,7 @@ from ccln.extractors import pick_device
 from ccln.model import Checkpoint, EventDecoding
 from ccln.pipeline.data.clips import Dataset, Split
 from ccln.pipeline.metrics.calibration import DecodingScores
-from ccln.pipeline.metrics.evaluation import Evaluation, TaskScores
+from ccln.pipeline.metrics.evaluation import Evaluation, TaskScores, scores_by_name
 from ccln.pipeline.train.results import decoding_scores
 from ccln.pipeline.train.tasks import DatasetTask
 from ccln.pipeline.train.trained_rows import trained_rows
@@ -64,7 +64,7 @@ class EvaluationReport:
           was taken from the clips, with the fields of the scores.
         """
         name, version = self.evaluation.details.format
-        ablated = {"ablated": _by_name(self.evaluation.ablated)} if self.evaluation.ablated else {}
+        ablated = {"ablated": scores_by_name(self.evaluation.ablated)} if self.evaluation.ablated else {}
         decoding = {**asdict(self.decoding), **asdict(self.decoding_scores)} if self.decoding_scores else None
         return {
             "format": name,
@@ -77,7 +77,7 @@ class EvaluationReport:
             "trained_on": self.trained_on,
             "scores": self.scores.as_dict(),
             **ablated,
-            "baselines": _by_name(self.baselines),
+            "baselines": scores_by_name(self.baselines),
             **({"decoding": decoding} if decoding else {}),
             **self.evaluation.details.as_dict(),
         }
@@ -147,7 +147,3 @@ def _require_same_classes(run: Path, checkpoint: Checkpoint, dataset: Dataset) -
             f"the checkpoint {run} and the data set {dataset.source} have different classes. Only the checkpoint "
             f"has: {only_known}. Only the data set has: {only_found}. Name the data set it was trained on: --data"
         )
-
-
-def _by_name(scores: Mapping[str, TaskScores]) -> dict[str, Any]:
-    return {name: of.as_dict() for name, of in scores.items()}

@@ -4,7 +4,7 @@ A query is a clip's event in one modality, cut out: its audio is looked for in t
 stream in the audio (V2A). Its length is known, its place is not; a query is found if its start is right to the second.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ccln.model.matching import is_findable, window_distances
 from ccln.pipeline.data.clips import AnnotatedClip, Split
 from ccln.pipeline.data.features import DatasetFeatures, LabelledClips
-from ccln.pipeline.metrics.evaluation import Column, Evaluation, aligned, none_for_nan, ratio
+from ccln.pipeline.metrics.evaluation import Column, Evaluation, aligned, ratio, without_nan
 
 _TIE_DECIMALS = 5  # sums of distances that only rounding tells apart are equal
 _SHUFFLES = 100
@@ -45,7 +45,7 @@ class CmlScores:
 
     def as_dict(self) -> dict[str, float | int | None]:
         """The scores by name, fit for JSON: None instead of NaN."""
-        return {name: none_for_nan(value) for name, value in asdict(self).items()}
+        return without_nan(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,12 +225,15 @@ class CmlDetails:
         }
 
     def tables(self) -> list[str]:
-        """The classes from the worst found on, those that have nothing to find left out."""
+        """The classes from the worst found on."""
+        totals = [str(sum(column)) for column in zip(*map(astuple, self.classes), strict=True)]
+        return [aligned([["class", "rows", "A2V found", "V2A found"], *self.worst_first(), ["all", *totals]])]
+
+    def worst_first(self) -> list[list[str]]:
+        """Name and hits of each class that has something to find, from the worst found on, as rows of a table."""
         named = [pair for pair in zip(self.class_names, self.classes, strict=True) if pair[1].rows]
         named.sort(key=lambda pair: (pair[1].a2v + pair[1].v2a) / pair[1].rows)
-        totals = [sum(column) for column in zip(*(asdict(hits).values() for _, hits in named), strict=True)]
-        rows = [[name, *map(str, asdict(hits).values())] for name, hits in named]
-        return [aligned([["class", "rows", "A2V found", "V2A found"], *rows, ["all", *map(str, totals)]])]
+        return [[name, *map(str, astuple(hits))] for name, hits in named]
 
 
 def evaluate_cml(network: nn.Module, features: DatasetFeatures, split: Split) -> Evaluation:

@@ -16,12 +16,10 @@ _DIRECTIONS = {
 def cml_context(details: CmlDetails, segments: int) -> dict[str, Any]:
     """What the template cml.html shows of the test split, whose clips have that many segments of a second."""
     found = details.found
-    named = [pair for pair in zip(details.class_names, details.classes, strict=True) if pair[1].rows]
-    named.sort(key=lambda pair: (pair[1].a2v + pair[1].v2a) / pair[1].rows)
     best, worst = best_and_worst(ranked_queries(found))
     return {
         "errors": {words: (getattr(found, name) - found.starts).tolist() for name, words in _DIRECTIONS.items()},
-        "classes": [[name, str(hits.rows), str(hits.a2v), str(hits.v2a)] for name, hits in named],
+        "classes": details.worst_first(),
         "segments": segments,
         "best": [_shown(found, position, segments) for position in best],
         "worst": [_shown(found, position, segments) for position in worst],

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
 NO_VALUE = "–"
@@ -24,7 +24,11 @@ class Column:
     def shown(self, scores: "TaskScores") -> str:
         """This score among the others, with its unit."""
         value = getattr(scores, self.name)
-        return percent(value) if self.unit == "%" else seconds(value)
+        return NO_VALUE if math.isnan(value) else f"{self.text(value)} {self.unit}"
+
+    def text(self, value: float, sign: str = "") -> str:
+        """A number of this score's kind without its unit; with `sign` "+" it always has one."""
+        return f"{100 * value:{sign}.1f}" if self.unit == "%" else f"{value:{sign}.2f}"
 
 
 class TaskScores(Protocol):
@@ -80,12 +84,8 @@ class Evaluation:
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Rows of equally many cells as lines, the first column flush left and the others flush right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(wide) for cell, wide in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    )
+    padded = ([cell.rjust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
+    lines = ("  ".join([row[0].ljust(widths[0]), *cells[1:]]) for row, cells in zip(rows, padded, strict=True))
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -94,19 +94,19 @@ def percent(share: float) -> str:
     return NO_VALUE if math.isnan(share) else f"{100 * share:.1f} %"
 
 
-def seconds(value: float) -> str:
-    """A time as `0.52 s`, a dash for NaN."""
-    return NO_VALUE if math.isnan(value) else f"{value:.2f} s"
-
-
 def ratio(part: float, whole: float) -> float:
     """`part / whole`, NaN where there is nothing to divide by."""
     return float(part / whole) if whole else math.nan
 
 
-def none_for_nan(value: float) -> float | None:
-    """The number, or None for NaN, which JSON does not have."""
-    return None if math.isnan(value) else value
+def without_nan(scores: Any) -> dict[str, Any]:
+    """Fields of a dataclass of numbers by name, None for NaN, which JSON does not have."""
+    return {name: None if math.isnan(value) else value for name, value in asdict(scores).items()}
+
+
+def scores_by_name(scores: Mapping[str, TaskScores]) -> dict[str, dict[str, Any]]:
+    """Named scores, fit for JSON."""
+    return {name: of.as_dict() for name, of in scores.items()}
 
 
 def wilson_interval(share: float, count: int) -> tuple[float, float]:

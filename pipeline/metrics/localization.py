@@ -1,8 +1,7 @@
 """Predictions of a localization network, and their evaluation on a split."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +10,7 @@ from torch import nn
 
 from ccln.pipeline.data.clips import AnnotatedClip, Split
 from ccln.pipeline.data.features import DatasetFeatures, LabelledClips
-from ccln.pipeline.metrics.evaluation import Evaluation, aligned, none_for_nan, percent
+from ccln.pipeline.metrics.evaluation import Evaluation, aligned, percent, without_nan
 from ccln.pipeline.metrics.segments import ClassScores, DetailedScores, Scores, baselines, score, score_in_detail
 from ccln.pipeline.segments import sigmoid
 
@@ -99,9 +98,9 @@ class SegmentDetails:
         and `segments`, the number of segments as a list of rows by true label of columns by predicted label.
         """
         return {
-            "clip_accuracy": none_for_nan(self.scores.clip_accuracy),
+            "clip_accuracy": None if math.isnan(self.scores.clip_accuracy) else self.scores.clip_accuracy,
             "classes": [
-                {"name": name, **{field: none_for_nan(value) for field, value in asdict(scores).items()}}
+                {"name": name, **without_nan(scores)}
                 for name, scores in zip(self.class_names, self.scores.classes, strict=True)
             ],
             "confusion": {"labels": [*self.class_names, "background"], "segments": self.scores.confusion.tolist()},
@@ -109,25 +108,44 @@ class SegmentDetails:
 
     def tables(self) -> list[str]:
         """The classes from the worst found on, and what is taken for what where anything is."""
-        confusions = _confusions_table([*self.class_names, "background"], self.scores.confusion)
-        return [self._class_table(), *([confusions] if confusions else [])]
-
-    def _class_table(self) -> str:
-        by_recall = sorted(zip(self.class_names, self.scores.classes, strict=True), key=lambda named: _worst(named[1]))
         rows = [
             [
                 name,
-                str(scores.clips),
-                str(scores.named_right),
-                percent(scores.segment_recall),
-                percent(scores.segment_precision),
-                percent(scores.event_f1),
+                str(of.clips),
+                str(of.named_right),
+                *map(percent, (of.segment_recall, of.segment_precision, of.event_f1)),
             ]
-            for name, scores in by_recall
+            for name, of in self.worst_first()
         ]
-        classes = self.scores.classes
-        total = ["all", str(sum(s.clips for s in classes)), str(sum(s.named_right for s in classes)), "", "", ""]
-        return aligned([["class", "clips", "named right", "recall", "precision", "event F1"], *rows, total])
+        classes, confusions = self.scores.classes, self.largest_confusions()
+        total = ["all", str(sum(of.clips for of in classes)), str(sum(of.named_right for of in classes)), "", "", ""]
+        return [
+            aligned([["class", "clips", "named right", "recall", "precision", "event F1"], *rows, total]),
+            *(
+                [aligned([["true class → predicted as", "segments", "of the true class"], *confusions])]
+                if confusions
+                else []
+            ),
+        ]
+
+    def worst_first(self) -> list[tuple[str, ClassScores]]:
+        """The classes by rising recall; those without a segment last."""
+        named = zip(self.class_names, self.scores.classes, strict=True)
+        return sorted(named, key=lambda pair: np.nan_to_num(pair[1].segment_recall, nan=math.inf))
+
+    def largest_confusions(self) -> list[list[str]]:
+        """The wrong cells of the confusion matrix with the most segments, at most ten, as rows of a table.
+
+        A row has the true and the predicted label, the number of segments, and their share of the true label's.
+        """
+        confusion, labels = self.scores.confusion, [*self.class_names, "background"]
+        wrong = confusion * (1 - np.eye(len(confusion), dtype=np.int64))
+        largest = np.argsort(-wrong, axis=None, kind="stable")[:_SHOWN_CONFUSIONS]
+        return [
+            [f"{labels[i]} → {labels[j]}", str(confusion[i, j]), percent(confusion[i, j] / confusion[i].sum())]
+            for i, j in zip(*np.unravel_index(largest, wrong.shape), strict=True)
+            if wrong[i, j]
+        ]
 
 
 def evaluate_localization(network: nn.Module, features: DatasetFeatures, split: Split) -> Evaluation:
@@ -143,24 +161,3 @@ def evaluate_localization(network: nn.Module, features: DatasetFeatures, split: 
         baselines=baselines(features.splits["train"].segment_labels, truth, class_count, clips.class_labels),
         details=SegmentDetails(features.class_names, detailed, PredictedClips(clips.clips, truth, predictions)),
     )
-
-
-def largest_confusions(confusion: np.ndarray) -> list[tuple[int, int]]:
-    """The wrong cells of a confusion matrix with the most segments, at most ten, as (true label, predicted label)."""
-    wrong = confusion * (1 - np.eye(len(confusion), dtype=np.int64))
-    largest = np.argsort(-wrong, axis=None, kind="stable")[:_SHOWN_CONFUSIONS]
-    return [(int(i), int(j)) for i, j in zip(*np.unravel_index(largest, wrong.shape), strict=True) if wrong[i, j]]
-
-
-def _worst(scores: ClassScores) -> float:
-    """To sort by recall, classes that are not there last."""
-    return math.inf if math.isnan(scores.segment_recall) else scores.segment_recall
-
-
-def _confusions_table(labels: Sequence[str], confusion: np.ndarray) -> str:
-    """The wrong cells of the matrix with the most segments; nothing where all is right."""
-    rows = [
-        [f"{labels[i]} → {labels[j]}", str(confusion[i, j]), percent(confusion[i, j] / confusion[i].sum())]
-        for i, j in largest_confusions(confusion)
-    ]
-    return aligned([["true class → predicted as", "segments", "of the true class"], *rows]) if rows else ""

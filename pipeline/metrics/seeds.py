@@ -21,16 +21,6 @@ class Spread:
     """The single runs, in their order."""
 
 
-@dataclass(frozen=True)
-class PairedDifference:
-    """How much higher one method is than another, seed by seed."""
-
-    mean: float
-    """Mean of the differences."""
-    standard_error: float
-    """Of that mean: the differences' standard deviation (n - 1) over the root of n; NaN for n = 1."""
-
-
 def spread(values: Sequence[float]) -> Spread:
     """Mean and standard deviation of the values of at least one run.
 
@@ -43,8 +33,10 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(float(np.mean(values)), deviation, tuple(map(float, values)))
 
 
-def paired_difference(a: Sequence[float], b: Sequence[float]) -> PairedDifference:
+def paired_difference(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
     """Mean of a - b, value by value, with its standard error. Pairs share a seed, so what seeds do cancels out.
+
+    The standard error is the differences' standard deviation (n - 1) over the root of n; NaN for n = 1.
 
     Raises:
         ValueError: There are not equally many values, or none.
@@ -52,7 +44,7 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> PairedDifferenc
     if len(a) != len(b):
         raise ValueError(f"{len(a)} runs against {len(b)}: differences are taken between runs of the same seeds")
     differences = spread([x - y for x, y in zip(a, b, strict=True)])
-    return PairedDifference(differences.mean, differences.standard_deviation / math.sqrt(len(a)))
+    return differences.mean, differences.standard_deviation / math.sqrt(len(a))
 
 
 def seeds_table(runs: Mapping[str, Sequence[TaskScores]], reference: str | None = None) -> str:
@@ -103,8 +95,7 @@ def run_rows(runs: Mapping[str, Sequence[TaskScores]], column: Column, reference
         row = [name, _single(spread(_values(scores, column)), column)]
         if reference is not None:
             lost = paired_difference(_values(runs[reference], column), _values(scores, column))
-            is_other = name != reference
-            row.append(_plus_minus(lost.mean, lost.standard_error, column, signed="+") if is_other else NO_VALUE)
+            row.append(NO_VALUE if name == reference else _plus_minus(*lost, column, sign="+"))
         rows.append(row)
     return rows
 
@@ -138,8 +129,6 @@ def selected_on_test_table(runs: Mapping[str, Sequence[tuple[TaskScores, float]]
 
 PLUS_MINUS = "± is the standard deviation over the seeds; after a difference, its standard error."
 
-_FACTORS: Mapping[str, tuple[int, str]] = {"%": (100, ".1f"), "s": (1, ".2f")}
-
 
 def _columns(runs: Mapping[str, Sequence[TaskScores]]) -> list[Column]:
     """What is shown of the task that the runs are of."""
@@ -161,9 +150,8 @@ def _spread_text(numbers: Spread, column: Column) -> str:
     return _plus_minus(numbers.mean, numbers.standard_deviation, column)
 
 
-def _plus_minus(mean: float, error: float, column: Column, signed: str = "") -> str:
+def _plus_minus(mean: float, error: float, column: Column, sign: str = "") -> str:
     if math.isnan(mean):
         return NO_VALUE
-    factor, precision = _FACTORS[column.unit]
-    text = f"{factor * mean:{signed}{precision}}"
-    return text if math.isnan(error) else f"{text} ± {factor * error:{precision}}"
+    text = column.text(mean, sign)
+    return text if math.isnan(error) else f"{text} ± {column.text(error)}"

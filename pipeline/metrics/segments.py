@@ -5,13 +5,13 @@ last one second, so positions are seconds.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from ccln.pipeline.metrics.evaluation import Column, none_for_nan, ratio
+from ccln.pipeline.metrics.evaluation import Column, ratio, without_nan
 from ccln.pipeline.segments import equal_runs
 
 ORACLE_CLASS = "oracle class, every segment an event"  # knows each clip's true class, so it is no trivial baseline
@@ -63,7 +63,7 @@ class Scores:
 
     def as_dict(self) -> dict[str, float | int | None]:
         """The scores by name, fit for JSON: None instead of NaN."""
-        return {name: none_for_nan(value) for name, value in asdict(self).items()}
+        return without_nan(self)
 
 
 def score(predicted: np.ndarray, truth: np.ndarray, class_count: int) -> Scores:
@@ -77,19 +77,15 @@ def score(predicted: np.ndarray, truth: np.ndarray, class_count: int) -> Scores:
     Raises:
         ValueError: Shapes differ or are not (clip, segment), there is no clip, or labels are not integers in range.
     """
-    predicted, truth = checked_pair(predicted, truth, class_count)
+    predicted, truth = _checked_pair(predicted, truth, class_count)
     predicted_count = true_count = within_tolerance = overlapping = 0
     errors = []
-    for predicted_clip, true_clip in zip(predicted, truth, strict=True):
-        predicted_events = events_by_class(predicted_clip, class_count)
-        true_events = events_by_class(true_clip, class_count)
-        predicted_count += sum(map(len, predicted_events.values()))
-        true_count += sum(map(len, true_events.values()))
-        for label in predicted_events.keys() & true_events.keys():
-            both = predicted_events[label], true_events[label]
-            within_tolerance += count_within_tolerance(*both)
-            overlapping += count_overlapping(*both)
-            errors += boundary_errors(*both)
+    for _, found, wanted in events_of_classes(predicted, truth, class_count):
+        predicted_count += len(found)
+        true_count += len(wanted)
+        within_tolerance += count_within_tolerance(found, wanted)
+        overlapping += count_overlapping(found, wanted)
+        errors += [(abs(p[0] - t[0]) + abs(p[1] - t[1])) / 2 for p, t in with_partners(found, wanted)]
 
     is_background, predicted_background = truth == class_count, predicted == class_count
     right_background = (is_background & predicted_background).sum().item()
@@ -152,14 +148,17 @@ def score_in_detail(
     Raises:
         ValueError: Shapes do not fit together, there is no clip, or labels are not integers in range.
     """
-    predicted, truth = checked_pair(predicted, truth, class_count)
-    named = checked_clips("named", named, len(truth), class_count)
-    clip_labels = checked_clips("clip_labels", clip_labels, len(truth), class_count)
+    predicted, truth = _checked_pair(predicted, truth, class_count)
+    named = _checked_clips("named", named, len(truth), class_count)
+    clip_labels = _checked_clips("clip_labels", clip_labels, len(truth), class_count)
 
     label_count = class_count + 1
     pairs = np.bincount((truth * label_count + predicted).ravel(), minlength=label_count**2)
     confusion = pairs.reshape(label_count, label_count)
-    right_events, events = _count_events(predicted, truth, class_count)
+    right_events, events = np.zeros((2, class_count), np.int64)  # of each class; true and predicted ones together
+    for label, found, wanted in events_of_classes(predicted, truth, class_count):
+        right_events[label] += count_within_tolerance(found, wanted)
+        events[label] += len(found) + len(wanted)
     classes = []
     for label in range(class_count):
         of_class = clip_labels == label
@@ -173,18 +172,6 @@ def score_in_detail(
             )
         )
     return DetailedScores(tuple(classes), confusion)
-
-
-def _count_events(predicted: np.ndarray, truth: np.ndarray, class_count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of each class how many events are right, and how many there are in all, true and predicted together; (class,)."""
-    right, events = np.zeros(class_count, np.int64), np.zeros(class_count, np.int64)
-    for predicted_clip, true_clip in zip(predicted, truth, strict=True):
-        found, wanted = events_by_class(predicted_clip, class_count), events_by_class(true_clip, class_count)
-        for label in found.keys() | wanted.keys():
-            both = found.get(label, []), wanted.get(label, [])
-            right[label] += count_within_tolerance(*both)
-            events[label] += sum(map(len, both))
-    return right, events
 
 
 def baselines(
@@ -210,7 +197,7 @@ def baselines(
     truth = _checked("truth", truth, class_count)
     if train_truth.shape[1] != truth.shape[1]:
         raise ValueError(f"train_truth has {train_truth.shape[1]} segments a clip but truth {truth.shape[1]}")
-    clip_labels = checked_clips("clip_labels", clip_labels, len(truth), class_count)
+    clip_labels = _checked_clips("clip_labels", clip_labels, len(truth), class_count)
 
     counts = np.stack([np.bincount(labels, minlength=class_count + 1) for labels in train_truth.T])  # (segment, label)
     predicted = {
@@ -222,7 +209,7 @@ def baselines(
     return {name: score(np.broadcast_to(labels, truth.shape), truth, class_count) for name, labels in predicted.items()}
 
 
-def checked_pair(predicted: np.ndarray, truth: np.ndarray, class_count: int) -> tuple[np.ndarray, np.ndarray]:
+def _checked_pair(predicted: np.ndarray, truth: np.ndarray, class_count: int) -> tuple[np.ndarray, np.ndarray]:
     """Predicted and true labels (clip, segment) as int64.
 
     Raises:
@@ -235,7 +222,7 @@ def checked_pair(predicted: np.ndarray, truth: np.ndarray, class_count: int) -> 
     return predicted, truth
 
 
-def checked_clips(name: str, labels: np.ndarray, clips: int, class_count: int) -> np.ndarray:
+def _checked_clips(name: str, labels: np.ndarray, clips: int, class_count: int) -> np.ndarray:
     """One label a clip (clip,) as int64.
 
     Raises:
@@ -259,13 +246,29 @@ def _checked(name: str, labels: np.ndarray, highest: int) -> np.ndarray:
     return labels.astype(np.int64)
 
 
-def events_by_class(labels: np.ndarray, background: int) -> dict[int, list[Span]]:
+def _events_by_class(labels: np.ndarray, background: int) -> dict[int, list[Span]]:
     """The events of a clip, maximal runs of one class, by class and in order of time, from its labels (segment,)."""
     events = defaultdict(list)
     for start, end in equal_runs(labels):
         if labels[start] != background:
             events[int(labels[start])].append((start, end))
     return events
+
+
+def events_of_classes(
+    predicted: np.ndarray, truth: np.ndarray, class_count: int
+) -> Iterator[tuple[int, list[Span], list[Span]]]:
+    """Each class that a clip has or is predicted to have, with its predicted and its true events, clip by clip.
+
+    Args:
+        predicted: Integer labels (clip, segment); `class_count` is the background.
+        truth: True labels of the same shape.
+        class_count: Number of classes without the background.
+    """
+    for clips in zip(predicted, truth, strict=True):
+        found, wanted = (_events_by_class(labels, class_count) for labels in clips)
+        for label in found.keys() | wanted.keys():
+            yield label, found.get(label, []), wanted.get(label, [])
 
 
 def count_within_tolerance(predicted: Sequence[Span], true: Sequence[Span]) -> int:
@@ -296,19 +299,12 @@ def count_overlapping(predicted: Sequence[Span], true: Sequence[Span]) -> int:
     return sum(_tiou(p, t) >= LEAST_TIOU for p in predicted for t in true)
 
 
-def boundary_errors(predicted: Sequence[Span], true: Sequence[Span]) -> list[float]:
-    """How far off the ends are on average, in seconds, for each true event that has a partner (`with_partners`)."""
-    return [
-        (abs(found[0] - event[0]) + abs(found[1] - event[1])) / 2 for found, event in with_partners(predicted, true)
-    ]
-
-
 def with_partners(predicted: Sequence[Span], true: Sequence[Span]) -> list[tuple[Span, Span]]:
     """Each true event that a predicted one of its class overlaps, as (predicted, true), in order of the true ones.
 
-    Of several the one that overlaps most counts, of equals the earliest. There must be a predicted event.
+    Of several the one that overlaps most counts, of equals the earliest.
     """
-    best = ((max(predicted, key=lambda other: _overlap(other, event)), event) for event in true)
+    best = ((max(predicted, key=lambda other: _overlap(other, event)), event) for event in true if predicted)
     return [(found, event) for found, event in best if _overlap(found, event) > 0]
 
 

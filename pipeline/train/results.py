@@ -15,7 +15,7 @@ from ccln.model import Checkpoint, EventDecoding, Network, load_checkpoint, save
 from ccln.pipeline.data.clips import Split
 from ccln.pipeline.data.features import DatasetFeatures
 from ccln.pipeline.metrics.calibration import DecodingScores, choose_decoding, score_decoding
-from ccln.pipeline.metrics.evaluation import Evaluation, TaskScores, percent
+from ccln.pipeline.metrics.evaluation import Evaluation, TaskScores, percent, scores_by_name
 from ccln.pipeline.metrics.localization import PredictedClips, SegmentDetails
 from ccln.pipeline.metrics.segments import ORACLE_CLASS
 from ccln.pipeline.train.loop import Trained
@@ -242,8 +242,8 @@ def _metrics(result: TrainingResult) -> dict[str, Any]:
     metrics: dict[str, Any] = {
         "test": result.test.as_dict(),
         "validation": result.validation.as_dict(),
-        "baselines": _by_name(result.baselines),
-        "validation_baselines": _by_name(result.on_validation.baselines),
+        "baselines": scores_by_name(result.baselines),
+        "validation_baselines": scores_by_name(result.on_validation.baselines),
         "best_epoch": result.best_epoch,
         "missing": result.missing,
         "dropped": dict(result.dropped),
@@ -254,12 +254,8 @@ def _metrics(result: TrainingResult) -> dict[str, Any]:
         scores = {split: asdict(of_split) for split, of_split in result.decoding_scores.items()}
         metrics["decoding"] = {**asdict(result.decoding), "scores": scores}
     if result.on_test.ablated:
-        metrics["ablated"] = _by_name(result.on_test.ablated)
-        metrics["validation_ablated"] = _by_name(result.on_validation.ablated)
+        metrics["ablated"] = scores_by_name(result.on_test.ablated)
+        metrics["validation_ablated"] = scores_by_name(result.on_validation.ablated)
     if result.best_test_selection is not None:
         metrics[SELECTED_ON_TEST] = result.best_test_selection
     return metrics
-
-
-def _by_name(scores: Mapping[str, TaskScores]) -> dict[str, Any]:
-    return {name: of.as_dict() for name, of in scores.items()}

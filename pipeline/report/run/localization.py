@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ccln.pipeline.metrics.evaluation import interval_text, percent
-from ccln.pipeline.metrics.localization import PredictedClips, SegmentDetails, largest_confusions
-from ccln.pipeline.metrics.segments import events_by_class, with_partners
+from ccln.pipeline.metrics.localization import PredictedClips, SegmentDetails
+from ccln.pipeline.metrics.segments import events_of_classes, with_partners
 from ccln.pipeline.segments import equal_runs
 
 _SHOWN_CLIPS = 6
@@ -54,7 +54,7 @@ def localization_context(details: SegmentDetails) -> dict[str, Any]:
     context: dict[str, Any] = {
         "confusion": _shaded(details.scores.confusion),
         "labels": names,
-        "confusions": _largest_confusions(names, details.scores.confusion),
+        "confusions": details.largest_confusions(),
         "classes": _class_rows(details),
     }
     if predicted is not None:
@@ -74,13 +74,12 @@ def boundary_errors(predicted: PredictedClips, class_count: int) -> tuple[list[i
         Whole seconds by which starts are late, early ones negative; the same of ends; the number of all true events.
     """
     starts, ends, events = [], [], 0
-    for labels, truth in zip(predicted.predictions.segment_labels(), predicted.truth, strict=True):
-        found, true = events_by_class(labels, class_count), events_by_class(truth, class_count)
-        events += sum(map(len, true.values()))
-        for label in found.keys() & true.keys():
-            for partner, event in with_partners(found[label], true[label]):
-                starts.append(partner[0] - event[0])
-                ends.append(partner[1] - event[1])
+    labels = predicted.predictions.segment_labels()
+    for _, found, true in events_of_classes(labels, predicted.truth, class_count):
+        events += len(true)
+        for partner, event in with_partners(found, true):
+            starts.append(partner[0] - event[0])
+            ends.append(partner[1] - event[1])
     return starts, ends, events
 
 
@@ -127,16 +126,7 @@ def _shaded(confusion: np.ndarray) -> list[list[dict[str, Any]]]:
     return rows
 
 
-def _largest_confusions(names: Sequence[str], confusion: np.ndarray) -> list[list[str]]:
-    return [
-        [f"{names[i]} → {names[j]}", str(confusion[i, j]), percent(confusion[i, j] / confusion[i].sum())]
-        for i, j in largest_confusions(confusion)
-    ]
-
-
 def _class_rows(details: SegmentDetails) -> list[list[str]]:
-    """The classes by rising recall; those without a clip last."""
-    named = zip(details.class_names, details.scores.classes, strict=True)
     return [
         [
             name,
@@ -145,7 +135,7 @@ def _class_rows(details: SegmentDetails) -> list[list[str]]:
             interval_text(of.named_right / of.clips, of.clips) if of.clips else interval_text(0.0, 0),
             *map(percent, (of.segment_recall, of.segment_precision, of.event_f1)),
         ]
-        for name, of in sorted(named, key=lambda pair: np.nan_to_num(pair[1].segment_recall, nan=2.0))
+        for name, of in details.worst_first()
     ]
 
 
