@@ -25,7 +25,7 @@ from ccln.extractors.log_mel import LogMelFrontEnd
 from ccln.extractors.vgg19 import bare_vgg19
 from ccln.pipeline.decode.clip import decode_clip
 from ccln.pipeline.decode.frames import FrameRequest
-from ccln.pipeline.demo.dataset import make_demo_dataset
+from ccln.pipeline.demo import make_demo_dataset
 
 RATE_HZ, SECONDS, PATCH = 16_000, 10, 96
 SEGMENTS = [2, 6]

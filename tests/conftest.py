@@ -18,7 +18,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sixteen videos in AVE's layout."""
-    from ccln.pipeline.demo.dataset import make_demo_dataset
+    from ccln.pipeline.demo import make_demo_dataset
 
     folder = tmp_path_factory.mktemp("tiny") / "videos"
     make_demo_dataset(folder, seed=1, train=6, validation=5, test=5)

@@ -55,7 +55,7 @@ def demo(
         FileExistsError: `out` is a file, or holds something.
     """
     from ccln.pipeline.data.ave import read_ave_folder
-    from ccln.pipeline.demo.dataset import make_demo_dataset
+    from ccln.pipeline.demo import make_demo_dataset
     from ccln.pipeline.localize.result import Event
 
     def show(stage: str, done: int, total: int, note: str = "") -> None:
@@ -82,16 +82,15 @@ def demo(
         truth=Event(example.label, *example.spans[0], 1.0),
         timeline=timelines / f"{video.stem}.png",
         commands=(
-            f"ccln-extract {_words(videos)} --cache {_words(cache)} --preset light",
-            f"ccln-train --data {_words(videos)} --cache {_words(cache)} --out {_words(run)} "
-            f"--seed {seed} --epochs {_EPOCHS}",
-            f"ccln-localize {_words(video)} --checkpoint {_words(run)} --plot {_words(timelines)}",
+            _command("extract", videos, "--cache", cache, "--preset", "light"),
+            _command("train", "--data", videos, "--cache", cache, "--out", run, "--seed", seed, "--epochs", _EPOCHS),
+            _command("localize", video, "--checkpoint", run, "--plot", timelines),
         ),
     )
 
 
-def _words(path: Path) -> str:
-    return shlex.quote(str(path))
+def _command(name: str, *words: object) -> str:
+    return shlex.join([f"ccln-{name}", *map(str, words)])
 
 
 def demo_command() -> None:

@@ -1,6 +1,6 @@
 """The audio of the demo's clips: a noise bed, and five classes of synthetic sounds on it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,10 +52,7 @@ def _rms(samples: Waveform) -> float:
 def _fade(length: int) -> Waveform:
     """A gate that opens and closes within the span: no click, and not a sample outside."""
     ramp = np.linspace(0, 1, int(_FADE_SECONDS * SAMPLE_RATE_HZ))
-    gate = np.ones(length)
-    gate[: len(ramp)] = ramp
-    gate[-len(ramp) :] = ramp[::-1]
-    return gate
+    return np.concatenate([ramp, np.ones(length - 2 * len(ramp)), ramp[::-1]])
 
 
 def _coloured_noise(rng: np.random.Generator, gain: Callable[[NDArray[np.floating]], NDArray[np.floating]]) -> Waveform:
@@ -76,17 +73,15 @@ def _times(seconds: float = CLIP_SECONDS) -> Waveform:
     return np.arange(round(seconds * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
 
 
-def _beats(beat_hz: float) -> Iterator[tuple[int, int]]:
-    """Number and first sample of each beat, from one second before the clip, whose ringing is heard in it."""
+def _on_beats(beat_hz: float, grain: Callable[[int], Waveform]) -> Waveform:
+    """A voice of grains, one a beat by its number, from one second before the clip: that ringing is heard in it."""
+    voice = np.zeros(_SAMPLES)
     for number in range(-int(beat_hz), int(CLIP_SECONDS * beat_hz) + 1):
-        yield number, round(number / beat_hz * SAMPLE_RATE_HZ)
-
-
-def _add(voice: Waveform, grain: Waveform, first: int) -> None:
-    """Add a grain to the voice, leaving out what lies before the clip or after it."""
-    begin, end = max(first, 0), min(first + len(grain), len(voice))
-    if begin < end:
-        voice[begin:end] += grain[begin - first : end - first]
+        first, samples = round(number / beat_hz * SAMPLE_RATE_HZ), grain(number)
+        begin, end = max(first, 0), min(first + len(samples), len(voice))
+        if begin < end:
+            voice[begin:end] += samples[begin - first : end - first]
+    return voice
 
 
 def _bell(beat_hz: float, rng: np.random.Generator) -> Waveform:
@@ -95,45 +90,42 @@ def _bell(beat_hz: float, rng: np.random.Generator) -> Waveform:
     gains = np.array([0.5, 0.8, 0.6, 0.3, 1.0, 0.4, 0.35, 0.2])
     pitch_hz = rng.uniform(330, 620)
     times = _times(2.5)[:, None]
-    partials = np.sin(2 * np.pi * pitch_hz * ratios * times) * np.exp(-times * (1 + 1.2 * ratios))
-    strike = partials @ gains
-    voice = np.zeros(_SAMPLES)
-    for _, first in _beats(beat_hz):
-        _add(voice, strike * rng.uniform(0.8, 1), first)
-    return voice
+    strike = np.sin(2 * np.pi * pitch_hz * ratios * times) * np.exp(-times * (1 + 1.2 * ratios)) @ gains
+    return _on_beats(beat_hz, lambda number: strike * rng.uniform(0.8, 1))
 
 
 def _bird(beat_hz: float, rng: np.random.Generator) -> Waveform:
     """One chirp a beat; each rises, falls or warbles from pitch to pitch."""
     low_hz = rng.uniform(2300, 3600)
-    voice = np.zeros(_SAMPLES)
-    for _, first in _beats(beat_hz):
+
+    def chirp(number: int) -> Waveform:
         times = _times(rng.uniform(0.09, 0.16))
         place = times / times[-1]
         bend = (place, 1 - place, 0.5 + 0.5 * np.sin(6 * np.pi * place))[rng.integers(3)]
-        phase = 2 * np.pi * np.cumsum(low_hz * (1 + rng.uniform(0.25, 0.5) * bend)) / SAMPLE_RATE_HZ
-        _add(voice, (np.sin(phase) + 0.2 * np.sin(2 * phase)) * np.sin(np.pi * place) ** 2, first)
-    return voice
+        phase = _phase(low_hz * (1 + rng.uniform(0.25, 0.5) * bend))
+        return (np.sin(phase) + 0.2 * np.sin(2 * phase)) * np.sin(np.pi * place) ** 2
+
+    return _on_beats(beat_hz, chirp)
 
 
 def _drum(beat_hz: float, rng: np.random.Generator) -> Waveform:
     """A low thump whose pitch drops, with the noise of the stick; every second beat is weaker."""
     times = _times(0.4)
     pitch_hz = rng.uniform(65, 100)
-    phase = 2 * np.pi * np.cumsum(pitch_hz * (1 + 1.2 * np.exp(-times * 30))) / SAMPLE_RATE_HZ
-    thump = np.sin(phase) * np.exp(-times * 10)
-    voice = np.zeros(_SAMPLES)
-    for number, first in _beats(beat_hz):
+    thump = np.sin(_phase(pitch_hz * (1 + 1.2 * np.exp(-times * 30)))) * np.exp(-times * 10)
+
+    def stroke(number: int) -> Waveform:
         rattle = rng.standard_normal(len(times)) * np.exp(-times * 35)
-        _add(voice, (thump + 0.3 * rattle) * (1 - 0.3 * (number % 2)), first)
-    return voice
+        return (thump + 0.3 * rattle) * (1 - 0.3 * (number % 2))
+
+    return _on_beats(beat_hz, stroke)
 
 
 def _siren(beat_hz: float, rng: np.random.Generator) -> Waveform:
     """Two tones a fourth apart, one a beat, bright with harmonics."""
     pitch_hz = rng.uniform(480, 720)
     steps = 0.5 - 0.5 * np.tanh(40 * np.sin(np.pi * beat_hz * _times()))  # 0 and 1 by turns, without a click
-    phase = 2 * np.pi * np.cumsum(pitch_hz * (1 + steps / 3)) / SAMPLE_RATE_HZ
+    phase = _phase(pitch_hz * (1 + steps / 3))
     return sum((np.sin(order * phase) / order for order in range(1, 7)), np.zeros(_SAMPLES))
 
 
@@ -143,13 +135,16 @@ def _steam(beat_hz: float, rng: np.random.Generator) -> Waveform:
     noise = _coloured_noise(rng, lambda hertz: np.exp(-((np.log2(np.maximum(hertz, 1) / centre_hz)) ** 2)))
     times = _times(0.3)
     puff = np.minimum(times / 0.02, 1) * np.exp(-times * 14)
-    chuffs, whistle = np.zeros(_SAMPLES), np.zeros(_SAMPLES)
-    for number, first in _beats(beat_hz):
-        _add(chuffs, puff * (1.5 if number % 4 == 0 else 1), first)
-        if number % 8 == 0:
-            _add(whistle, np.sin(np.pi * np.linspace(0, 1, round(2.2 / beat_hz * SAMPLE_RATE_HZ))) ** 0.5, first)
+    blow = np.sin(np.pi * np.linspace(0, 1, round(2.2 / beat_hz * SAMPLE_RATE_HZ))) ** 0.5
+    chuffs = _on_beats(beat_hz, lambda number: puff * (1.5 if number % 4 == 0 else 1))
+    whistle = _on_beats(beat_hz, lambda number: blow[: 0 if number % 8 else None])
     chord = sum((np.sin(2 * np.pi * pitch_hz * ratio * _times()) for ratio in (1, 1.26, 1.5)), np.zeros(_SAMPLES))
     return noise * chuffs + 0.2 * chord * whistle
+
+
+def _phase(pitch_hz: Waveform) -> Waveform:
+    """Phase (sample,) in radians of a tone whose pitch changes from sample to sample."""
+    return 2 * np.pi * np.cumsum(pitch_hz) / SAMPLE_RATE_HZ
 
 
 _VOICES: dict[str, Callable[[float, np.random.Generator], Waveform]] = {

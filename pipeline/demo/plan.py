@@ -61,9 +61,9 @@ def plan_demo_dataset(seed: int = 0, *, train: int = 80, validation: int = 20, t
 
     Args:
         seed: Not negative. The same seed gives the same plan.
-        train: Number of clips to train on, at least one.
-        validation: Number of clips to validate on, at least one.
-        test: Number of clips to test on, at least one.
+        train: Number of clips to train on; at least one, as of the others.
+        validation: Number of clips to validate on.
+        test: Number of clips to test on.
 
     Returns:
         The clips in the order train, validation, test.

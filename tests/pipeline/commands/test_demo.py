@@ -13,9 +13,7 @@ from ccln.pipeline.data.ave import read_ave_folder
 def test_the_demo_locates_a_test_clip_and_names_its_commands(
     tiny_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(
-        "ccln.pipeline.demo.dataset.make_demo_dataset", lambda folder, **_: shutil.copytree(tiny_set, folder)
-    )
+    monkeypatch.setattr("ccln.pipeline.demo.make_demo_dataset", lambda folder, **_: shutil.copytree(tiny_set, folder))
     stages: dict[str, tuple[int, int]] = {}
     result = demo(tmp_path / "demo", progress=lambda stage, done, total, _: stages.update({stage: (done, total)}))
     assert {"extract", "train"} <= set(stages)

@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ccln.pipeline import demo as demo_dataset
 from ccln.pipeline.data.ave import read_ave_folder
-from ccln.pipeline.demo import dataset as demo_dataset
+from ccln.pipeline.demo import make_demo_dataset, write_clip
 from ccln.pipeline.demo.audio import SAMPLE_RATE_HZ, render_samples
-from ccln.pipeline.demo.dataset import make_demo_dataset, write_clip
+from ccln.pipeline.demo.frames import FRAME_RATE_HZ, render_frames
 from ccln.pipeline.demo.plan import CLASS_NAMES, ClipPlan, Span, plan_demo_dataset
-from ccln.pipeline.demo.scenes import FRAME_RATE_HZ, render_frames
 
 SPLIT_FILES = {"train": "trainSet.txt", "validation": "valSet.txt", "test": "testSet.txt"}
 TINY_PLANS = plan_demo_dataset(1, train=6, validation=5, test=5)  # those of the fixture tiny_set
@@ -258,7 +258,7 @@ def test_a_clip_that_fails_half_way_leaves_no_file(tmp_path: Path, monkeypatch: 
 
 def test_a_killed_run_leaves_whole_clips_only_and_no_worker(tmp_path: Path):
     folder = tmp_path / "demo"
-    code = "import sys, pathlib, ccln.pipeline.demo.dataset as d; d.make_demo_dataset(pathlib.Path(sys.argv[1]))"
+    code = "import sys, pathlib, ccln.pipeline.demo as d; d.make_demo_dataset(pathlib.Path(sys.argv[1]))"
     run = subprocess.Popen([sys.executable, "-c", code, folder], stdout=subprocess.PIPE)
     give_up = time.monotonic() + 60
     while not (clips := list(folder.glob("AVE/*.mp4"))):
