@@ -40,7 +40,7 @@ def own_cache(
     audio: int = 5,
     specification: dict = SPECIFICATION,
 ) -> dict[str, Features]:
-    """Features that nobody published, as if extracted from videos of these names."""
+    """Features as if extracted from videos of these names, not imported ones."""
     generator = torch.Generator().manual_seed(0)
     made = {}
     for number, name in enumerate(names):
@@ -100,7 +100,7 @@ def test_export_writes_the_published_layout(exported: tuple[Path, ExportSummary]
         assert (out / name).read_bytes() == (published / name).read_bytes()
 
 
-def test_without_match_orders_they_keep_the_splits(exported: tuple[Path, ExportSummary]) -> None:
+def test_without_match_orders_exported_orders_are_those_of_the_splits(exported: tuple[Path, ExportSummary]) -> None:
     out, summary = exported
     whole_or_none = {row for row, (_, _, start, end) in enumerate(events(12)) if end - start in (0, 10)}
     assert whole_or_none == {0, 4, 6, 10}
@@ -119,7 +119,7 @@ def test_match_orders_of_the_data_set_itself_are_copied(folder: Path, imported: 
         assert read_h5(tmp_path / "out" / f"{split}_order_match.h5", "order").tolist() == rows
 
 
-def test_export_and_import_back_is_the_same_bit_for_bit(
+def test_exported_features_import_bit_for_bit(
     exported: tuple[Path, ExportSummary], published: Path, imported: Path, tmp_path: Path
 ) -> None:
     summary = import_ave(exported[0], cache=tmp_path / "features")
@@ -140,7 +140,7 @@ def test_export_and_import_back_is_the_same_bit_for_bit(
         assert np.array_equal(read_h5(tmp_path / "again" / name, key), read_h5(exported[0] / name, key))
 
 
-def test_nothing_is_overwritten_and_nothing_is_left_half_done(published: Path, imported: Path, tmp_path: Path) -> None:
+def test_export_overwrites_nothing_and_leaves_no_partial_file(published: Path, imported: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
 
     def stop(done: int, total: int) -> None:
@@ -158,7 +158,7 @@ def test_nothing_is_overwritten_and_nothing_is_left_half_done(published: Path, i
         export_ave(tmp_path / "file", data=published, cache=imported)
 
 
-def test_every_row_needs_features_and_a_place(tmp_path: Path) -> None:
+def test_rows_without_features_or_split_are_refused(tmp_path: Path) -> None:
     data, cache, out = tmp_path / "data", tmp_path / "cache", tmp_path / "out"
     ids = unique_annotations(data, 12)
     own_cache(cache, [name for name in ids if name not in ("clip2", "clip7")])
@@ -201,7 +201,7 @@ def test_background_clips_are_found_by_name_or_content(tmp_path: Path) -> None:
 
 
 class PeersBatches:
-    """What the peers' loaders do, with every shape written into the code: whole arrays, and batches by order."""
+    """What published loaders do, with every shape written into the code: whole arrays, and batches by order."""
 
     def __init__(self, folder: Path, order: str) -> None:
         self.visual = self._whole(folder / "visual_feature.h5", "avadataset")
@@ -263,7 +263,7 @@ def test_padded_export_is_what_the_peers_code_reads(tmp_path: Path) -> None:
         (3, (7, 7, 8), 129, "129 audio channels"),
     ],
 )
-def test_what_padding_cannot_fit_is_refused(
+def test_shapes_that_padding_cannot_fit_are_refused(
     tmp_path: Path, classes: int, map_shape: tuple[int, ...], audio: int, message: str
 ) -> None:
     own_cache(tmp_path / "cache", unique_annotations(tmp_path / "data", max(6, classes), classes), map_shape, audio)
@@ -271,7 +271,7 @@ def test_what_padding_cannot_fit_is_refused(
         export_ave(tmp_path / "out", data=tmp_path / "data", cache=tmp_path / "cache", pad=True)
 
 
-def test_a_csv_with_several_and_fractional_events(tmp_path: Path) -> None:
+def test_a_csv_with_several_and_fractional_events_is_exported(tmp_path: Path) -> None:
     rows = [
         *("a.mp4,1,3,Bark,train", "b.mp4,0.4,2.5,Flute,train", "a.mp4,5.5,7,Bark,train", "c.mp4,,,,validation"),
         *("d.mp4,0,10,Bark,validation", "e.mp4,2,3,Flute,test", "f.mp4,9,10,Bark,test"),
@@ -292,7 +292,7 @@ def test_a_csv_with_several_and_fractional_events(tmp_path: Path) -> None:
     assert read_h5(out / "test_order_match.h5", "order").tolist() == [4, 5]
 
 
-def test_of_several_specifications_one_is_chosen(tmp_path: Path) -> None:
+def test_one_of_several_specifications_must_be_chosen(tmp_path: Path) -> None:
     ids = unique_annotations(tmp_path / "data", 6)
     for name in ("one", "two"):
         own_cache(tmp_path / "cache", ids, specification={"network": name})

@@ -27,7 +27,7 @@ def videos_of(folder: Path) -> list[Path]:
     return sorted((folder / "AVE").iterdir())
 
 
-def test_every_clip_is_done_once_and_a_second_run_does_nothing(tiny_set: Path, tiny_cache: Path) -> None:
+def test_every_clip_is_extracted_once_and_a_second_run_does_nothing(tiny_set: Path, tiny_cache: Path) -> None:
     before = entries(tiny_cache)
     summary = extract([tiny_set], cache=tiny_cache)
     assert (summary.done, summary.cached, summary.failed) == (0, 16, ())
@@ -47,7 +47,7 @@ def test_features_lie_under_content_and_specification_with_the_shapes_of_the_pre
     assert features.duration_seconds == pytest.approx(10, abs=0.1)
 
 
-def test_a_broken_file_is_reported_and_the_rest_is_done(tiny_set: Path, tmp_path: Path) -> None:
+def test_a_broken_file_is_reported_and_the_others_are_extracted(tiny_set: Path, tmp_path: Path) -> None:
     folder = tmp_path / "videos"
     folder.mkdir()
     (folder / "empty.mp4").touch()
@@ -67,7 +67,7 @@ def test_two_files_of_the_same_content_are_one_clip(tiny_set: Path, tmp_path: Pa
     assert len(entries(tmp_path / "cache")) == 1
 
 
-def test_a_clips_features_do_not_depend_on_its_company(tiny_set: Path, tiny_cache: Path, tmp_path: Path) -> None:
+def test_features_of_a_clip_do_not_depend_on_the_other_clips(tiny_set: Path, tiny_cache: Path, tmp_path: Path) -> None:
     chosen = videos_of(tiny_set)[3:5]
     extract(chosen[::-1], cache=tmp_path / "alone", workers=1)
     (digest,) = FeatureCache(tiny_cache).specifications()
@@ -78,7 +78,7 @@ def test_a_clips_features_do_not_depend_on_its_company(tiny_set: Path, tiny_cach
         assert torch.equal(alone.audio, together.audio)
 
 
-def test_a_killed_run_goes_on_where_it_was(tiny_set: Path, tmp_path: Path) -> None:
+def test_a_killed_run_can_be_resumed(tiny_set: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     command = [Path(sys.executable).with_name("ccln-extract"), tiny_set, "--cache", cache]
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -106,14 +106,14 @@ def test_folders_are_searched_recursively(tmp_path: Path) -> None:
     assert find_videos([tmp_path, inside / "y.webm"]) == [inside / "y.webm", tmp_path / "x.MP4"]
 
 
-def test_one_path_is_as_good_as_several(tmp_path: Path) -> None:
+def test_a_single_path_may_be_given_as_a_string(tmp_path: Path) -> None:
     file = tmp_path / "x.mp4"
     file.touch()
     for paths in (str(tmp_path), tmp_path, [str(tmp_path)], (tmp_path, file), iter([file])):
         assert find_videos(paths) == [file]
 
 
-def test_no_workers_are_refused(tiny_set: Path, tmp_path: Path) -> None:
+def test_fewer_than_one_worker_is_refused(tiny_set: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="workers is 0, but has to be 1 or more"):
         extract(tiny_set, cache=tmp_path, workers=0)
     command = [Path(sys.executable).with_name("ccln-extract"), tiny_set, "--workers", "0"]
@@ -122,19 +122,21 @@ def test_no_workers_are_refused(tiny_set: Path, tmp_path: Path) -> None:
     assert "--workers. Must be >= 1" in done.stderr + done.stdout
 
 
-def test_nothing_to_do_is_an_error(tmp_path: Path) -> None:
+def test_a_source_without_videos_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no video"):
         find_videos([tmp_path])
     with pytest.raises(FileNotFoundError, match="gone"):
         find_videos([tmp_path / "gone"])
 
 
-def test_an_unknown_preset_names_the_known_ones(tiny_set: Path, tmp_path: Path) -> None:
+def test_the_error_of_an_unknown_preset_names_the_known_ones(tiny_set: Path, tmp_path: Path) -> None:
     with pytest.raises(ExtractorError, match="light"):
         extract([tiny_set], cache=tmp_path, preset="lite")
 
 
-def test_a_csv_names_its_videos_and_those_absent_are_left_out(tiny_set: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_videos_of_a_csv_are_extracted_and_absent_ones_left_out(
+    tiny_set: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     first, second = videos_of(tiny_set)[:2]
     listing = tiny_set / "own.csv"
     rows = ["path,start,end,label", f"AVE/{second.name},0,1,Bell", f"AVE/{first.name},2,3,Dog", "AVE/gone.mp4,0,1,Dog"]
@@ -200,7 +202,7 @@ def test_precision_is_part_of_the_specification(tiny_set: Path, tmp_path: Path) 
         ({"neon": True, "bf16": True}, "bfloat16"),
     ],
 )
-def test_auto_never_emulates_and_bfloat16_says_what_emulation_costs(
+def test_auto_never_emulates_and_bfloat16_warns_of_the_cost(
     capabilities: dict[str, bool], native: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
@@ -211,7 +213,7 @@ def test_auto_never_emulates_and_bfloat16_says_what_emulation_costs(
     assert ("20 times" in caplog.text) == (native == "float32")
 
 
-def test_memory_is_flat_from_the_first_clip_to_the_last(tiny_set: Path, tmp_path: Path) -> None:
+def test_memory_does_not_grow_from_clip_to_clip(tiny_set: Path, tmp_path: Path) -> None:
     peaks: list[int] = []
 
     def note(done: int, total: int) -> None:
@@ -219,4 +221,4 @@ def test_memory_is_flat_from_the_first_clip_to_the_last(tiny_set: Path, tmp_path
 
     extract([tiny_set], cache=tmp_path, workers=2, progress=note)
     half = len(peaks) // 2
-    assert peaks[-1] <= peaks[half] * 1.1  # after the first few, no clip leaves anything behind
+    assert peaks[-1] <= peaks[half] * 1.1  # after the first few, no clip leaves memory allocated

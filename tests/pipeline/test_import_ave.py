@@ -49,7 +49,7 @@ def test_import_gives_every_row_its_own_features(published: Path, imported: Path
             assert found.class_labels[index] == clips[row]
 
 
-def test_import_again_and_import_after_a_stop_do_only_what_is_lacking(published: Path, tmp_path: Path) -> None:
+def test_a_repeated_or_resumed_import_adds_only_missing_rows(published: Path, tmp_path: Path) -> None:
     def stop_after_five(done: int, total: int) -> None:
         assert total == 15
         if done == 5:
@@ -67,7 +67,7 @@ def test_import_again_and_import_after_a_stop_do_only_what_is_lacking(published:
     assert list(FeatureCache(cache).specifications()) == [summary.specification]
 
 
-def test_import_compares_what_there_is_to_compare(published: Path, tmp_path: Path) -> None:
+def test_import_compares_every_label_and_order_file_that_is_there(published: Path, tmp_path: Path) -> None:
     compared = import_ave(str(published), cache=str(tmp_path / "a")).compared
     assert set(compared) == {
         *("labels.h5", "mil_labels.h5", "labels_closs.h5", "labels_noisy.h5"),
@@ -131,14 +131,14 @@ def test_import_refuses_files_that_contradict_each_other(
         import_ave(folder, cache=tmp_path / "features")
 
 
-def test_files_of_ten_segments_only(folder: Path, tmp_path: Path) -> None:
+def test_files_without_ten_segments_are_refused(folder: Path, tmp_path: Path) -> None:
     write_h5(folder / "visual_feature.h5", np.zeros((12, 9, 2, 2, 4)))
     write_h5(folder / "audio_feature.h5", np.zeros((12, 9, 5)))
     with pytest.raises(DatasetError, match="9 segments a clip, a clip here has 10"):
         import_ave(folder, cache=tmp_path / "features")
 
 
-def test_other_features_of_the_same_rows_are_not_mixed_in(folder: Path, imported: Path, tmp_path: Path) -> None:
+def test_other_features_of_the_same_rows_are_refused(folder: Path, imported: Path, tmp_path: Path) -> None:
     cache = shutil.copytree(imported, tmp_path / "features")
     _cell("visual_feature.h5", (4, 2, 0, 0, 0), 3.0)(folder)
     with pytest.raises(CacheError, match=r"row 4: .* other features of this row.* cache of its own"):
@@ -154,7 +154,7 @@ def test_rows_in_no_split_are_left_out_and_noted(folder: Path, tmp_path: Path) -
     assert summary.notes == ("1 rows of Annotations.txt are in no split",)
 
 
-def test_imported_features_are_never_taken_for_extracted_ones(imported: Path, tmp_path: Path) -> None:
+def test_imported_features_never_replace_extracted_ones(imported: Path, tmp_path: Path) -> None:
     ((digest, specification),) = FeatureCache(imported).specifications().items()
     assert specification["imported"] == "published AVE features"
     assert specification["visual"] == {"made_with": "not known", "shape": [10, 2, 3, 4]}

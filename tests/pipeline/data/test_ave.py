@@ -35,7 +35,7 @@ def write_folder(folder: Path, annotations=ROWS, train=ROWS[:1], validation=ROWS
     return folder
 
 
-# EventDecoding
+# Reading
 
 
 def test_reads_rows_splits_and_class_names(tmp_path):
@@ -66,7 +66,7 @@ RECORDS = st.builds(lambda label, name, quality, times: (label, name, quality, *
     end=st.sampled_from(["", "\n", "\r\n\r\n", "\n  \n"]),
     random=st.randoms(use_true_random=False),
 )
-def test_every_row_comes_back_whatever_the_form_of_the_file(records, repeats, line_end, start, header, end, random):
+def test_every_row_is_read_back_in_any_form_of_the_file(records, repeats, line_end, start, header, end, random):
     records = records * repeats
     order = list(range(len(records)))
     random.shuffle(order)
@@ -98,7 +98,7 @@ def written(record: tuple) -> tuple:
     return label, video_id, ((start_seconds, end_seconds),)
 
 
-def test_equal_rows_are_given_out_in_order(tmp_path):
+def test_equal_rows_are_assigned_in_order(tmp_path):
     same = "Bark&a&good&0&4"
     rows = [same, "Bark&b&good&0&4", same]
     folder = read_ave_folder(write_folder(tmp_path, rows, train=[same], validation=rows[1:2], test=[same]))
@@ -172,25 +172,25 @@ def test_a_row_that_is_not_utf8_is_named(tmp_path):
         read_ave_folder(tmp_path)
 
 
-def test_a_category_only_a_split_has_is_refused(tmp_path):
+def test_a_category_of_a_split_file_alone_is_refused(tmp_path):
     with pytest.raises(DatasetError, match=r"testSet\.txt, line 1: category 'Dog'; expected a category of Annotations"):
         read_ave_folder(write_folder(tmp_path, test=["Dog&a&good&0&10"]))
 
 
 @pytest.mark.parametrize("name", ["Annotations.txt", "trainSet.txt", "valSet.txt", "testSet.txt"])
 class TestFiles:
-    def test_missing(self, tmp_path, name):
+    def test_a_missing_file_is_named(self, tmp_path, name):
         (write_folder(tmp_path) / name).unlink()
         with pytest.raises(DatasetError, match=f"{name} is missing; an AVE folder holds Annotations.txt"):
             read_ave_folder(tmp_path)
 
-    def test_too_large_is_refused_unread(self, tmp_path, name):
+    def test_oversized_files_are_refused_without_reading(self, tmp_path, name):
         with (write_folder(tmp_path) / name).open("wb") as file:
-            file.truncate(2**40)  # a hole: reading it would take far longer than the test may
+            file.truncate(2**40)  # sparse: reading it would exceed the test's time limit
         with pytest.raises(DatasetError, match=f"{name} has {2**40} bytes"):
             read_ave_folder(tmp_path)
 
-    def test_pipe_is_refused_rather_than_waited_on(self, tmp_path, name):
+    def test_a_pipe_is_refused_without_waiting(self, tmp_path, name):
         (write_folder(tmp_path) / name).unlink()
         os.mkfifo(tmp_path / name)
         with pytest.raises(DatasetError, match=f"{name} is not a regular file"):
@@ -237,7 +237,7 @@ def test_videos_are_found_by_id_with_any_video_ending(tmp_path):
     }
 
 
-def test_no_videos_at_all(tmp_path):
+def test_a_folder_without_videos_has_none_by_id(tmp_path):
     assert videos_by_id(tmp_path, "a") == {"a": None}
     (tmp_path / "AVE").touch()
     with pytest.raises(DatasetError, match="AVE cannot be listed"):
@@ -311,7 +311,7 @@ def test_published_variants_are_equal(tmp_path):
 
 
 @needs_published
-def test_index_files_stand_in_for_the_text_files_of_the_splits(tmp_path: Path) -> None:
+def test_index_files_replace_missing_split_files(tmp_path: Path) -> None:
     for name in ("train_order.h5", "val_order.h5", "test_order.h5"):
         shutil.copy(PUBLISHED / name, tmp_path)
     shutil.copy(PUBLISHED / "Annotations.github.txt", tmp_path / "Annotations.txt")

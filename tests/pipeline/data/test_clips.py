@@ -63,13 +63,13 @@ def test_a_clip_without_a_label_is_background():
     assert segment_labels(clips, ["Bark", "Cat"], segments=2).tolist() == [[2, 2], [1, 2]]
 
 
-def test_a_label_that_is_no_class_is_named():
+def test_a_label_of_no_class_is_refused_by_name():
     for labels in (segment_labels, class_labels):
         with pytest.raises(DatasetError, match="'a' has the label 'Bark'"):
             labels([a_clip((0, 10))], ["Cat"])
 
 
-def test_clips_of_a_split(tmp_path):
+def test_clips_of_a_split_are_found_by_its_name(tmp_path):
     clips = (a_clip((0, 1)), a_clip((0, 2), split="test"), a_clip((0, 3)))
     dataset = Dataset(tmp_path, ("Bark",), clips)
     assert dataset.clips_of("train") == clips[::2]
@@ -78,7 +78,7 @@ def test_clips_of_a_split(tmp_path):
         dataset.clips_of("val")  # pyright: ignore[reportArgumentType]
 
 
-def test_videos_are_those_that_are_there_each_once(tmp_path):
+def test_existing_videos_are_listed_once_each(tmp_path):
     b, a, folder, gone = (tmp_path / name for name in ("b.mp4", "a.mp4", "folder.mp4", "gone.mp4"))
     for video in (a, b):
         video.touch()

@@ -23,7 +23,7 @@ def write(folder: Path, text: str | bytes) -> Path:
     return path
 
 
-# EventDecoding
+# Reading
 
 
 def test_reads_rows(tmp_path):
@@ -59,14 +59,14 @@ def test_reads_rows(tmp_path):
         ),
     ],
 )
-def test_the_form_of_the_file_changes_nothing(tmp_path, text):
+def test_line_ends_and_quoting_do_not_matter(tmp_path, text):
     assert read_csv_dataset(write(tmp_path, text)).clips == (
         AnnotatedClip(0, "Bark", "a", ((1, 2),), "train", tmp_path / "a.mp4"),
         AnnotatedClip(1, "Cat", "b", ((0, 1),), "test", tmp_path / "b.mp4"),
     )
 
 
-def test_spans_of_a_clip_come_in_order_and_united(tmp_path):
+def test_spans_of_a_clip_are_sorted_and_merged(tmp_path):
     rows = ["a.mp4,6,8,Bark,train", "a.mp4,0,2.5,Bark,train", "b.mp4,0,1,Bark,test", "a.mp4,2,3,Bark,train"]
     rows += ["a.mp4,8,9,Bark,train", "a.mp4,6.5,7,Bark,train", "a.mp4,6,8,Bark,train"]
     a, b = read_csv_dataset(write(tmp_path, HEADER + "\n".join(rows))).clips
@@ -95,7 +95,7 @@ CLIPS = st.dictionaries(
     columns=st.permutations(["path", "start", "end", "label", "split"]),
     random=st.randoms(use_true_random=False),
 )
-def test_what_is_written_comes_back(clips, line_end, quoting, columns, random):
+def test_written_rows_are_read_back_unchanged(clips, line_end, quoting, columns, random):
     rows = []
     for path, (event, split) in clips.items():
         label, spans = event or ("", (("", ""),))
@@ -119,7 +119,7 @@ def test_what_is_written_comes_back(clips, line_end, quoting, columns, random):
     assert dataset.class_names == tuple(labels)
 
 
-def test_without_a_column_the_path_decides_the_split(tmp_path):
+def test_without_a_split_column_the_path_determines_the_split(tmp_path):
     header = "path,start,end,label\n"
     rows = [f"{number}.mp4,0,1,Bark\n" for number in range(2000)]
     all_splits = {clip.video_id: clip.split for clip in read_csv_dataset(write(tmp_path, header + "".join(rows))).clips}
@@ -213,7 +213,7 @@ def test_another_header_is_refused(tmp_path, header):
         (b"a" * 200_000 + b".mp4,0,10,Bark,train", "line 3: field larger"),
     ],
 )
-def test_what_is_no_csv_is_named(tmp_path, text, message):
+def test_a_file_that_is_not_a_csv_is_refused(tmp_path, text, message):
     with pytest.raises(DatasetError, match=message):
         read_csv_dataset(write(tmp_path, HEADER.encode() + b"x.mp4,0,10,Bark,train\n" + text))
 
@@ -224,14 +224,14 @@ def test_a_file_without_an_event_is_refused(tmp_path):
             read_csv_dataset(write(tmp_path, text))
 
 
-def test_too_large_is_refused_unread(tmp_path):
+def test_oversized_files_are_refused_without_reading(tmp_path):
     with (tmp_path / "clips.csv").open("wb") as file:
         file.truncate(2**40)
     with pytest.raises(DatasetError, match=f"has {2**40} bytes"):
         read_csv_dataset(tmp_path / "clips.csv")
 
 
-def test_a_pipe_is_refused_rather_than_waited_on(tmp_path):
+def test_a_pipe_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "clips.csv")
     with pytest.raises(DatasetError, match="not a regular file"):
         read_csv_dataset(tmp_path / "clips.csv")
@@ -257,22 +257,22 @@ def linked(tmp_path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "up/secret.mp4", "up/not there", "dangling.mp4"])
-def test_links_that_lead_outside_are_refused(linked, name):
+def test_links_out_of_the_folder_are_refused(linked, name):
     with pytest.raises(DatasetError, match=rf"line 2: path '{name}'; expected a path whose links stay below"):
         read_csv_dataset(write(linked, f"{HEADER}{name},0,10,Bark,train\n"))
 
 
-def test_links_that_stay_are_followed(linked):
+def test_links_within_the_folder_are_followed(linked):
     text = HEADER + "in.mp4,0,10,Bark,train\nvideos/a.mp4,0,10,Bark,train\ncircle.mp4,0,10,Bark,train\n"
     dataset = read_csv_dataset(write(linked, text))
     videos = [dataset.video_of(clip) for clip in dataset.clips]
     assert videos == [linked / "in.mp4", linked / "videos" / "a.mp4", None]
 
 
-# One door
+# Folder or CSV
 
 
-def test_read_dataset_tells_folder_and_csv_apart(tmp_path):
+def test_read_dataset_reads_a_folder_or_a_csv(tmp_path):
     (tmp_path / "ave").mkdir()
     for name in ("Annotations", "trainSet", "valSet", "testSet"):
         (tmp_path / "ave" / f"{name}.txt").write_text("Cat&a&good&0&10\n")

@@ -75,7 +75,7 @@ def cache(tmp_path: Path) -> FeatureCache:
     return cache
 
 
-def test_content_decides_where_the_video_is_there(tmp_path: Path, cache: FeatureCache) -> None:
+def test_features_of_an_existing_video_are_found_by_content(tmp_path: Path, cache: FeatureCache) -> None:
     data = csv_set(tmp_path / "set")
     assert source_digest(tmp_path / "set" / "a.mp4") == hashlib.sha256(b"a").hexdigest()
     (tmp_path / "set" / "a.mp4").write_text("d")  # another video under the old name
@@ -85,7 +85,7 @@ def test_content_decides_where_the_video_is_there(tmp_path: Path, cache: Feature
     assert features.class_names == ("Bark", "Cat")
 
 
-def test_a_video_without_features_is_not_found_by_name(tmp_path: Path, cache: FeatureCache) -> None:
+def test_an_existing_video_without_features_is_not_found_by_name(tmp_path: Path, cache: FeatureCache) -> None:
     data = csv_set(tmp_path / "set")
     (tmp_path / "set" / "a.mp4").write_text("never extracted")
     features = load_features(data, cache)
@@ -93,7 +93,7 @@ def test_a_video_without_features_is_not_found_by_name(tmp_path: Path, cache: Fe
     assert [clip.video_id for clip in features.splits["train"].missing] == ["a"]
 
 
-def test_name_decides_where_the_video_is_absent(tmp_path: Path, cache: FeatureCache) -> None:
+def test_features_of_an_absent_video_are_found_by_name(tmp_path: Path, cache: FeatureCache) -> None:
     assert values(load_features(csv_set(tmp_path / "set", videos=""), cache)) == {
         "train": [0, 1],
         "validation": [2, 3],
@@ -113,7 +113,7 @@ def test_a_name_that_two_entries_have_is_refused(tmp_path: Path, cache: FeatureC
     assert values(load_features(csv_set(tmp_path / "set"), cache))["train"] == [0, 1]
 
 
-def test_imported_rows_are_found_by_row_each_its_own(tmp_path: Path) -> None:
+def test_imported_features_are_found_by_row(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path / "cache")
     for row, video_id in enumerate(["a", "b", "c.1", "a"]):
         store(cache, published_name(row, video_id), row)
@@ -121,7 +121,7 @@ def test_imported_rows_are_found_by_row_each_its_own(tmp_path: Path) -> None:
     assert values(load_features(ave_set(tmp_path / "set"), cache)) == {"train": [0, 3], "validation": [1], "test": [2]}
 
 
-def test_content_goes_before_the_import_and_the_import_before_the_name(tmp_path: Path, cache: FeatureCache) -> None:
+def test_look_up_is_by_content_then_by_imported_row_then_by_name(tmp_path: Path, cache: FeatureCache) -> None:
     for row, video_id in ((0, "a"), (2, "c.1"), (3, "a")):
         store(cache, published_name(row, video_id), 10 + row)
     store(cache, "c.1", 9)
@@ -233,7 +233,7 @@ def test_native_features_are_taken_first_and_a_mixture_is_reported(
 
 @pytest.mark.usefixtures("native")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_arithmetic_named_goes_before_the_native_one(tmp_path: Path, precision: str) -> None:
+def test_a_named_arithmetic_precedes_the_native_one(tmp_path: Path, precision: str) -> None:
     cache, data = FeatureCache(tmp_path / "cache"), csv_set(tmp_path / "set")
     for value, name in enumerate("abcde"):
         for more, made_in in ((0, "float32"), (10, "bfloat16")):
@@ -246,7 +246,7 @@ def test_the_arithmetic_named_goes_before_the_native_one(tmp_path: Path, precisi
 
 
 @pytest.mark.usefixtures("native")
-def test_specifications_that_differ_in_more_than_arithmetic_are_still_told_apart(tmp_path: Path) -> None:
+def test_specifications_that_differ_beyond_arithmetic_are_not_mixed(tmp_path: Path) -> None:
     cache, data = FeatureCache(tmp_path / "cache"), csv_set(tmp_path / "set")
     specifications = [in_arithmetic("float32"), in_arithmetic("bfloat16") | {"made": "otherwise"}]
     for specification in specifications:

@@ -26,7 +26,7 @@ def names(data: Dataset, split: Split) -> list[str]:
 LEAKY = dataset(train="abcdbd", validation="bcef", test="cfg")
 
 
-def test_counts_rows_ids_and_leaks():
+def test_the_report_counts_rows_ids_and_leaks():
     report = report_on(LEAKY)
     assert report.rows == 13
     assert report.clips == {"train": 6, "validation": 4, "test": 3}
@@ -46,7 +46,7 @@ def test_counts_rows_ids_and_leaks():
     ]
 
 
-def test_without_leaks_every_video_is_in_one_split_and_test_is_whole():
+def test_dropping_leaks_puts_every_video_in_one_split_and_keeps_test_whole():
     kept = without_leaks(LEAKY)
     assert names(kept, "train") == ["a", "d", "d"]
     assert names(kept, "validation") == ["b", "e"]
@@ -55,7 +55,7 @@ def test_without_leaks_every_video_is_in_one_split_and_test_is_whole():
     assert without_leaks(kept) == kept
 
 
-def test_nothing_remarkable_is_one_line(tmp_path):
+def test_a_report_without_warnings_is_one_line(tmp_path):
     for name in ("a", "b", "c"):
         (tmp_path / f"{name}.mp4").touch()
     text = "path,start,end,label,split\na.mp4,0,10,Bark,train\nb.mp4,0,10,Cat,val\nc.mp4,0,1,Cat,test\n"
@@ -64,7 +64,7 @@ def test_nothing_remarkable_is_one_line(tmp_path):
     assert (report.summary(), report.warnings()) == ("3 clips of 2 classes (1 train, 1 validation, 1 test)", [])
 
 
-def test_a_csv_tells_videos_by_path_not_by_name(tmp_path):
+def test_videos_of_a_csv_are_identified_by_path_not_by_name(tmp_path):
     for name in ("x", "y"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.mp4").write_text(name)
@@ -94,7 +94,7 @@ def test_a_csv_tells_videos_by_path_not_by_name(tmp_path):
     ]
 
 
-def test_rows_that_the_annotations_have_not(tmp_path):
+def test_split_rows_absent_from_the_annotations_are_reported(tmp_path):
     rows = [f"Bark&{name}&good&0&10" for name in "abc"]
     (tmp_path / "Annotations.txt").write_text("\n".join(rows))
     for name, row in zip(("trainSet", "valSet", "testSet"), rows, strict=True):
@@ -105,7 +105,7 @@ def test_rows_that_the_annotations_have_not(tmp_path):
 
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason=f"the published AVE files are not in {PUBLISHED}")
-def test_published():
+def test_the_report_on_the_published_files():
     data = read_ave_folder(PUBLISHED)
     report = report_on(data)
     assert report.rows == 4143

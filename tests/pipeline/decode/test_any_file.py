@@ -1,4 +1,4 @@
-"""Any file people have: each kind is made, with numbered frames and a sweep at known times, and read back."""
+"""Files of many kinds: each is made with numbered frames and a sweep at known times, and decoded."""
 
 import os
 import random
@@ -27,7 +27,7 @@ def uneven(grid: int) -> list[Fraction]:
 
 @dataclass(frozen=True)
 class Case:
-    """A file, and what is special about what is read from it; all else must be as it was made."""
+    """A file, and how its decoded content may differ from what was made."""
 
     id: str
     name: str = "clip.mp4"
@@ -114,24 +114,24 @@ CASES = [
         Case(
             id,
             name,
-            picture,
-            sound,
+            video_stream,
+            audio_stream,
             more,
             audio_leads=name.endswith("ts"),
             grid_seconds=MILLISECOND if name.endswith(("mkv", "webm")) else 2e-5,
-            decord="AV1" if picture.codec == "libsvtav1" else "agrees",
+            decord="AV1" if video_stream.codec == "libsvtav1" else "agrees",
         )
-        for id, name, picture, sound, more in CODECS
+        for id, name, video_stream, audio_stream, more in CODECS
     ),
     *(
         Case(
             f"variable rate in {name}",
             name,
             video(uneven(grid), codec),
-            audio(4, codec=sound),
+            audio(4, codec=audio_codec),
             grid_seconds=grid_seconds,
         )
-        for name, grid, codec, sound, grid_seconds in (
+        for name, grid, codec, audio_codec, grid_seconds in (
             ("clip.mp4", 30_000, "libx264", "flac", 1e-6),
             ("clip.mkv", 1000, "libx264", "flac", 1e-6),
             ("clip.webm", 1000, "libvpx-vp9", "libopus", 1e-6),
@@ -228,13 +228,13 @@ def assert_as_made(case: Case, clip: DecodedClip) -> None:
             lossy = 2048 / case.audio.rate_hz  # the encoder fills its last piece
     else:
         assert not clip.waveform.any()
-        lossy = 0.04 * case.name.endswith("ts")  # which do not say how long a frame lasts
+        lossy = 0.04 * case.name.endswith("ts")  # which do not hold the duration of a frame
     assert clip.duration_seconds == pytest.approx(min(10.0, float(max(ends))), abs=2 * MILLISECOND + lossy)
     assert clip.missing == (("audio",) if not case.audio else ("video",) if not case.video else ())
 
 
 @each_case
-def test_it_is_read_as_it_was_made(tmp_path: Path, case: Case):
+def test_every_kind_of_file_is_decoded_as_it_was_made(tmp_path: Path, case: Case):
     path = made(tmp_path, case)
     clip = decode_clip(path, REQUEST, on_missing="zeros")
     assert_as_made(case, clip)
@@ -257,15 +257,15 @@ def test_decord_gives_the_same_frames(tmp_path: Path, case: Case):
     np.testing.assert_array_equal(theirs.frame_seconds, ours.frame_seconds)
     np.testing.assert_array_equal(theirs.waveform, ours.waveform)
     assert theirs.duration_seconds == ours.duration_seconds
-    # The frames are grey: what the two convert differently is colour. Fields are scaled each for itself by PyAV only.
+    # The frames are grey, since the two convert colour differently. Only PyAV scales each field on its own.
     error = np.abs(theirs.frames.astype(int) - ours.frames)
     assert error.mean() < 1
     assert error.max() <= (16 if "interlaced" in case.id else 2)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="the system has no such policies")
-def test_making_an_av1_file_leaves_this_process_its_priority(tmp_path: Path):
-    """As root it became a real-time process, and so did all that later tests started: they starved each other."""
+def test_encoding_av1_does_not_change_the_priority_of_this_process(tmp_path: Path):
+    """As root it became a real-time process, and so did all processes of later tests, which then blocked each other."""
     before = os.sched_getscheduler(0), os.sched_getparam(0)
     make_video(tmp_path / "clip.mp4", video(steady(5), "libsvtav1", height=96, width=128))
     assert (os.sched_getscheduler(0), os.sched_getparam(0)) == before

@@ -25,7 +25,7 @@ from ccln.pipeline.decode.skipping import FrameSkipper
 
 @pytest.mark.parametrize("rate", [25, NTSC], ids=["25 fps", "29.97 fps"])
 @pytest.mark.parametrize("frames_per_segment", [1, 3, 16, 31])
-def test_constant_rate_gives_the_frame_on_display(tmp_path: Path, rate: int | Fraction, frames_per_segment: int):
+def test_constant_rate_videos_give_the_displayed_frame(tmp_path: Path, rate: int | Fraction, frames_per_segment: int):
     seconds = steady(int(10 * rate), rate)
     path = make_video(tmp_path / "clip.mp4", Video(seconds), sweep_audio(10))
     clip = decode_clip(path, FrameRequest(HEIGHT, WIDTH, frames_per_segment))
@@ -39,7 +39,7 @@ def test_constant_rate_gives_the_frame_on_display(tmp_path: Path, rate: int | Fr
     steps=st.lists(st.integers(100, 40_000), min_size=1, max_size=40),
     frames_per_segment=st.integers(1, 20),
 )
-def test_any_times_give_the_frame_on_display(
+def test_variable_rate_videos_give_the_displayed_frame(
     tmp_path_factory: pytest.TempPathFactory, steps: list[int], frames_per_segment: int
 ):
     seconds = [Fraction(sum(steps[:i]), 30_000) for i in range(len(steps) + 1)]
@@ -47,7 +47,7 @@ def test_any_times_give_the_frame_on_display(
     assert_shows(decode_clip(path, FrameRequest(HEIGHT, WIDTH, frames_per_segment)), seconds)
 
 
-def test_a_frame_that_starts_at_a_wanted_time_is_on_display_then(tmp_path: Path):
+def test_a_frame_that_starts_at_a_wanted_time_is_taken(tmp_path: Path):
     seconds = [Fraction(0), Fraction(1, 2), Fraction(3, 2) + Fraction(1, 30_000)]
     path = make_video(tmp_path / "clip.mp4", Video(seconds), sweep_audio())
     clip = decode_clip(path, FrameRequest(HEIGHT, WIDTH, 1))
@@ -56,7 +56,7 @@ def test_a_frame_that_starts_at_a_wanted_time_is_on_display_then(tmp_path: Path)
 
 @pytest.mark.parametrize("frame_at", [0, 0.25, 0.999])
 @pytest.mark.parametrize("frames_per_segment", [1, 4, 16])
-def test_a_frame_may_be_wanted_anywhere_in_its_interval(tmp_path: Path, frames_per_segment: int, frame_at: float):
+def test_frames_can_be_taken_anywhere_in_their_interval(tmp_path: Path, frames_per_segment: int, frame_at: float):
     seconds = steady(90, NTSC)
     path = make_video(tmp_path / "clip.mp4", Video(seconds), sweep_audio())
     clip = decode_clip(path, FrameRequest(HEIGHT, WIDTH, frames_per_segment, frame_at=frame_at))
@@ -67,12 +67,12 @@ def test_a_frame_may_be_wanted_anywhere_in_its_interval(tmp_path: Path, frames_p
 
 
 @pytest.mark.parametrize("frame_at", [-0.1, 1, float("nan")])
-def test_a_frame_is_wanted_in_its_own_interval(frame_at: float):
+def test_a_frame_position_outside_its_interval_is_refused(frame_at: float):
     with pytest.raises(ValueError, match="frame_at"):
         FrameRequest(HEIGHT, WIDTH, frame_at=frame_at)
 
 
-def test_filters_have_names():
+def test_an_unknown_interpolation_is_refused():
     with pytest.raises(ValueError, match=r"interpolation 'cubic': must be one of opencv-linear, area, bicubic"):
         FrameRequest(HEIGHT, WIDTH, interpolation="cubic")
 
@@ -115,7 +115,7 @@ def rgb_of(luma: np.ndarray, blue: np.ndarray, red: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "area", "opencv-linear"])
-def test_colours_are_right(tmp_path: Path, interpolation: str):
+def test_decoded_colours_agree_with_bt601(tmp_path: Path, interpolation: str):
     rng = np.random.default_rng(0)
     luma = rng.integers(60, 190, (6, 8), np.uint8).repeat(16, axis=0).repeat(16, axis=1)
     blue, red = (rng.integers(90, 166, (3, 4), np.uint8).repeat(16, axis=0).repeat(16, axis=1) for _ in range(2))
@@ -200,7 +200,7 @@ def test_unwanted_frames_are_never_scaled(tmp_path: Path, monkeypatch: pytest.Mo
     ids=str,
 )
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.ts", "clip.avi"])
-def test_skipped_frames_change_no_other(tmp_path: Path, name: str, options: dict[str, str]):
+def test_skipping_frames_does_not_change_the_others(tmp_path: Path, name: str, options: dict[str, str]):
     seconds = steady(120, start_seconds=9 if name == "clip.ts" else 0)
     time_base = TICK_25 if name == "clip.avi" else Fraction(1, 30_000)  # AVI has no times of display, only an order
     video = Video(seconds, height=96, width=128, options=options, time_base=time_base)

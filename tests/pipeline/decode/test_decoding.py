@@ -50,7 +50,7 @@ def heard_at(clip: DecodedClip) -> float:
 
 @pytest.mark.parametrize("start", [0, 1000, 95_442], ids=str)  # the last one: the 33 bits overflow after 1.7 s
 @pytest.mark.parametrize(("codec", "rate_hz"), [("aac", 44_100), ("mp2", 48_000), ("ac3", 48_000)])
-def test_transport_streams_that_start_anywhere(tmp_path: Path, start: int, codec: str, rate_hz: int):
+def test_transport_streams_may_start_at_any_time(tmp_path: Path, start: int, codec: str, rate_hz: int):
     audio = sweep_audio(rate_hz=rate_hz, codec=codec, start_seconds=Fraction(start))
     video = Video(steady(75, start_seconds=start))
     clip = decode_clip(make_video(tmp_path / "clip.ts", video, audio, container="mpegts"), REQUEST)
@@ -204,7 +204,7 @@ def test_a_long_file_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("container", ["avi", "flv", "mpeg"])
 @pytest.mark.parametrize("b_frames", ["0", "2"])
-def test_containers_without_start_times_of_their_streams(tmp_path: Path, container: str, b_frames: str):
+def test_containers_may_lack_start_times_of_their_streams(tmp_path: Path, container: str, b_frames: str):
     codec = {"avi": "mpeg4", "flv": "libx264", "mpeg": "mpeg2video"}[container]
     video = Video(steady(75), codec, time_base=TICK_25, options={"bf": b_frames})
     audio = sweep_audio(rate_hz=44_100, codec={"avi": "libmp3lame", "flv": "aac", "mpeg": "mp2"}[container])
@@ -232,7 +232,7 @@ def test_metadata_need_not_be_unicode(tmp_path: Path):
     assert same(plain, decode_clip(titled, REQUEST))
 
 
-def test_two_at_once_give_what_one_gives_alone(tmp_path: Path):
+def test_two_decoders_at_once_give_the_same_as_one_alone(tmp_path: Path):
     one = make_video(tmp_path / "one.mp4", Video(steady(250)), sweep_audio(10, codec="aac"))
     other = make_video(tmp_path / "other.mkv", Video(steady(299, NTSC), height=96, width=128), sweep_audio(10))
     paths = [one, other] * 2

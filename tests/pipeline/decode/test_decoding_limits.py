@@ -81,7 +81,7 @@ def test_damage_in_the_last_packet_shortens_the_clip(tmp_path: Path, kind: str):
         assert clip.duration_seconds < whole.duration_seconds
 
 
-def test_a_recording_cut_out_of_a_broadcast_starts_where_it_can(tmp_path: Path):
+def test_a_recording_cut_out_of_a_broadcast_can_be_decoded(tmp_path: Path):
     video = Video(steady(250), options={"g": "50", "bf": "2"})
     path = make_video(tmp_path / "clip.ts", video, sweep_audio(10, codec="mp2"), container="mpegts")
     content = path.read_bytes()

@@ -1,4 +1,4 @@
-"""A file of any length as clips of ten seconds: each is what was made, none is lost, and memory does not grow."""
+"""A file of any length as clips of ten seconds: each is as it was made, none is lost, and memory does not grow."""
 
 import ctypes
 import gc
@@ -69,7 +69,7 @@ def assert_same_clips(some: list[DecodedClip], others: list[DecodedClip]) -> Non
         ("clip.mkv", "mpeg4", steady(350, 10), "mp2", {"bf": "2"}),
     ],
 )
-def test_every_clip_shows_what_is_on_display(
+def test_every_clip_holds_the_displayed_frames(
     tmp_path: Path, name: str, codec: str, seconds: list[Fraction], audio: str, options: dict[str, str]
 ):
     time_base = Fraction(1, 10) if codec == "mpeg4" else Fraction(1, 30_000)
@@ -90,10 +90,10 @@ def test_every_clip_shows_what_is_on_display(
     frames_per_segment=st.integers(1, 5),
     b_frames=st.booleans(),
 )
-def test_any_times_give_the_frame_on_display(
+def test_variable_rate_videos_give_the_displayed_frame(
     tmp_path_factory: pytest.TempPathFactory, steps: list[int], frames_per_segment: int, b_frames: bool
 ):
-    steps = steps + [30_000] * 4  # what a decoder holds back when its stream ends comes with the end of the file
+    steps = steps + [30_000] * 4  # frames that a decoder holds back come at the end of the file
     seconds = [Fraction(sum(steps[:i]), 30_000) for i in range(len(steps) + 1)]
     video = Video(seconds, options=QUICK | {"bf": "3" if b_frames else "0"})
     audio = noise(float(seconds[-1]) + 5, 8000)
@@ -111,7 +111,7 @@ def test_any_times_give_the_frame_on_display(
     [("clip.mp4", "libx264"), ("clip.mp4", "libx265"), ("clip.webm", "libvpx-vp9"), ("clip.mp4", "libsvtav1")],
 )
 @pytest.mark.parametrize("with_audio", [True, False])
-def test_a_slideshow_keeps_its_frame_for_as_long_as_it_is_shown(
+def test_a_slideshows_frame_is_taken_as_long_as_it_is_displayed(
     tmp_path: Path, name: str, codec: str, with_audio: bool
 ):
     if codec not in av.codecs_available:
@@ -133,7 +133,7 @@ def test_a_slideshow_keeps_its_frame_for_as_long_as_it_is_shown(
         assert clip.waveform.any() == with_audio
 
 
-def test_skipped_frames_change_no_other(tmp_path: Path):
+def test_skipping_frames_does_not_change_the_others(tmp_path: Path):
     path = make_video(tmp_path / "clip.mp4", Video(steady(875), options=B_FRAMES), noise(35))
     every = clips_of(path, FrameRequest(HEIGHT, WIDTH, 50))
     few = clips_of(path, FrameRequest(HEIGHT, WIDTH, 2))
@@ -156,7 +156,7 @@ def test_frames_are_skipped_in_later_clips_too(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("decoder", ["pyav", "decord"])
-@pytest.mark.parametrize("pixel_aspect", ["0/1", "4/3", "8/9"])  # the first is that of a file that says nothing
+@pytest.mark.parametrize("pixel_aspect", ["0/1", "4/3", "8/9"])  # the first is that of a file that does not state it
 @pytest.mark.parametrize("quarter_turns", range(4))
 def test_the_aspect_is_that_of_the_upright_frame_and_its_pixels(
     tmp_path: Path, quarter_turns: int, pixel_aspect: str, decoder: str
@@ -173,7 +173,7 @@ def test_the_aspect_is_that_of_the_upright_frame_and_its_pixels(
 
 
 @pytest.mark.parametrize(("name", "codec"), [("clip.mkv", "libx264"), ("clip.ts", "libx264"), ("clip.avi", "mpeg4")])
-def test_containers_and_codecs_may_say_how_wide_pixels_are(tmp_path: Path, name: str, codec: str):
+def test_pixel_aspect_is_taken_from_container_or_codec(tmp_path: Path, name: str, codec: str):
     video = Video(steady(5), codec, 48, 80, options={"aspect": "3/2"}, time_base=Fraction(1, 25))
     (clip,) = clips_of(make_video(tmp_path / name, video), on_missing="zeros")
     assert clip.aspect == pytest.approx(80 / 48 * 3 / 2)
@@ -182,7 +182,7 @@ def test_containers_and_codecs_may_say_how_wide_pixels_are(tmp_path: Path, name:
 # Audio
 
 
-def test_audio_is_split_between_clips_at_the_sample(tmp_path: Path):
+def test_audio_is_split_between_clips_at_the_exact_sample(tmp_path: Path):
     audio = noise(33)  # at 16 kHz nothing is resampled; pieces of 1024 lie across the borders
     clips = clips_of(make_video(tmp_path / "clip.mov", Video(steady(66, 2), options=QUICK), audio))
     heard = audio_of(clips)
@@ -192,7 +192,7 @@ def test_audio_is_split_between_clips_at_the_sample(tmp_path: Path):
 
 
 @pytest.mark.parametrize("rate_hz", [44_100, 8000])
-def test_each_clip_is_resampled_for_itself(tmp_path: Path, rate_hz: int):
+def test_each_clip_is_resampled_on_its_own(tmp_path: Path, rate_hz: int):
     audio = noise(30, rate_hz, "pcm_f32le")
     clips = clips_of(make_video(tmp_path / "clip.mkv", Video(steady(60, 2), options=QUICK), audio))
     for clip, samples in zip(clips, np.split(audio.samples, 3), strict=True):
@@ -238,7 +238,7 @@ def delayed(packets: Callable[..., Iterator[tuple[Packet, float]]], kind: str, b
 
 @pytest.mark.parametrize("kind", ["video", "audio"])
 @pytest.mark.parametrize("name", ["steady", "slides"])
-def test_audio_and_frames_may_lie_apart_in_the_file(
+def test_audio_and_frames_may_be_far_apart_in_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, name: str
 ):
     seconds = steady(450, 10) if name == "steady" else steady(4, Fraction(1, 14))
@@ -263,7 +263,7 @@ def test_audio_and_frames_may_lie_apart_in_the_file(
     ("frames", "audio_seconds", "expected"),
     [(250, 10.08, 10), (252, 9, 10), (500, 20, 20), (250, 10.2, 10.2), (505, 3, 20.2), (8, 0.32, 0.32)],
 )
-def test_what_is_left_of_less_than_a_tenth_of_a_second_is_no_clip(
+def test_a_rest_under_a_tenth_of_a_second_makes_no_clip(
     tmp_path: Path, frames: int, audio_seconds: float, expected: float
 ):
     path = make_video(tmp_path / "clip.mov", Video(steady(frames), options=QUICK), noise(audio_seconds))
@@ -272,7 +272,7 @@ def test_what_is_left_of_less_than_a_tenth_of_a_second_is_no_clip(
     assert same(clips[0], decode_clip(path, REQUEST))
 
 
-def test_a_file_that_claims_to_be_endless_is_refused(tmp_path: Path):
+def test_a_file_with_endless_timestamps_is_refused(tmp_path: Path):
     seconds = [Fraction(0), Fraction(10_000_000)]
     path = make_video(tmp_path / "clip.mkv", Video(seconds, options={"bf": "0"}, time_base=Fraction(1, 1000)))
     clips = decode_clips(path, FrameRequest(8, 8, 1), on_missing="zeros")
@@ -292,7 +292,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path):
     for count, _ in enumerate(decode_clips(path, FrameRequest(32, 32, 4))):
         if count % 5 == 0 and count > 5:  # the first minute and more fill what is kept for later use
             gc.collect()
-            c_library.malloc_trim(0)  # what is free but still the process's would take in what is kept
+            c_library.malloc_trim(0)  # else freed memory that the process still holds would hide a leak
             pages.append(int(status.read_text().split()[1]))
     assert len(pages) == 6
     # A clip kept would be 0.7 MB, its compressed packets 0.3 MB; there are 25 from the first measurement to the last.
@@ -303,7 +303,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", ["video", "audio"])
-def test_damage_comes_after_the_clips_before_it(tmp_path: Path, kind: str):
+def test_damage_is_raised_after_the_clips_before_it(tmp_path: Path, kind: str):
     video = Video(steady(350, 10), options=QUICK | {"bf": "0"})
     path = make_video(tmp_path / "clip.mp4", video, noise(35, 44_100, "aac"))
     whole = clips_of(path)
@@ -327,7 +327,7 @@ def test_damage_at_the_end_shortens_the_file(tmp_path: Path):
     assert_shows(clips[2], steady(249, 10))
 
 
-def test_numbers_that_are_not_finite_are_refused_where_they_are(tmp_path: Path):
+def test_samples_that_are_not_finite_are_refused_at_their_second(tmp_path: Path):
     audio = noise(25, codec="pcm_f32le")
     audio.samples[15 * RATE_HZ] = np.nan
     clips = decode_clips(make_video(tmp_path / "clip.mkv", Video(steady(50, 2)), audio), REQUEST)
@@ -337,7 +337,7 @@ def test_numbers_that_are_not_finite_are_refused_where_they_are(tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", ["video", "audio"])
-def test_a_stream_that_is_not_there(tmp_path: Path, kind: str):
+def test_an_absent_stream_is_refused_or_filled_with_zeros(tmp_path: Path, kind: str):
     video, audio = Video(steady(50, 2), options=QUICK), noise(25)
     path = make_video(tmp_path / "clip.mov", *((None, audio) if kind == "video" else (video, None)))
     with pytest.raises(MissingStreamError, match=rf"clip\.mov: has no {kind} stream.*add the stream"):
@@ -348,7 +348,7 @@ def test_a_stream_that_is_not_there(tmp_path: Path, kind: str):
     assert same(clips[0], decode_clip(path, REQUEST, on_missing="zeros"))
 
 
-def test_a_stream_that_never_comes_is_missing(tmp_path: Path):
+def test_a_declared_stream_without_packets_is_missing(tmp_path: Path):
     path = tmp_path / "clip.mkv"
     with av.open(str(path), "w") as output:
         stream = output.add_stream("mpeg4", rate=2)
@@ -380,7 +380,7 @@ def test_a_generator_that_is_closed_closes_the_file(tmp_path: Path, monkeypatch:
     assert file.closed
 
 
-def test_clips_come_before_the_file_has_been_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_clips_are_returned_before_the_file_has_been_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     video = Video(steady(500, 5), "rawvideo", time_base=Fraction(1, 5))
     path = make_video(tmp_path / "clip.mkv", video, noise(100))
     file = io.FileIO(path)
@@ -390,7 +390,7 @@ def test_clips_come_before_the_file_has_been_read(tmp_path: Path, monkeypatch: p
     assert all(abs(place - (index + 1) / 10) < 0.06 for index, place in enumerate(places))
 
 
-def test_decord_gives_short_files_alone(tmp_path: Path):
+def test_decord_decodes_files_of_at_most_ten_seconds_only(tmp_path: Path):
     pytest.importorskip("decord")
     short = make_video(tmp_path / "short.mp4", Video(steady(250), options=QUICK), noise(10, codec="flac"))
     (clip,) = decode_clips(short, REQUEST, decoder="decord")
@@ -401,7 +401,7 @@ def test_decord_gives_short_files_alone(tmp_path: Path):
             next(decode_clips(long, REQUEST, decoder="decord"))
 
 
-def test_a_sound_on_the_border_is_heard_once_at_its_time(tmp_path: Path):
+def test_a_tone_across_the_border_of_clips_keeps_its_time_and_level(tmp_path: Path):
     samples = np.zeros(25 * 44_100, np.float32)
     burst = np.sin(2 * np.pi * 500 * np.arange(44_100 // 2) / 44_100)
     samples[round(9.75 * 44_100) :][: len(burst)] = 0.5 * burst

@@ -32,7 +32,7 @@ def test_decord_gives_nearly_the_same_real_frames():
         assert np.abs(theirs.frames.astype(int) - ours.frames).mean(axis=(2, 3, 4)).max() < 2
 
 
-def test_decord_is_only_needed_where_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_decord_is_needed_only_when_it_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = make_video(tmp_path / "clip.mp4", video(steady(5)), audio(1))
     monkeypatch.setitem(sys.modules, "decord", None)
     decode_clip(path, REQUEST)
@@ -78,7 +78,9 @@ def hidden_frame(path: Path) -> Path:
         (hidden_frame, "clip.webm", "hidden frames"),
     ],
 )
-def test_decord_gives_no_wrong_frames(tmp_path: Path, make: Callable[[Path], Path], name: str, reason: str):
+def test_decord_refuses_files_whose_frames_it_would_get_wrong(
+    tmp_path: Path, make: Callable[[Path], Path], name: str, reason: str
+):
     pytest.importorskip("decord")
     with pytest.raises(DecodeError, match=rf"{name}: decord cannot decode its video \(.*{reason}.*pyav"):
         decode_clip(make(tmp_path / name), REQUEST, on_missing="zeros", decoder="decord")

@@ -45,8 +45,8 @@ def test_a_plain_clip_has_no_remarks(tmp_path: Path):
 def test_constant_rates_are_constant_in_every_container(tmp_path: Path, name: str):
     codec = {"clip.webm": "libvpx-vp9", "clip.avi": "mpeg4"}.get(name, "libx264")
     fast = {"deadline": "realtime", "cpu-used": "8"} if codec == "libvpx-vp9" else {}
-    picture = Video(steady(90, 30), codec, options=fast, time_base=Fraction(1, 30 if name == "clip.avi" else 30_000))
-    video = inspect_clip(make_video(tmp_path / name, picture)).video
+    stream = Video(steady(90, 30), codec, options=fast, time_base=Fraction(1, 30 if name == "clip.avi" else 30_000))
+    video = inspect_clip(make_video(tmp_path / name, stream)).video
     assert video is not None
     assert video.constant_rate
     assert video.rate_hz == pytest.approx(30, rel=1e-3)
@@ -64,8 +64,8 @@ def test_a_variable_rate_is_reported(tmp_path: Path):
 
 @pytest.mark.parametrize("quarter_turns", [1, 2, 3])
 def test_rotation_is_clockwise(tmp_path: Path, quarter_turns: int):
-    picture = Video(steady(25), height=96, width=64, quarter_turns=quarter_turns)
-    video = inspect_clip(make_video(tmp_path / "clip.mp4", picture, audio_of(1))).video
+    stream = Video(steady(25), height=96, width=64, quarter_turns=quarter_turns)
+    video = inspect_clip(make_video(tmp_path / "clip.mp4", stream, audio_of(1))).video
     assert video is not None
     assert video.rotation_degrees == 360 - 90 * quarter_turns
     assert (video.height, video.width) == ((64, 96) if quarter_turns % 2 else (96, 64))  # as stored
@@ -112,10 +112,10 @@ def test_lengths_and_starts_are_reported(tmp_path: Path):
 def test_a_missing_stream_is_a_problem_or_a_remark_as_asked(tmp_path: Path):
     mute = make_video(tmp_path / "mute.mp4", Video(steady(250)))
     blind = make_video(tmp_path / "blind.mp4", None, audio_of())
-    for path, said in ((mute, "no audio stream, or nothing in it"), (blind, "no video stream, or nothing in it")):
+    for path, message in ((mute, "no audio stream, or nothing in it"), (blind, "no video stream, or nothing in it")):
         failing, allowed = inspect_clip(path), inspect_clip(path, missing_fails=False)
-        assert (failing.problems, failing.remarks) == ((said,), ())
-        assert (allowed.problems, allowed.remarks) == ((), (said,))
+        assert (failing.problems, failing.remarks) == ((message,), ())
+        assert (allowed.problems, allowed.remarks) == ((), (message,))
         assert not failing.silent
     assert inspect_clip(mute).audio is None
     assert inspect_clip(blind).video is None
@@ -142,7 +142,7 @@ def damaged(path: Path) -> None:
     ],
     ids=["damaged", "empty", "no video", "a folder", "not there"],
 )
-def test_problems_are_the_messages_of_the_decoder(tmp_path: Path, make):
+def test_reported_problems_are_the_decoders_error_messages(tmp_path: Path, make):
     path = tmp_path / "clip.mp4"
     make(path)
     with pytest.raises(DecodeError) as raised:
@@ -173,7 +173,7 @@ def test_the_table_has_a_line_a_file_and_notes_below_it(tmp_path: Path):
     assert all(line.isprintable() for line in lines)
 
 
-def test_nothing_heavy_is_imported():
+def test_inspection_imports_no_heavy_library():
     code = (
         "import sys, ccln.pipeline.decode.inspect; "
         "print([m for m in ('torch', 'decord', 'librosa') if m in sys.modules])"
@@ -181,6 +181,6 @@ def test_nothing_heavy_is_imported():
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
-def test_a_report_of_nothing_is_empty():
+def test_a_report_without_files_is_empty():
     assert report_table([]).split() == ["file", "seconds", "video", "audio", "covered"]
     assert ClipReport(Path("x")).problems == ()

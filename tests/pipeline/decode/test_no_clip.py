@@ -1,4 +1,4 @@
-"""Odd names, and files that are no clip or not a whole one."""
+"""Unusual file names, and files without a decodable or whole clip."""
 
 import os
 from collections.abc import Callable
@@ -50,7 +50,9 @@ from ccln.pipeline.decode.container import DecodeError, MissingStreamError
     ids=ascii,
 )
 @pytest.mark.skipif(os.name == "nt", reason="most of these names are not allowed on Windows")
-def test_odd_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, decoder: Literal["pyav", "decord"]):
+def test_unusual_file_names_can_be_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, decoder: Literal["pyav", "decord"]
+):
     if decoder == "decord":
         pytest.importorskip("decord")
     monkeypatch.chdir(tmp_path)
@@ -63,7 +65,7 @@ def test_odd_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, d
     np.testing.assert_array_equal(numbers_in(clip.frames), on_display(steady(25)))
 
 
-# What is no clip
+# Files without a clip
 
 
 def make_cover_only(path: Path) -> None:
@@ -81,7 +83,7 @@ def make_late_audio(path: Path) -> None:
 
 
 def make_cut_index(path: Path) -> None:
-    """The index of a plain MP4 file is its end."""
+    """The index of a plain MP4 file is at its end."""
     make_video(path, video(), audio())
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -122,7 +124,7 @@ REFUSALS: list[tuple[str, Callable[[Path], object], str, str]] = [
 
 @pytest.mark.parametrize("decoder", ["pyav", "decord"])
 @pytest.mark.parametrize(("name", "make", "reason", "remedy"), REFUSALS)
-def test_what_is_no_clip_is_refused(
+def test_files_without_decodable_streams_are_refused(
     tmp_path: Path,
     name: str,
     make: Callable[[Path], object],
@@ -142,7 +144,9 @@ def test_what_is_no_clip_is_refused(
 
 
 @pytest.mark.parametrize(("make", "missing"), [(make_cover_only, "video"), (make_late_audio, "audio")])
-def test_a_cover_is_no_video_and_later_audio_is_missing(tmp_path: Path, make: Callable[[Path], None], missing: str):
+def test_a_cover_image_does_not_count_as_video_and_late_audio_is_missing(
+    tmp_path: Path, make: Callable[[Path], None], missing: str
+):
     path = tmp_path / "clip.mkv"
     make(path)
     with pytest.raises(MissingStreamError, match=rf"clip\.mkv: has no {missing} stream"):
@@ -153,7 +157,7 @@ def test_a_cover_is_no_video_and_later_audio_is_missing(tmp_path: Path, make: Ca
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path):
+def test_a_file_without_read_permission_is_refused(tmp_path: Path):
     path = make_video(tmp_path / "clip.mp4", video(), audio())
     path.chmod(0)
     with pytest.raises(DecodeError, match=r"clip\.mp4: .*Permission denied"):

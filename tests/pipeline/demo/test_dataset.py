@@ -1,4 +1,4 @@
-"""The demo's videos: frames and audio are as their annotations say."""
+"""The demo's videos: frames and audio agree with their annotations."""
 
 import re
 import subprocess
@@ -47,7 +47,7 @@ def samples_of(plan: ClipPlan) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def background_of(entropy: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Frames and samples of a clip without objects and their sounds."""
+    """Frames and samples of a clip without objects and without their sounds."""
     return np.stack(list(render_frames((), pace=1, entropy=entropy))), render_samples((), pace=1, entropy=entropy)
 
 
@@ -98,7 +98,7 @@ def test_a_class_is_both_seen_and_heard_exactly_during_the_event(seed: int):
         assert len(set(outside)) == len(outside), "a distractor is in one modality only"
 
 
-def test_ids_are_like_youtubes_and_safe_as_file_names():
+def test_ids_have_youtubes_form_and_are_safe_file_names():
     ids = [plan.video_id for plan in plan_demo_dataset(3, train=500)]
     assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{10}", video_id) for video_id in ids)
     assert len({video_id.casefold() for video_id in ids}) == len(ids)
@@ -112,7 +112,7 @@ def test_the_seed_alone_decides_a_clip_not_how_many_there_are():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_every_split_is_worth_training_and_testing_on(seed: int):
+def test_every_split_has_every_class_and_kind_of_distractor(seed: int):
     plans = plan_demo_dataset(seed)
     assert Counter(plan.split for plan in plans) == {"train": 80, "validation": 20, "test": 20}
     lengths = np.array([plan.event.end_seconds - plan.event.start_seconds for plan in plans])
@@ -226,7 +226,7 @@ def test_progress_is_reported_and_the_set_is_as_large_as_asked(tmp_path: Path):
 
 
 @pytest.mark.parametrize("occupied", ["folder", "file"])
-def test_a_place_that_is_taken_is_refused_and_left_alone(occupied: str, tmp_path: Path):
+def test_an_existing_output_folder_is_refused_and_not_changed(occupied: str, tmp_path: Path):
     place, kept = (tmp_path, tmp_path / "mine.txt") if occupied == "folder" else (tmp_path / "mine.txt",) * 2
     kept.write_text("keep me")
     with pytest.raises(ValueError, match=re.escape(str(place)) + r".*not an empty folder.*name another"):
@@ -256,7 +256,7 @@ def test_a_clip_that_fails_half_way_leaves_no_file(tmp_path: Path, monkeypatch: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_run_leaves_whole_clips_only_and_no_worker(tmp_path: Path):
+def test_a_killed_run_leaves_only_whole_clips_and_no_worker(tmp_path: Path):
     folder = tmp_path / "demo"
     code = "import sys, pathlib, ccln.pipeline.demo as d; d.make_demo_dataset(pathlib.Path(sys.argv[1]))"
     run = subprocess.Popen([sys.executable, "-c", code, folder], stdout=subprocess.PIPE)

@@ -36,7 +36,7 @@ def in_event(script: ModuleType) -> np.ndarray:
     return (start <= seconds) & (seconds < end)
 
 
-def test_it_is_a_small_file_of_ten_seconds_with_both_streams():
+def test_the_example_is_a_small_file_of_ten_seconds_with_both_streams():
     assert CLIP.stat().st_size <= 400_000
     with av.open(str(CLIP)) as container:
         video, audio = container.streams.video[0], container.streams.audio[0]
@@ -55,7 +55,7 @@ def test_the_truth_is_one_event_of_a_cat_and_a_silent_cat_before_it(script: Modu
     assert script.SILENT_SECONDS[0] == 0 < script.SILENT_SECONDS[1] < start < end < script.CLIP_SECONDS == 10
 
 
-def test_frames_show_the_cat_in_its_seconds_and_else_the_cup(script: ModuleType, clip: DecodedClip):
+def test_frames_show_the_cat_in_its_seconds_and_the_cup_otherwise(script: ModuleType, clip: DecodedClip):
     frames = clip.frames.reshape(40, 60, 80, 3).astype(float)
     change = np.abs(np.diff(frames, axis=0)).mean((1, 2, 3))  # from frame i to i + 1, four a second
     cuts = {4 * second - 1 for second in (script.SILENT_SECONDS[1], *script.EVENT_SECONDS)}
@@ -68,7 +68,7 @@ def test_frames_show_the_cat_in_its_seconds_and_else_the_cup(script: ModuleType,
     np.testing.assert_array_equal(closer_to_cat, is_cat)
 
 
-def test_each_second_of_the_event_holds_one_meow_and_no_other_second_any(script: ModuleType, clip: DecodedClip):
+def test_each_second_of_the_event_has_one_meow_and_other_seconds_none(script: ModuleType, clip: DecodedClip):
     starts = [meow.start_seconds for meow in script.MEOWS]
     ends = [meow.start_seconds + meow.duration_seconds for meow in script.MEOWS]
     event = np.flatnonzero(in_event(script)).tolist()
@@ -79,10 +79,10 @@ def test_each_second_of_the_event_holds_one_meow_and_no_other_second_any(script:
 
 def test_the_audio_of_the_file_is_what_the_script_computes(script: ModuleType):
     with av.open(str(CLIP)) as container:
-        heard = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+        decoded = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
     computed = script.sound()
     assert np.abs(computed).max() < 1
-    assert np.corrcoef(heard[: len(computed)], computed)[0, 1] > 0.95
+    assert np.corrcoef(decoded[: len(computed)], computed)[0, 1] > 0.95
 
 
 def test_a_meow_glides_up_and_down_over_harmonics(script: ModuleType):
@@ -103,7 +103,7 @@ def test_a_meow_glides_up_and_down_over_harmonics(script: ModuleType):
 def test_the_readme_names_source_author_and_licence_of_every_part():
     rows = [line for line in (EXAMPLES / "README.md").read_text("utf-8").splitlines() if line.startswith("|")]
     parts = {row.split("|")[1].strip(): row for row in rows[2:]}
-    for part, picture, author in (("cat", "chelsea.png", "Stefan van der Walt"), ("cup", "coffee.png", "Michetti")):
-        assert all(word in parts[part] for word in (picture, "scikit-image", author, "CC0"))
+    for part, image, author in (("cat", "chelsea.png", "Stefan van der Walt"), ("cup", "coffee.png", "Michetti")):
+        assert all(word in parts[part] for word in (image, "scikit-image", author, "CC0"))
     assert "make_cat.py" in parts["meows and room"]
     assert "MIT" in parts["meows and room"]

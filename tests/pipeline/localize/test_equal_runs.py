@@ -7,7 +7,7 @@ from ccln.pipeline.segments import equal_runs
 
 
 @given(arrays(np.int64, st.integers(0, 12), elements=st.integers(0, 2)))
-def test_runs_are_maximal_and_cover_all(values):
+def test_runs_are_maximal_and_cover_all_values(values):
     runs = equal_runs(values)
     assert [position for start, end in runs for position in range(start, end)] == list(range(len(values)))
     assert all(len(set(values[start:end].tolist())) == 1 for start, end in runs)

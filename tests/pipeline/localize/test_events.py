@@ -70,7 +70,7 @@ def test_a_second_alone_does_not_change_the_class():
     assert [(event.label, event.start_seconds, event.end_seconds) for event in found] == [("Cat", 0, 15)]
 
 
-def test_an_event_ends_with_its_video_and_short_ones_are_none():
+def test_events_end_with_their_video_and_short_ones_are_dropped():
     found = events(predicted([0.1, 0.9, 0.1, 0.9, 0.9]), duration_seconds=4.25)
     assert [(event.start_seconds, event.end_seconds) for event in found] == [(1, 2), (3, 4.25)]
     longer = events(predicted([0.1, 0.9, 0.1, 0.9, 0.9]), EventDecoding(minimum_duration_seconds=2), 4.25)
@@ -79,7 +79,7 @@ def test_an_event_ends_with_its_video_and_short_ones_are_none():
 
 
 @given(PROBABILITIES, st.floats(0.05, 0.95), st.floats(0.25, 4))
-def test_a_second_is_in_an_event_where_its_calibrated_probability_reaches_the_threshold(both, threshold, temperature):
+def test_events_are_seconds_whose_calibrated_probability_reaches_the_threshold(both, threshold, temperature):
     decoding = EventDecoding(event_threshold=threshold, event_temperature=temperature)
     given_predictions = predicted(both)
     tracks = decode_tracks(given_predictions, decoding)
@@ -147,7 +147,7 @@ def test_temperatures_undo_overconfidence():
     assert scores.calibration_error < 0.02 < 0.05 < scores.uncalibrated_error
 
 
-def test_the_threshold_and_least_length_that_find_the_events_are_chosen():
+def test_the_threshold_and_minimum_duration_that_recover_events_are_chosen():
     # Events of three seconds at a probability of 0.3, beside flickers of one second at 0.4.
     both = np.full((40, 10), 0.02)
     both[:, 2:5], both[:, 8] = 0.3, 0.4
@@ -161,7 +161,7 @@ def test_the_threshold_and_least_length_that_find_the_events_are_chosen():
     assert score_decoding(predictions, truth, decoding).event_f1 == 1
 
 
-def test_a_split_without_any_event_still_gives_a_reading():
+def test_a_split_without_events_still_gives_a_decoding():
     predictions = Predictions(np.full((3, 10), -2, np.float32), np.zeros((3, len(NAMES)), np.float32))
     decoding = choose_decoding(predictions, np.full((3, 10), len(NAMES)))
     assert decoding.class_temperature == 1

@@ -170,7 +170,7 @@ def test_files_of_an_earlier_run_are_replaced_when_asked(found: Localization, ti
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == files
 
 
-def test_no_video_that_is_to_be_read_is_replaced(tiny_run: Path, tmp_path: Path) -> None:
+def test_an_input_video_is_never_replaced(tiny_run: Path, tmp_path: Path) -> None:
     for name in ("a.mp4", "a.events.mp4"):
         (tmp_path / name).write_bytes(b"precious")
     with pytest.raises(OutputError, match=r"a\.events\.mp4: is one of the videos to be read"):
@@ -197,7 +197,7 @@ def test_a_file_that_appears_meanwhile_is_not_written_over(found: Localization, 
     assert (mine.read_text(), page.read_text()) == ("mine", "mine, too")
 
 
-def test_what_made_it_is_said(found: Localization, tiny_run: Path) -> None:
+def test_json_names_version_checkpoint_and_settings(found: Localization, tiny_run: Path) -> None:
     checkpoint = load_checkpoint(tiny_run)
     (located,) = localize(found.videos[0].path, checkpoint=tiny_run, threshold=0.25, hop=5).videos
     assert located.provenance == Provenance(
@@ -226,7 +226,7 @@ def test_label_studio_gets_a_media_root_and_a_configuration(
     assert tuple(label.get("value") for label in labels) == load_checkpoint(tiny_run).class_names
 
 
-def test_a_run_that_was_warned_of_is_not_taken_silently(
+def test_a_run_with_training_warnings_is_not_used_silently(
     found: Localization, tiny_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = shutil.copytree(tiny_run, tmp_path / "run")
@@ -238,22 +238,22 @@ def test_a_run_that_was_warned_of_is_not_taken_silently(
     assert "no training clip of class Cat" in caplog.text
 
 
-def test_a_file_is_no_run_folder(tiny_set: Path) -> None:
+def test_a_file_given_as_checkpoint_is_refused(tiny_set: Path) -> None:
     clip = sorted((tiny_set / "AVE").iterdir())[0]
     with pytest.raises(CheckpointError, match="is a file, and a checkpoint is a run folder"):
         localize(clip, checkpoint=clip)
 
 
 @pytest.mark.parametrize("jobs", [0, -1])
-def test_no_jobs_are_refused(jobs: int, found: Localization, tiny_run: Path) -> None:
+def test_fewer_than_one_job_is_refused(jobs: int, found: Localization, tiny_run: Path) -> None:
     with pytest.raises(ValueError, match=f"jobs is {jobs}"):
         localize([clip.path for clip in found.videos], checkpoint=tiny_run, jobs=jobs)
 
 
 def test_a_single_video_reports_its_seconds(found: Localization, tiny_run: Path) -> None:
-    told: list[tuple[int, int, str]] = []
-    localize(found.videos[0].path, checkpoint=tiny_run, progress=lambda *state: told.append(state))
-    assert told == [(0, 10, ""), (10, 10, "")]
+    calls: list[tuple[int, int, str]] = []
+    localize(found.videos[0].path, checkpoint=tiny_run, progress=lambda *state: calls.append(state))
+    assert calls == [(0, 10, ""), (10, 10, "")]
 
 
 def test_the_table_fits_eighty_columns() -> None:
@@ -265,7 +265,7 @@ def test_the_table_fits_eighty_columns() -> None:
             assert sum(line.count("%") for line in tables) == (3 * seconds if seconds <= 20 else 0)
 
 
-def test_clips_of_one_name_have_files_of_their_own(found: Localization, tiny_run: Path, tmp_path: Path) -> None:
+def test_videos_of_the_same_name_get_different_files(found: Localization, tiny_run: Path, tmp_path: Path) -> None:
     paths = [tmp_path / folder / "clip.mp4" for folder in ("a", "b")]
     for path, clip in zip(paths, found.videos, strict=True):
         path.parent.mkdir()
@@ -312,7 +312,7 @@ def test_the_page_shows_every_video_and_what_failed(found: Localization, tiny_ru
         np.testing.assert_allclose(glow / glow.max(), video.attention / video.attention.max(), atol=1.5 / glow.max())
 
 
-def test_what_cannot_be_written_is_said_before_a_clip_is_read(
+def test_outputs_that_cannot_be_written_are_refused_before_decoding(
     found: Localization, tiny_run: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -357,7 +357,7 @@ def test_videos_are_written_with_their_events(tiny_set: Path, tiny_run: Path, tm
     np.testing.assert_array_equal(before.waveform, after.waveform)
 
 
-def test_threshold_and_least_length_can_be_said(found: Localization, tiny_run: Path) -> None:
+def test_threshold_and_minimum_duration_can_be_given(found: Localization, tiny_run: Path) -> None:
     paths = [clip.path for clip in found.videos]
     for clip in localize(paths, checkpoint=tiny_run, threshold=1e-6).videos:
         assert [(event.start_seconds, event.end_seconds) for event in clip.events] == [(0, clip.duration_seconds)]
@@ -367,7 +367,7 @@ def test_threshold_and_least_length_can_be_said(found: Localization, tiny_run: P
         localize(paths, checkpoint=tiny_run, threshold=2)
 
 
-def test_what_is_found_does_not_hang_on_the_number_of_jobs(found: Localization, tiny_run: Path) -> None:
+def test_events_do_not_depend_on_the_number_of_jobs(found: Localization, tiny_run: Path) -> None:
     paths = [clip.path for clip in found.videos]
     seen: list[Path] = []
     one = localize(paths, checkpoint=tiny_run, jobs=1, found=lambda clip: seen.append(clip.path))
@@ -377,7 +377,7 @@ def test_what_is_found_does_not_hang_on_the_number_of_jobs(found: Localization, 
         np.testing.assert_allclose(a.event_probability, b.event_probability, atol=1e-4)
 
 
-def test_extractors_that_are_not_the_checkpoints_are_refused_by_name(tiny_run: Path, tmp_path: Path) -> None:
+def test_extractors_other_than_the_checkpoints_are_refused_by_name(tiny_run: Path, tmp_path: Path) -> None:
     run = shutil.copytree(tiny_run, tmp_path / "run")
     config = json.loads((run / "config.json").read_text())
     config["specification"]["weights_sha256"]["visual"] = "0" * 64
@@ -426,7 +426,7 @@ def test_features_of_another_shape_than_the_networks_are_refused(
         localize(sorted((tiny_set / "AVE").iterdir())[:1], checkpoint=run)
 
 
-def test_a_checkpoint_of_imported_features_says_what_to_train_on_instead(tiny_run: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_imported_features_is_refused_with_a_remedy(tiny_run: Path, tmp_path: Path) -> None:
     run = shutil.copytree(tiny_run, tmp_path / "run")
     config = json.loads((run / "config.json").read_text())
     config["specification"] = {"imported": "published AVE features"}
@@ -442,12 +442,12 @@ def test_differences_are_all_named() -> None:
         require_same_specification({"a": {"b": 1}, "c": 3}, {"a": {"b": 2}})
 
 
-def test_a_folder_that_is_no_checkpoint_says_how_to_make_one(tiny_set: Path, tmp_path: Path) -> None:
+def test_a_folder_without_a_checkpoint_is_refused_with_a_remedy(tiny_set: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="ccln-train"):
         localize([tiny_set], checkpoint=tmp_path)
 
 
-def test_without_a_checkpoint_the_newest_run_that_locates_events_is_taken(
+def test_without_a_checkpoint_the_newest_localization_run_is_used(
     found: Localization, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -24,7 +24,7 @@ CARD = (defaults.PRETRAINED / "README.md").read_text("utf-8")
 
 
 def truth() -> Any:
-    """The script that made the clip, which says what is in it."""
+    """The script that made the clip; it holds the times of the event."""
     spec = importlib.util.spec_from_file_location("make_cat", ROOT / "examples" / "make_cat.py")
     assert spec is not None
     assert spec.loader is not None
@@ -40,7 +40,7 @@ def alone() -> LocatedVideo:
     return located
 
 
-def test_the_event_of_the_example_is_found_without_a_checkpoint_and_it_says_with_what(tmp_path: Path) -> None:
+def test_the_packaged_checkpoint_is_the_default_and_is_named_in_the_output(tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("ccln-localize")), str(CLIP), "--format", "json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     (event,) = json.loads(done.stdout)["videos"][0]["events"]
@@ -60,7 +60,7 @@ def test_the_packaged_checkpoint_finds_the_same_events_as_before(alone: LocatedV
     np.testing.assert_allclose(alone.event_probability, expected, atol=0.01)
 
 
-def test_the_card_says_what_the_checkpoint_says() -> None:
+def test_the_card_agrees_with_the_checkpoint() -> None:
     checkpoint = load_checkpoint(defaults.PRETRAINED)
     training, decoding = checkpoint.training, checkpoint.decoding
     assert all(name in CARD.replace("\n", " ") for name in checkpoint.class_names)
@@ -70,7 +70,7 @@ def test_the_card_says_what_the_checkpoint_says() -> None:
     stated = f"{decoding.minimum_duration_seconds} s or more at a probability of {decoding.event_threshold:g} or more"
     assert stated in CARD
     assert sum(path.stat().st_size for path in defaults.PRETRAINED.iterdir()) < 7_000_000
-    assert not re.search(r'"/|\\\\', (defaults.PRETRAINED / "config.json").read_text("utf-8"))  # no path of a machine
+    assert not re.search(r'"/|\\\\', (defaults.PRETRAINED / "config.json").read_text("utf-8"))  # no local path
 
 
 def within_silence(path: Path, lead_seconds: Fraction) -> Path:
@@ -79,31 +79,31 @@ def within_silence(path: Path, lead_seconds: Fraction) -> Path:
     with av.open(str(CLIP)) as source, av.open(str(path), "w") as target:
         video = target.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "veryfast"})
         video.width, video.height, video.pix_fmt = 2 * size, 3 * size // 2, "yuv420p"
-        sound = target.add_stream("aac", rate=16_000, layout="mono")
-        pictures = [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in source.decode(video=0)]
+        audio = target.add_stream("aac", rate=16_000, layout="mono")
+        images = [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in source.decode(video=0)]
         source.seek(0)
         resampler = av.AudioResampler(format="fltp", layout="mono", rate=16_000)
         pieces = [piece.to_ndarray()[0] for frame in source.decode(audio=0) for piece in resampler.resample(frame)]
-        dark = np.zeros_like(pictures[0])
+        dark = np.zeros_like(images[0])
         lead, tail = round(lead_seconds * rate), 8 * rate
-        for number, picture in enumerate([dark] * lead + pictures + [dark] * tail):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+        for number, image in enumerate([dark] * lead + images + [dark] * tail):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, rate)
             target.mux(video.encode(frame))
         quiet = np.zeros(round(lead_seconds * 16_000), np.float32), np.zeros(8 * 16_000, np.float32)
         samples = np.concatenate([quiet[0], *pieces, quiet[1]])[None]
         frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
         frame.sample_rate, frame.pts = 16_000, 0
-        target.mux(sound.encode(frame))
-        target.mux([*video.encode(None), *sound.encode(None)])
+        target.mux(audio.encode(frame))
+        target.mux([*video.encode(None), *audio.encode(None)])
     return path
 
 
 @pytest.mark.parametrize("lead_seconds", [Fraction(4), Fraction(9, 2), Fraction(5), Fraction(29, 5), Fraction(13)])
-def test_what_is_found_does_not_hang_on_where_the_windows_fall(
+def test_events_do_not_depend_on_where_windows_begin(
     lead_seconds: Fraction, alone: LocatedVideo, tmp_path: Path
 ) -> None:
-    """By fractions of the hop of two seconds: the same event within a second, its confidence within 0.15."""
+    """Shifted by fractions of the hop of two seconds, the event moves by at most one second, its confidence by 0.15."""
     (shifted,) = localize(within_silence(tmp_path / "longer.mp4", lead_seconds), checkpoint=defaults.PRETRAINED).videos
     (event,), (expected,) = shifted.events, alone.events
     assert event.label == expected.label
@@ -112,17 +112,17 @@ def test_what_is_found_does_not_hang_on_where_the_windows_fall(
     assert event.confidence == pytest.approx(expected.confidence, abs=0.15)
 
 
-def test_hops_agree(tmp_path: Path, alone: LocatedVideo) -> None:
+def test_different_hops_find_the_same_event(tmp_path: Path, alone: LocatedVideo) -> None:
     longer = within_silence(tmp_path / "longer.mp4", Fraction(7))
     for hop in (1, 3, 5):
-        told: list[tuple[int, int, str]] = []
+        calls: list[tuple[int, int, str]] = []
         (found,) = localize(
             longer,
             checkpoint=defaults.PRETRAINED,
             hop=hop,
-            progress=lambda done, total, note: told.append((done, total, note)),  # noqa: B023
+            progress=lambda done, total, note: calls.append((done, total, note)),  # noqa: B023
         ).videos
-        assert told == [(0, 25, ""), (10, 25, ""), (20, 25, ""), (25, 25, "")]
+        assert calls == [(0, 25, ""), (10, 25, ""), (20, 25, ""), (25, 25, "")]
         (event,), (expected,) = found.events, alone.events
         assert event.label == expected.label
         assert abs(event.start_seconds - 7 - expected.start_seconds) <= 1

@@ -33,7 +33,7 @@ def test_rounding_keeps_events_within_their_video(data: st.DataObject, duration:
     assert located_video("clip.mp4", duration, located.events).events == located.events
 
 
-def test_neighbours_stay_neighbours_and_events_are_sorted():
+def test_adjacent_events_stay_adjacent_and_events_are_sorted():
     cut = 1.0005
     first, second = located_video("a.mp4", 3.0, (Event("Bell", cut, 3.0, 0.5), Event("Dog", 0.0, cut, 0.5))).events
     assert (first.label, second.label) == ("Dog", "Bell")
@@ -71,24 +71,24 @@ def test_parts_that_do_not_fit_are_refused(parts: dict[str, Any], message: str):
         located_video(**parts)
 
 
-def test_numbers_of_numpy_become_any_other():
+def test_numpy_numbers_become_plain_floats():
     start, end, confidence = (cast(float, number) for number in (np.float32(1.0), np.float64(2.5), np.float32(0.5)))
     (event,) = located_video("a.mp4", 6.0, (Event("Dog", start, end, confidence),)).events
     assert json.dumps(vars(event)) == json.dumps(vars(Event("Dog", 1.0, 2.5, 0.5)))
 
 
-def test_it_shows_itself_in_a_line():
+def test_a_located_video_has_a_short_repr():
     many = tuple(Event("Dog", float(second), second + 1.0, 0.5) for second in range(5))
     assert repr(located_video("a/b.mp4", 6.0)) == "<LocatedVideo b.mp4, 6 s, 0 events>"
     assert repr(located_video("b.mp4", 7.0, (DOG,))) == "<LocatedVideo b.mp4, 7 s, 1 event; Dog 2.5 to 6.006 s>"
     assert len(repr(located_video("b.mp4", 6.0, many))) < 100
 
 
-def test_it_becomes_a_dictionary_that_json_can_hold():
+def test_a_located_video_converts_to_a_dictionary_for_json():
     assert json.loads(json.dumps(VIDEO.to_dict(), allow_nan=False)) == VIDEO.to_dict()
 
 
-def test_it_becomes_a_data_frame_with_a_row_for_each_event():
+def test_a_located_video_converts_to_a_data_frame_of_events():
     frame = VIDEO.to_dataframe()
     assert list(frame.columns) == ["path", "label", "start_seconds", "end_seconds", "confidence"]
     assert frame["label"].tolist() == [event.label for event in (BELL, DOG, BELL_AGAIN)]
@@ -99,7 +99,7 @@ def test_it_becomes_a_data_frame_with_a_row_for_each_event():
     assert len(nothing) == 0
 
 
-def test_without_pandas_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch):
+def test_without_pandas_the_error_names_the_remedy(monkeypatch: pytest.MonkeyPatch):
     real = builtins.__import__
 
     def without(name: str, *rest: Any) -> Any:

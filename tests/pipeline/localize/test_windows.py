@@ -27,7 +27,7 @@ def video(segments: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def fed(reader: CCLN, visual: torch.Tensor, audio: torch.Tensor, hop: int) -> WindowedNetwork:
-    """Ten segments at a time, the last piece filled up with noise that must not matter."""
+    """Ten segments at a time, the last piece filled up with values that must have no effect."""
     windows = WindowedNetwork(reader, hop)
     for start in range(0, len(visual), TEN):
         piece = visual[start : start + TEN], audio[start : start + TEN]
@@ -48,7 +48,7 @@ def named(output: Output) -> torch.Tensor:
 
 @torch.inference_mode()
 def merged_at_once(reader: CCLN, visual: torch.Tensor, audio: torch.Tensor, hop: int) -> dict[str, np.ndarray]:
-    """What the docstring says, with every window at hand."""
+    """The formula of the docstring, computed from all windows at once."""
     segments = len(visual)
     starts = sorted({*range(0, segments - TEN + 1, hop), segments - TEN})
     sums: dict[str, np.ndarray] = {}
@@ -103,7 +103,7 @@ def test_features_held_do_not_grow_with_the_video(reader: CCLN):
     assert len(windows.predictions().event_logits) == 300
 
 
-def test_predictions_may_be_asked_for_twice(reader: CCLN):
+def test_predictions_can_be_computed_twice(reader: CCLN):
     windows = fed(reader, *video(37), 4)
     first = windows.predictions()
     np.testing.assert_array_equal(windows.predictions().event_logits, first.event_logits)

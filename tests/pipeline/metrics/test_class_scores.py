@@ -15,7 +15,7 @@ def in_detail(predicted: np.ndarray, truth: np.ndarray, class_count: int) -> Det
     return score_in_detail(predicted, truth, class_count, nothing, nothing)
 
 
-def test_by_hand():
+def test_class_scores_by_hand():
     truth = labels("..AAAA....", "BBBBBBBBBB", "..........", "AAAA......")
     predicted = labels("...AAAA...", "AAAAAAAAAA", ".........B", "..........")
     scores = score_in_detail(predicted, truth, 2, named=np.array([0, 0, 1, 0]), clip_labels=np.array([0, 1, 2, 0]))
@@ -28,7 +28,7 @@ def test_by_hand():
     assert scores.clip_accuracy == 2 / 3
 
 
-def test_a_class_that_is_nowhere_has_no_scores():
+def test_a_class_without_clips_or_predictions_has_no_scores():
     scores = in_detail(labels("AA.."), labels("AA.."), 2)
     assert np.isnan([scores.classes[1].segment_recall, scores.classes[1].segment_precision]).all()
     assert np.isnan(scores.classes[1].event_f1)

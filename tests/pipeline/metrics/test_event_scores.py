@@ -26,7 +26,7 @@ from ccln.pipeline.metrics.segments import score, score_in_detail
         ("..AABB....", "..AAAB....", 1.0),  # neighbours without background between them
     ],
 )
-def test_both_ends_within_a_second(predicted: str, truth: str, event_f1: float) -> None:
+def test_event_f1_allows_a_second_at_both_ends(predicted: str, truth: str, event_f1: float) -> None:
     assert score(labels(predicted), labels(truth), 2).event_f1 == pytest.approx(event_f1)
 
 
@@ -45,7 +45,7 @@ def test_both_ends_within_a_second(predicted: str, truth: str, event_f1: float) 
         ("AAAABBBB..", "AAA.BBB...", 1.0),
     ],
 )
-def test_half_in_common(predicted: str, truth: str, event_f1: float) -> None:
+def test_event_f1_tiou_needs_half_of_the_union(predicted: str, truth: str, event_f1: float) -> None:
     assert score(labels(predicted), labels(truth), 2).event_f1_tiou == pytest.approx(event_f1)
     assert score(labels(truth), labels(predicted), 2).event_f1_tiou == pytest.approx(event_f1)
 
@@ -77,7 +77,7 @@ def most_pairs(predicted: list[dict], true: list[dict], fits: Fits) -> int:
 
 @settings(deadline=None)
 @given(label_pairs())
-def test_no_other_pairing_finds_more(pair: tuple[int, np.ndarray, np.ndarray]) -> None:
+def test_event_pairing_is_the_largest_possible(pair: tuple[int, np.ndarray, np.ndarray]) -> None:
     class_count, predicted, truth = pair
     clips = [(events_of(p, class_count), events_of(t, class_count)) for p, t in zip(predicted, truth, strict=True)]
     count = sum(len(p) + len(t) for p, t in clips)

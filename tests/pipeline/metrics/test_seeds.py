@@ -51,7 +51,7 @@ def test_paired_difference_by_hand():
     assert paired_difference([11, 23, 32], [10, 20, 30]) == pytest.approx((2, 1 / math.sqrt(3)))
 
 
-def test_what_all_runs_of_a_seed_share_cancels_out():
+def test_an_offset_common_to_all_runs_of_a_seed_cancels_out():
     assert paired_difference([0.5, 0.75, 1.0], [0.25, 0.5, 0.75]) == (0.25, 0.0)
 
 
@@ -63,7 +63,7 @@ def test_spread_agrees_with_the_standard_library(values):
 
 
 @given(SHARES, st.data())
-def test_the_other_way_round_only_the_sign_changes(a, data):
+def test_swapping_the_methods_changes_only_the_sign(a, data):
     b = data.draw(st.lists(st.floats(0, 1), min_size=len(a), max_size=len(a)))
     (there, error), (back, same_error) = paired_difference(a, b), paired_difference(b, a)
     assert there == pytest.approx(-back)
@@ -83,7 +83,7 @@ def test_runs_that_cannot_be_compared_are_refused():
         seeds_table({"full": [run(0.8)]}, "whole")
 
 
-def test_a_line_a_method_with_its_single_runs():
+def test_the_table_has_a_line_for_each_method_with_its_runs():
     table = seeds_table(
         {
             "CCLN": [run(0.84, boundary_error_seconds=0.4), run(0.86, boundary_error_seconds=0.6)],
@@ -99,7 +99,7 @@ def test_a_line_a_method_with_its_single_runs():
     assert [" ".join(line.split()) for line in runs] == ["CCLN 84.0 86.0", "one run 80.0"]
 
 
-def test_the_table_says_what_each_part_is_worth():
+def test_the_table_shows_the_difference_that_each_part_makes():
     full, less = [run(0.84), run(0.86), run(0.85)], [run(0.83), run(0.83), run(0.83)]
     table = seeds_table({"full": full, "without SBI": less, "better": [run(0.90)] * 3}, "full")
     head, whole, part, better = table.split("\n\n")[1].splitlines()
@@ -126,7 +126,7 @@ def test_other_tasks_have_their_own_columns_in_the_same_tables():
         assert table.splitlines()[2].endswith(difference)
 
 
-def test_what_was_selected_on_test_is_labelled_as_that():
+def test_results_selected_on_test_are_labelled():
     matching = CmlScores(0.70, 0.80, 38)
     head, line, note = selected_on_test_table({"CCLN": [(matching, 0.75), (matching, 0.77)]}).splitlines()
     assert head.startswith("selected on test: mean of A2V and V2A")
@@ -135,5 +135,5 @@ def test_what_was_selected_on_test_is_labelled_as_that():
     assert "accuracy" in selected_on_test_table({"CCLN": [(run(0.8), 0.9)]})
 
 
-def test_spreads_compare():
+def test_spreads_can_be_compared():
     assert spread([1.0, 3.0]) == Spread(2.0, math.sqrt(2), (1.0, 3.0))

@@ -19,7 +19,7 @@ PUBLISHED = SHARED / "ave"
 # By hand
 
 
-def test_a_perfect_answer():
+def test_a_perfect_prediction_has_perfect_scores():
     truth = labels("..AAA.....", "BBBBBBBBBB", "AA..BB..AA")
     scores = score(truth, truth, 2)
     assert scores.as_dict() == {
@@ -34,7 +34,7 @@ def test_a_perfect_answer():
     }
 
 
-def test_by_hand():
+def test_scores_by_hand():
     truth = labels("..AAAA....", "BBBBBBBBBB", "..........", "AAAA..AAAA")
     predicted = labels("...AAAA...", "AAAAAAAAAA", ".........B", "AAAAAAAAA.")
     scores = score(predicted, truth, 2)
@@ -138,12 +138,12 @@ def test_boundary_error_agrees_with_counting_seconds(pair):
     assert scores.boundary_matched == pytest.approx(len(errors) / true_count if true_count else np.nan, nan_ok=True)
 
 
-# Always
+# Properties
 
 
 @settings(deadline=None)
 @given(label_pairs())
-def test_the_truth_is_perfect_and_nothing_is_better(pair):
+def test_the_truth_has_perfect_scores_and_none_is_better(pair):
     class_count, predicted, truth = pair
     shares = ("segment_accuracy", "background_recall", "background_precision", "event_f1", "event_f1_tiou")
     perfect, found = score(truth, truth, class_count), score(predicted, truth, class_count)
@@ -163,26 +163,26 @@ def test_the_order_of_the_clips_changes_nothing(pair, data):
     assert score(predicted[order], truth[order], class_count).as_dict() == expected
 
 
-# Floors
+# Baselines
 
 
 def test_baselines_by_hand():
     train = labels("AA..", "A.B.", "BBB.", "B...")  # more background than any class
     truth = labels("A...", "BBBB")
-    answers = {
+    expected = {
         "always background": labels("....", "...."),
         "most frequent label per segment": labels("A.B.", "A.B."),  # A and B tie in the first, B and . in the third
         "best single class": labels("BBBB", "BBBB"),
         "oracle class, every segment an event": labels("AAAA", "BBBB"),
     }
     found = baselines(train, truth, 2, np.array([0, 1]))
-    assert list(found) == list(answers)
+    assert list(found) == list(expected)
     assert found["always background"].segment_accuracy == 3 / 8
     assert found["most frequent label per segment"].segment_accuracy == 4 / 8
     assert found["best single class"].segment_accuracy == 4 / 8
     assert found["oracle class, every segment an event"].segment_accuracy == 5 / 8
-    for name, answer in answers.items():
-        assert found[name].as_dict() == score(answer, truth, 2).as_dict()
+    for name, prediction in expected.items():
+        assert found[name].as_dict() == score(prediction, truth, 2).as_dict()
 
 
 def test_baselines_refuse_what_does_not_fit():
