@@ -63,9 +63,6 @@ class Index:
     For the same reason reading an index that cannot be read now gives nothing, and saving to one that cannot be
     written now does nothing. Each call has a connection of its own, so that a cache object can be pickled and cross a
     fork.
-
-    Args:
-        path: The file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -106,11 +103,9 @@ class Index:
 
     def shard_names(self) -> set[str]:
         """The names of all shards that the index has."""
-
-        def select(connection: sqlite3.Connection) -> set[str]:
-            return {name for (name,) in connection.execute("SELECT name FROM shards")}
-
-        return self._attempt(select, set())
+        return self._attempt(
+            lambda connection: {name for (name,) in connection.execute("SELECT name FROM shards")}, set()
+        )
 
     def save(
         self,

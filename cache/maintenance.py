@@ -1,4 +1,7 @@
-"""Care of a cache: what is in it, whether it is whole, what can go, and packing it into fewer files."""
+"""Care of a cache: what is in it, whether it is whole, what can go, and packing it into fewer files.
+
+If not described otherwise, a `progress` is called with files done and files in all.
+"""
 
 import math
 from collections import defaultdict
@@ -84,10 +87,6 @@ class Packed(NamedTuple):
 def describe(cache: FeatureCache, progress: Progress | None = None) -> list[SpecificationSummary]:
     """List what a cache holds under each specification, most clips first; what cannot be read is left out.
 
-    Args:
-        cache: The cache; the header of each entry is read.
-        progress: Called with files done and files in all.
-
     Raises:
         CacheError: If the folder is no feature cache, or cannot be listed.
     """
@@ -114,10 +113,6 @@ def describe(cache: FeatureCache, progress: Progress | None = None) -> list[Spec
 
 def verify(cache: FeatureCache, progress: Progress | None = None) -> Verified:
     """Read every byte of every entry, packed ones too, and compare its sha256.
-
-    Args:
-        cache: The cache.
-        progress: Called with files done and files in all.
 
     Raises:
         CacheError: If the folder is no feature cache, or cannot be listed.
@@ -155,7 +150,7 @@ def prune(cache: FeatureCache, keep: Collection[str], *, delete: bool, progress:
         cache: The cache.
         keep: Digests of the specifications to keep.
         delete: Whether to delete; without it the entries are only counted.
-        progress: Called with files done and files in all.
+        progress: See the module.
 
     Raises:
         CacheError: If ``keep`` holds what is no digest, the folder is no feature cache or cannot be listed, or a file
@@ -194,7 +189,7 @@ class _File(NamedTuple):
 
     @property
     def specification_sha256(self) -> str:
-        """Of all entries, of which there must be one."""
+        """Of all entries; there must be one."""
         return specification_digest(self.entries[0].header.specification)
 
 
@@ -325,7 +320,7 @@ def _move(folder: Folder, shards: Shards, keys: Sequence[str]) -> Packed:
         folder.write(
             folder.shard_path(name),
             partial(write_shard, entries=list(entries.values())),
-            partial(_check, name=name, keys=list(entries)),
+            partial(_check, name=name),
         )
         shards.listing()  # saves the new shard in the index
     removed = []
@@ -338,9 +333,9 @@ def _move(folder: Folder, shards: Shards, keys: Sequence[str]) -> Packed:
     return Packed(len(removed), bool(entries), left)
 
 
-def _check(path: Path, name: str, keys: Sequence[str]) -> None:
-    shard = Shard(path, name)
-    for key in keys:
+def _check(path: Path, name: str) -> None:
+    shard = Shard(path, name)  # whose keys are those that the name is made of
+    for key in shard.keys:
         shard.entry(key, verify=True)
 
 

@@ -113,9 +113,6 @@ class Shards:
     Their folder is listed again only when its time of change shows that something may be new. What the index lacks of
     a shard is read from the shard and saved. Shards stay open once read, since a mapping for each clip would be more
     than a process may have.
-
-    Args:
-        folder: The cache's folder.
     """
 
     def __init__(self, folder: Folder) -> None:

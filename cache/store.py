@@ -194,10 +194,7 @@ class Catalogue(NamedTuple):
 def catalogue(folder: Folder, shards: Shards, progress: Progress | None = None) -> Catalogue:
     """List what the cache holds; where index and files differ, the index is mended on the way.
 
-    Args:
-        folder: The cache's folder.
-        shards: Its shards.
-        progress: Called with files done and files in all, shards not counted.
+    `progress` counts files, but not those of shards.
 
     Raises:
         CacheError: If the folder is no feature cache, or cannot be listed.

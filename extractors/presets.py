@@ -86,6 +86,15 @@ AUDIO_CHOICES = {
     )
 }
 
+_AVE = Preset(
+    frames_per_segment=16,
+    frame_at=0.5,
+    decoder="pyav",
+    decoding_revision=DECODING_REVISION,
+    visual=VISUAL_CHOICES["vgg19"],
+    audio=AUDIO_CHOICES["vggish"],
+)
+
 PRESETS = {
     "light": Preset(
         frames_per_segment=4,
@@ -95,22 +104,9 @@ PRESETS = {
         visual=VISUAL_CHOICES["efficientnet-lite0"],
         audio=AUDIO_CHOICES["log-mel"],
     ),
-    "ave": Preset(
-        frames_per_segment=16,
-        frame_at=0.5,
-        decoder="pyav",
-        decoding_revision=DECODING_REVISION,
-        visual=VISUAL_CHOICES["vgg19"],
-        audio=AUDIO_CHOICES["vggish"],
-    ),
-    "ave-legacy": Preset(  # how the published AVE features were made
-        frames_per_segment=16,
-        frame_at=0.0,
-        decoder="pyav",
-        decoding_revision=DECODING_REVISION,
-        visual=VISUAL_CHOICES["vgg19-keras"],
-        audio=AUDIO_CHOICES["vggish"],
-    ),
+    "ave": _AVE,
+    # How the published AVE features were made:
+    "ave-legacy": replace(_AVE, frame_at=0.0, visual=VISUAL_CHOICES["vgg19-keras"]),
 }
 
 

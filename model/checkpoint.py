@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -73,8 +73,7 @@ class Network(nn.Module):
     def checkpoint(self, checkpoint: "Checkpoint") -> None:
         """Set by loading and saving."""
         # Less the network: one that holds itself keeps its memory until the garbage collector finds it.
-        names = [field.name for field in fields(checkpoint) if field.name != "model"]
-        self._loaded = {name: getattr(checkpoint, name) for name in names}
+        self._loaded = {name: value for name, value in vars(checkpoint).items() if name != "model"}
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
         CheckpointError: a file is missing or damaged, or the weights are not those that the config describes.
     """
     folder = Path(folder)
-    if folder.is_file():
+    if os.path.isfile(folder):  # Path.is_file raises where the name is too long
         raise CheckpointError(
             f"{folder}: is a file, and a checkpoint is a run folder, which holds {CONFIG_NAME} and {WEIGHTS_NAME}. "
             "Name the folder that ccln-train made."
@@ -193,8 +192,8 @@ def _read_config(folder: Path) -> tuple[_Config, Network, EventDecoding]:
         kind = Network.kinds.get(config.network)
         if kind is None:
             raise ValueError(f"network = {config.network!r:.30}: this version has {', '.join(Network.kinds)}")
-        _check_names("model", {field.name for field in fields(ModelConfig)}, config.model)
-        _check_names("decoding", {field.name for field in fields(EventDecoding)}, config.decoding)
+        _check_names("model", ModelConfig.__dataclass_fields__, config.model)
+        _check_names("decoding", EventDecoding.__dataclass_fields__, config.decoding)
         with torch.device("meta"):  # so that a forged config allocates nothing
             model = kind(ModelConfig(**config.model))
         if len(config.class_names) != model.config.class_count:

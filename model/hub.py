@@ -153,7 +153,10 @@ def model_card(checkpoint: Checkpoint, repository: str) -> str:
     )
     training = checkpoint.training
     # What a training writes as a mapping may be anything in a checkpoint from outside.
-    mappings = {name: found if isinstance(found := training.get(name), dict) else {} for name in _MAPPINGS}
+    mappings = {
+        name: found if isinstance(found := training.get(name), dict) else {}
+        for name in ("test", "validation", "versions")
+    }
     template = environment.from_string(Path(__file__).with_name("card.md.j2").read_text("utf-8"))
     return template.render(
         checkpoint=checkpoint,
@@ -167,9 +170,6 @@ def model_card(checkpoint: Checkpoint, repository: str) -> str:
     )
 
 
-_MAPPINGS = ("test", "validation", "versions")
-
-
 def _plain(value: Any) -> str:
     """A value as text of one line in which nothing is markup."""
     if isinstance(value, float):
@@ -181,20 +181,21 @@ def _plain(value: Any) -> str:
 
 def _fetch(repository: str, revision: str | None) -> Path:
     """The folder of the hub's cache that holds both files, of one commit."""
+    import huggingface_hub as hub
     from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
         folder = _fetch_file(repository, CONFIG_NAME, revision, MAX_CONFIG_BYTES).parent
         # By the commit, which the folder is named after: somebody may push another one meanwhile.
         _fetch_file(repository, WEIGHTS_NAME, folder.name, weights_limit_bytes(folder))
+        return folder
     except (CheckpointError, RemoteEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError):
         raise
     except Exception:  # no way to the hub: its client's errors are those of libraries that change underneath it
-        cached = _cached(repository, revision)
-        if cached is None:
-            raise
-        return cached
-    return folder
+        config = hub.try_to_load_from_cache(repository, CONFIG_NAME, revision=revision)
+        if isinstance(config, str) and Path(config).with_name(WEIGHTS_NAME).is_file():
+            return Path(config).parent
+        raise
 
 
 def _fetch_file(repository: str, name: str, revision: str | None, limit_bytes: int) -> Path:
@@ -209,14 +210,6 @@ def _fetch_file(repository: str, name: str, revision: str | None, limit_bytes: i
             "Name the repository of another model"
         )
     return Path(hub.hf_hub_download(repository, name, revision=revision))
-
-
-def _cached(repository: str, revision: str | None) -> Path | None:
-    import huggingface_hub as hub
-
-    config = hub.try_to_load_from_cache(repository, CONFIG_NAME, revision=revision)
-    folder = Path(config).parent if isinstance(config, str) else None
-    return folder if folder is not None and (folder / WEIGHTS_NAME).is_file() else None
 
 
 def _without_paths(training: dict[str, Any]) -> dict[str, Any]:
