@@ -131,12 +131,10 @@ def test_an_allowed_import_passes(room: str, source: str):
     assert not misdirected(source, room)
 
 
-@pytest.mark.xfail(reason="being moved to the new layout", strict=False)
 def test_no_modules_import_each_other_in_a_circle():
     TopologicalSorter(modules_imported(our_sources())).prepare()  # raises CycleError, which names the modules
 
 
-@pytest.mark.xfail(reason="being moved to the new layout", strict=False)
 def test_the_core_imports_no_annex_and_no_module_the_commands():
     climbing = [
         f"{name} imports {other}"

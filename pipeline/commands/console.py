@@ -85,14 +85,16 @@ def command_of(function: Callable[..., Any], body: Callable[..., int]) -> Callab
     """
     parameters = inspect.signature(function).parameters.values()
     own = [part for part in inspect.signature(body).parameters.values() if part.kind is part.KEYWORD_ONLY]
-    shown = [part for part in parameters if not _is_callback(part)]
+    options_of = [part for part in parameters if not _is_callback(part)]
+    # What must be given is named by its place alone, as VIDEOS.
+    shown = [part.replace(kind=part.POSITIONAL_ONLY) if part.default is part.empty else part for part in options_of]
 
     def command(*positional: Any, **named: Any) -> int:
         given = signature.bind(*positional, **named)
         given.apply_defaults()
         options = given.arguments
         of_body = {part.name: options.pop(part.name) for part in own}
-        first = [options.pop(part.name) for part in shown if part.kind is part.POSITIONAL_ONLY]
+        first = [options.pop(part.name) for part in options_of if part.kind is part.POSITIONAL_ONLY]
         return body(partial(function, *first, **options), **of_body)
 
     signature = inspect.Signature([*shown, *own])

@@ -72,10 +72,10 @@ def _page(
     videos: Sequence[PageVideo], title: str, failed: Sequence[tuple[Path, str]], linked_from: Path | None
 ) -> Iterator[bytes]:
     """The page in pieces; `linked_from` is its folder if the video files are not to be within it."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # its import takes a while: for pages only
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # its import takes a while: for pages only
 
     environment = Environment(
-        loader=PackageLoader("ccln.pipeline.report.page", "."),
+        loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         keep_trailing_newline=True,
