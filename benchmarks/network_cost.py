@@ -17,8 +17,9 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from ccln.model import CCLN, ModelConfig, losses, matching, network
 from ccln.model.network import ClassifyingBranch, EventNetwork
 from ccln.pipeline.data.clips import Split
+from ccln.pipeline.metrics.evaluation import Selectable
 from ccln.pipeline.train.config import TrainingConfig
-from ccln.pipeline.train.tasks import Selectable, Task
+from ccln.pipeline.train.tasks import Task
 
 Batch = dict[str, Tensor]
 PARTS = {

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from ccln.model import EventDecoding
 from ccln.pipeline.data.clips import Split
 from ccln.pipeline.metrics.calibration import DecodingScores
-from ccln.pipeline.metrics.evaluation import Evaluation, aligned, interval_text, percent
+from ccln.pipeline.metrics.evaluation import ORACLE_CLASS, Evaluation, aligned, interval_text, percent
 from ccln.pipeline.metrics.seeds import PLUS_MINUS, seeds_table, selected_on_test_table
-from ccln.pipeline.metrics.segments import ORACLE_CLASS
 
 if TYPE_CHECKING:
     from ccln.pipeline.evaluate import EvaluationReport

@@ -92,6 +92,7 @@ def train(
     """
     from ccln.cache import FeatureCache
     from ccln.pipeline.data import read_dataset
+    from ccln.pipeline.report.run.pages import write_run_page, write_runs_page
     from ccln.pipeline.train.config import read_config
     from ccln.pipeline.train.loop import new_run, process_accelerator
     from ccln.pipeline.train.results import SeveralRuns, is_finished
@@ -116,7 +117,7 @@ def train(
         drop_leaks=drop_leaks,
         watch_test=watch_test,
         device=device,
-        report=_write_report,
+        report=write_run_page,
     )
     if not several:
         return experiment.run(folder, without=without, progress=progress)
@@ -126,17 +127,8 @@ def train(
     else:
         runs = SeveralRuns(folder, {"CCLN": experiment.run_seeds(folder, count, without=without, progress=progress)})
     if process_accelerator().is_main_process:  # of several that train together one writes
-        from ccln.pipeline.report.run.pages import write_runs_page
-
         write_runs_page(runs)
     return runs
-
-
-def _write_report(result: "TrainingResult") -> None:
-    """Write curves and page into the folder of a run."""
-    from ccln.pipeline.report.run.pages import write_run_page
-
-    write_run_page(result)
 
 
 def train_command() -> None:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
 NO_VALUE = "–"
+ORACLE_CLASS = "oracle class, every segment an event"  # knows each clip's true class, so it is no trivial baseline
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,21 @@ class Column:
         return f"{100 * value:{sign}.1f}" if self.unit == "%" else f"{value:{sign}.2f}"
 
 
-class TaskScores(Protocol):
-    """Scores of a split, of any task."""
+class Selectable(Protocol):
+    """Scores of a split, of any kind."""
+
+    @property
+    def selection(self) -> float:
+        """The figure that an epoch is selected on, 0..1; the higher the better."""
+        ...
+
+    def as_dict(self) -> dict[str, Any]:
+        """The scores by name, fit for JSON."""
+        ...
+
+
+class TaskScores(Selectable, Protocol):
+    """Scores of a split, of any task, as tables show them."""
 
     columns: ClassVar[tuple[Column, ...]]
     """In the order in which they are shown."""
@@ -42,15 +56,6 @@ class TaskScores(Protocol):
     @property
     def clips(self) -> int:
         """Number of clips evaluated."""
-        ...
-
-    @property
-    def selection(self) -> float:
-        """The figure that an epoch is selected on, 0..1; the higher the better."""
-        ...
-
-    def as_dict(self) -> dict[str, Any]:
-        """The scores by name, fit for JSON."""
         ...
 
 
@@ -79,6 +84,11 @@ class Evaluation:
     baselines: Mapping[str, TaskScores]
     """Scores of trivial baselines, which look at no clip, and of the oracle class, by name."""
     details: Details
+
+    def best_trivial(self) -> str | None:
+        """Name of the trivial baseline with the highest `selection`; None where there is none."""
+        found = {name: of.selection for name, of in self.baselines.items() if name != ORACLE_CLASS}
+        return max(found, key=lambda name: -1.0 if math.isnan(found[name]) else found[name], default=None)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -11,10 +11,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from ccln.pipeline.metrics.evaluation import Column, ratio, without_nan
+from ccln.pipeline.metrics.evaluation import ORACLE_CLASS, Column, ratio, without_nan
 from ccln.pipeline.segments import equal_runs
-
-ORACLE_CLASS = "oracle class, every segment an event"  # knows each clip's true class, so it is no trivial baseline
 
 EVENT_TOLERANCE_SECONDS = 1
 LEAST_TIOU = 0.5

@@ -83,8 +83,9 @@ def train_network(
     warm_steps = max(1, round(training.warmup_share * total_steps))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _warm_cosine(step, warm_steps, total_steps))
     prepared, optimizer = accelerator.prepare(model, optimizer)  # not the loader: all processes draw the whole batch
-    network, model = accelerator.unwrap_model(prepared), shared(prepared, accelerator)
+    network, model = accelerator.unwrap_model(prepared), prepared
     if processes > 1:
+        model = _SharedModel(prepared, accelerator)
         set_seed(training.seed, device_specific=True)  # clips of different shares are not to have the same dropout
     run = RunState(network, optimizer, schedule, order, accelerator)
     if identity is not None:
@@ -192,21 +193,11 @@ def new_run() -> Path:
     return Path(broadcast_object_list([str(defaults.new_run())])[0])
 
 
-def shared(model: nn.Module, accelerator: Accelerator) -> nn.Module:
-    """The prepared model itself where there is one process, else one whose batches all processes share.
+class _SharedModel(nn.Module):
+    """Runs a prepared model on this process's share of a batch; takes the others' outputs from the other processes.
 
     What it returns is the same in every process: the outputs of the whole batch. Any loss of them, one that compares or
     averages over all clips too, is then one process's, and so are its gradients once DDP has taken their mean.
-
-    Args:
-        model: as `Accelerator.prepare` gave it.
-        accelerator: that did.
-    """
-    return model if accelerator.num_processes == 1 else _SharedModel(model, accelerator)
-
-
-class _SharedModel(nn.Module):
-    """Runs the model on this process's share of a batch; takes the other shares' outputs from the other processes.
 
     Every process must call it with the same batch: tensors (clip, ...) or None. So must be the model's outputs, in any
     nesting of tuples and dictionaries.

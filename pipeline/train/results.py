@@ -1,6 +1,5 @@
 """What a finished run has achieved, and the files that hold it."""
 
-import importlib.metadata
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,6 @@ from ccln.pipeline.data.features import DatasetFeatures
 from ccln.pipeline.metrics.calibration import DecodingScores, choose_decoding, score_decoding
 from ccln.pipeline.metrics.evaluation import Evaluation, TaskScores, percent, scores_by_name
 from ccln.pipeline.metrics.localization import PredictedClips, SegmentDetails
-from ccln.pipeline.metrics.segments import ORACLE_CLASS
 from ccln.pipeline.train.loop import Trained
 from ccln.pipeline.train.state import Epoch, Identity, TrainingError
 from ccln.pipeline.train.tasks import DatasetTask
@@ -105,11 +103,6 @@ class SeveralRuns:
     """The method of an ablation that the others are compared with."""
 
 
-def package_versions() -> dict[str, str]:
-    """Of the packages that decide a run's outcome."""
-    return {name: importlib.metadata.version(name) for name in ("ccln", "torch", "accelerate")}
-
-
 def evaluate_run(
     folder: Path, trained: Trained, features: DatasetFeatures, task: DatasetTask, facts: RunFacts
 ) -> TrainingResult:
@@ -119,11 +112,10 @@ def evaluate_run(
     on_test = task.evaluate(trained.model, features, "test")
     predicted = _predicted(on_validation)
     decoding = EventDecoding() if predicted is None else choose_decoding(predicted.predictions, predicted.truth)
-    evaluations: dict[Split, Evaluation] = {"validation": on_validation, "test": on_test}
-    scores: dict[Split, DecodingScores] = {}
-    for split, evaluation in evaluations.items():
-        if (of_split := decoding_scores(evaluation, decoding)) is not None:
-            scores[split] = of_split
+    scores: dict[Split, DecodingScores | None] = {
+        "validation": decoding_scores(on_validation, decoding),
+        "test": decoding_scores(on_test, decoding),
+    }
     return TrainingResult(
         folder=folder,
         facts=facts,
@@ -134,7 +126,7 @@ def evaluate_run(
         missing={split: len(clips.missing) for split, clips in features.splits.items()},
         dropped=features.dropped,
         decoding=decoding,
-        decoding_scores=scores,
+        decoding_scores={split: of_split for split, of_split in scores.items() if of_split is not None},
         best_test_selection=max(watched, default=None),
         warnings=tuple(_warnings(features, on_validation)),
     )
@@ -157,13 +149,11 @@ def _warnings(features: DatasetFeatures, validation: Evaluation) -> list[str]:
     untrained = [name for name, count in zip(features.class_names, counts, strict=False) if not count]
     if untrained:
         found.append(f"no training clip is of {', '.join(untrained)}: the network cannot know what that is")
-    trivial = {name: scores.selection for name, scores in validation.baselines.items() if name != ORACLE_CLASS}
-    best = max(trivial, key=lambda name: trivial[name], default=None)
-    reached = validation.scores.selection
-    if best is not None and not reached > trivial[best]:
+    best, reached = validation.best_trivial(), validation.scores.selection
+    if best is not None and not reached > (trivial := validation.baselines[best].selection):
         found.append(
             f"the network is no better than a trivial baseline: its {validation.scores.selected_on} on validation is "
-            f'{percent(reached)}, that of "{best}" {percent(trivial[best])}'
+            f'{percent(reached)}, that of "{best}" {percent(trivial)}'
         )
     return found
 
@@ -174,7 +164,7 @@ def write_result(
     features: DatasetFeatures,
     *,
     drop_leaks: bool,
-    report: Callable[[TrainingResult], None] | None = None,
+    report: Callable[[TrainingResult], object] | None = None,
 ) -> None:
     """Write config, scores, report and, last of all, the checkpoint, which marks a finished run.
 

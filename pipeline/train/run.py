@@ -9,8 +9,8 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate.utils import set_seed
@@ -26,7 +26,6 @@ from ccln.pipeline.train.results import (
     TrainingResult,
     evaluate_run,
     is_finished,
-    package_versions,
     read_finished,
     write_result,
 )
@@ -49,7 +48,7 @@ def prepare(
     drop_leaks: bool = False,
     watch_test: bool = False,
     device: str = "auto",
-    report: Callable[[TrainingResult], None] | None = None,
+    report: Callable[[TrainingResult], object] | None = None,
 ) -> "Experiment":
     """Read the features of a data set once, for one run or many.
 
@@ -86,7 +85,7 @@ class Experiment:
     drop_leaks: bool
     watch_test: bool
     device: str
-    report: Callable[[TrainingResult], None] | None
+    report: Callable[[TrainingResult], object] | None
 
     def run(
         self, out: Path, *, seed: int | None = None, without: Sequence[Part] = (), progress: Progress | None = None
@@ -229,7 +228,7 @@ class Experiment:
             specification=self.features.specification,
             identity=self._identity(config, model),
             config=config.as_toml(model),
-            versions=package_versions(),
+            versions={name: version(name) for name in ("ccln", "torch", "accelerate")},
         )
 
     def _identity(self, config: RunConfig, model: ModelConfig) -> Identity:
@@ -243,9 +242,7 @@ class Experiment:
             "task": self.task.name,
             "data": hashlib.sha256(json.dumps([rows, len(self.task.clips)]).encode()).hexdigest()[:12],
             "specification": specification_digest(self.features.specification)[:12],
-            **{
-                f"{name}.{key}": value for name, table in tables.items() for key, value in _plain(asdict(table)).items()
-            },
+            **{f"{name}.{key}": value for name, table in tables.items() for key, value in asdict(table).items()},
             "watch_test": self.watch_test,
         }
 
@@ -274,8 +271,3 @@ def _progress_of_one(progress: Progress, name: str, index: int, count: int, done
     """Progress of one of several equally long pieces of work as progress of the whole."""
     # The score comes first: a narrow terminal cuts the end.
     progress(index * total + done, count * total, f"{note}, {name}" if note else name)
-
-
-def _plain(table: dict[str, Any]) -> dict[str, Any]:
-    """The table as JSON gives it back: lists for tuples."""
-    return json.loads(json.dumps(table))

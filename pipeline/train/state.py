@@ -128,7 +128,7 @@ class RunState:
                 f"{path}: the state of the unfinished run is damaged ({type(error).__name__}). Remove it to train from "
                 "the start."
             ) from error
-        require_same_run(folder, found, json.loads(json.dumps(identity)))  # both as JSON gives them back
+        require_same_run(folder, found, identity)
         for name, part in self._parts.items():
             part.load_state_dict(state[name])
         self.history = [Epoch(**epoch) for epoch in json.loads(state["history"])]
@@ -146,16 +146,13 @@ def remove_state(folder: Path) -> None:
 
 
 def require_same_run(folder: Path, found: Identity, wanted: Identity) -> None:
-    """Check that the run in a folder is the one that is wanted.
+    """Check that the run in a folder, whose identity was read from JSON, is the one that is wanted.
 
     Raises:
         TrainingError: their identities differ; it names every field that does.
     """
-    differing = [
-        name
-        for name in (*wanted, *(name for name in found if name not in wanted))
-        if found.get(name) != wanted.get(name)
-    ]
+    wanted = json.loads(json.dumps(wanted))  # lists for tuples
+    differing = [name for name in {**wanted, **found} if found.get(name) != wanted.get(name)]
     if differing:
         shown = ", ".join(f"{name} {found.get(name)!r} there, {wanted.get(name)!r} here" for name in differing)
         raise TrainingError(

@@ -21,7 +21,7 @@ from ccln.model.matching import is_findable
 from ccln.pipeline.data.ave import BACKGROUND_SET
 from ccln.pipeline.data.clips import Dataset, Split
 from ccln.pipeline.data.features import DatasetFeatures, LabelledClips, background_features, load_features
-from ccln.pipeline.metrics.evaluation import Evaluation
+from ccln.pipeline.metrics.evaluation import Evaluation, Selectable
 from ccln.pipeline.metrics.localization import evaluate, evaluate_localization
 from ccln.pipeline.metrics.segments import Scores
 from ccln.pipeline.train.config import RunConfig
@@ -68,19 +68,6 @@ class ClipBatches(data.Dataset):
             for name, tensors in self._features.items()
         }
         return features | {name: values[chosen] for name, values in self.labels.items()}
-
-
-class Selectable(Protocol):
-    """Scores of a split, of any kind."""
-
-    @property
-    def selection(self) -> float:
-        """The figure to select on, 0..1; the higher the better."""
-        ...
-
-    def as_dict(self) -> dict[str, Any]:
-        """The scores by name, fit for JSON."""
-        ...
 
 
 class Task(Protocol):

@@ -1,7 +1,6 @@
 """What the page of a run shows of localization: confusions, classes, ends of events, and single clips of test."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,39 +12,6 @@ from ccln.pipeline.segments import equal_runs
 
 _SHOWN_CLIPS = 6
 _SHADES = 10
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A bar on a clip's time axis."""
-
-    label: str
-    seconds: int
-    look: str
-    """Class of its style: true, right, wrong or none."""
-    title: str
-
-
-@dataclass(frozen=True)
-class ShownClip:
-    """A clip beside its truth."""
-
-    name: str
-    truth: tuple[Bar, ...]
-    predicted: tuple[Bar, ...]
-    is_wrong: tuple[bool, ...]
-    """By second."""
-    event_probability: tuple[float, ...]
-    """By second."""
-    right: int
-    """Seconds with the right label."""
-    true_class: str
-    named: str
-    """The most probable class."""
-    class_probability: float
-    """Of that class."""
-    confidence: float
-    """Mean probability of the predicted labels, 0 to 1."""
 
 
 def localization_context(details: SegmentDetails) -> dict[str, Any]:
@@ -89,7 +55,8 @@ def ranked_clips(predicted: PredictedClips) -> np.ndarray:
     Of equals, where all is right, those come first in which an event begins or ends, for there was more to find, and of
     these the most confident; where something is wrong the most confident comes last.
     """
-    right, confidence = _right_seconds(predicted), confidences(predicted)
+    right = (predicted.predictions.segment_labels() == predicted.truth).sum(1)
+    confidence = confidences(predicted)
     perfect = right == predicted.truth.shape[1]
     steady = perfect & (predicted.truth == predicted.truth[:, :1]).all(1)
     return np.lexsort((np.where(perfect, -confidence, confidence), steady, -right))
@@ -110,10 +77,6 @@ def confidences(predicted: PredictedClips) -> np.ndarray:
     return np.where(labels != predictions.class_logits.shape[1], event * named, 1 - event).mean(1)
 
 
-def _right_seconds(predicted: PredictedClips) -> np.ndarray:
-    return (predicted.predictions.segment_labels() == predicted.truth).sum(1)
-
-
 def _shaded(confusion: np.ndarray) -> list[list[dict[str, Any]]]:
     """Of each cell of the matrix its count, its share of the row, and a shade that makes small shares visible."""
     rows = []
@@ -132,36 +95,38 @@ def _class_rows(details: SegmentDetails) -> list[list[str]]:
             name,
             str(of.clips),
             str(of.named_right),
-            interval_text(of.named_right / of.clips, of.clips) if of.clips else interval_text(0.0, 0),
+            interval_text(of.named_right / max(1, of.clips), of.clips),
             *map(percent, (of.segment_recall, of.segment_precision, of.event_f1)),
         ]
         for name, of in details.worst_first()
     ]
 
 
-def _shown(predicted: PredictedClips, names: Sequence[str], position: int) -> ShownClip:
+def _shown(predicted: PredictedClips, names: Sequence[str], position: int) -> dict[str, Any]:
+    """A clip beside its truth; what is wrong, and the event probability, 0 to 1, are by second."""
     clip, truth = predicted.clips[position], predicted.truth[position]
     labels = predicted.predictions.segment_labels()[position]
     probabilities = np.exp(predicted.predictions.class_logits[position])
-    return ShownClip(
-        name=clip.video_id,
-        truth=_bars(names, truth, truth, "true"),
-        predicted=_bars(names, labels, truth, "right"),
-        is_wrong=tuple((labels != truth).tolist()),
-        event_probability=tuple(predicted.predictions.event_probability[position].tolist()),
-        right=int(_right_seconds(predicted)[position]),
-        true_class=clip.label or "none",
-        named=names[int(probabilities.argmax())],
-        class_probability=float(probabilities.max()),
-        confidence=float(confidences(predicted)[position]),
-    )
+    return {
+        "name": clip.video_id,
+        "truth": _bars(names, truth, truth, "true"),
+        "predicted": _bars(names, labels, truth, "right"),
+        "is_wrong": (labels != truth).tolist(),
+        "event_probability": predicted.predictions.event_probability[position].tolist(),
+        "right": int((labels == truth).sum()),
+        "true_class": clip.label or "none",
+        "named": names[int(probabilities.argmax())],
+        "class_probability": float(probabilities.max()),
+        "confidence": float(confidences(predicted)[position]),
+    }
 
 
-def _bars(names: Sequence[str], labels: np.ndarray, truth: np.ndarray, look: str) -> tuple[Bar, ...]:
+def _bars(names: Sequence[str], labels: np.ndarray, truth: np.ndarray, look: str) -> list[dict[str, Any]]:
     """Runs of one label that are right or wrong as a whole, so that a bar has one look."""
     bars = []
     for start, end in equal_runs(2 * labels + (labels == truth)):
         label, right = int(labels[start]), labels[start] == truth[start]
         shown = "wrong" if not right else "none" if label == len(names) - 1 else look
-        bars.append(Bar(names[label], end - start, shown, f"{names[label]}, {start}–{end} s"))
-    return tuple(bars)
+        title = f"{names[label]}, {start}–{end} s"
+        bars.append({"label": names[label], "seconds": end - start, "look": shown, "title": title})
+    return bars

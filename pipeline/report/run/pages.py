@@ -17,6 +17,7 @@ from ccln.pipeline.cml.metrics import CmlDetails
 from ccln.pipeline.cml.report import cml_context
 from ccln.pipeline.metrics.evaluation import (
     NO_VALUE,
+    ORACLE_CLASS,
     Evaluation,
     TaskScores,
     interval_text,
@@ -25,13 +26,11 @@ from ccln.pipeline.metrics.evaluation import (
 )
 from ccln.pipeline.metrics.localization import SegmentDetails
 from ccln.pipeline.metrics.seeds import PLUS_MINUS, headlines, run_rows, spread_rows
-from ccln.pipeline.metrics.segments import ORACLE_CLASS
 from ccln.pipeline.report.run.charts import dot_plot, histogram, line_chart, save_curves
 from ccln.pipeline.report.run.localization import localization_context
 from ccln.pipeline.train.results import SeveralRuns, TrainingResult
 
 PAGE_NAME = "report.html"
-_FACTOR = {"%": 100, "s": 1}
 
 
 def write_run_page(result: TrainingResult) -> Path:
@@ -43,7 +42,6 @@ def write_run_page(result: TrainingResult) -> Path:
     facts, losses, shares = result.facts, _losses(result), _shares(result)
     save_curves(losses, shares, result.best_epoch, result.folder / "curves.png")
     data = Path(facts.data).name or facts.data
-    trivial = {name: of for name, of in result.baselines.items() if name != ORACLE_CLASS}
     details = result.on_test.details
     if isinstance(details, CmlDetails):
         template, context = "cml.html", cml_context(details, facts.segments)
@@ -59,11 +57,11 @@ def write_run_page(result: TrainingResult) -> Path:
         facts=facts,
         headline=_headline,
         interval=interval_text,
-        trivial=max(trivial, key=lambda name: _selection(trivial[name]), default=None),
+        trivial=result.on_test.best_trivial(),
         oracle=ORACLE_CLASS,
         missing=_counts(result.missing),
         dropped=_counts(result.dropped),
-        scores={split: _score_rows(of) for split, of in _evaluations(result).items()},
+        scores={"test": _score_rows(result.on_test), "validation": _score_rows(result.on_validation)},
         headline_charts=_headline_charts(result),
         losses=losses,
         shares=shares,
@@ -73,16 +71,8 @@ def write_run_page(result: TrainingResult) -> Path:
     )
 
 
-def _evaluations(result: TrainingResult) -> dict[str, Evaluation]:
-    return {"test": result.on_test, "validation": result.on_validation}
-
-
 def _headline(scores: TaskScores) -> str:
     return " and ".join(f"{column.heading} {column.shown(scores)}" for column in scores.columns if column.headline)
-
-
-def _selection(scores: TaskScores) -> float:
-    return -1.0 if math.isnan(scores.selection) else scores.selection
 
 
 def _counts(by_split: Mapping[Any, int]) -> str:
@@ -172,7 +162,7 @@ def write_runs_page(runs: SeveralRuns) -> Path:
         plus_minus=PLUS_MINUS,
         plots={
             column: {
-                name: [_FACTOR[column.unit] * getattr(run.test, column.name) for run in of_method]
+                name: [(100 if column.unit == "%" else 1) * getattr(run.test, column.name) for run in of_method]
                 for name, of_method in runs.methods.items()
             }
             for column in columns

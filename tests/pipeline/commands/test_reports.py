@@ -17,9 +17,9 @@ from ccln.pipeline.data import read_dataset
 from ccln.pipeline.data.clips import DatasetError
 from ccln.pipeline.evaluate import EvaluationError, EvaluationReport
 from ccln.pipeline.metrics.calibration import DecodingScores
-from ccln.pipeline.metrics.evaluation import Evaluation
+from ccln.pipeline.metrics.evaluation import ORACLE_CLASS, Evaluation
 from ccln.pipeline.metrics.localization import SegmentDetails
-from ccln.pipeline.metrics.segments import ORACLE_CLASS, Scores, baselines, score, score_in_detail
+from ccln.pipeline.metrics.segments import Scores, baselines, score, score_in_detail
 from ccln.pipeline.train.results import RunFacts, TrainingResult
 
 RUN_FACTS = RunFacts("weak", "set", 0, ("a",), 10, {}, (), {}, {}, "", {})

@@ -15,9 +15,9 @@ from support.training_clips import made_up_set
 
 from ccln import train
 from ccln.pipeline.data.clips import AnnotatedClip
-from ccln.pipeline.metrics.evaluation import wilson_interval
+from ccln.pipeline.metrics.evaluation import ORACLE_CLASS, wilson_interval
 from ccln.pipeline.metrics.localization import PredictedClips, Predictions, SegmentDetails
-from ccln.pipeline.metrics.segments import ORACLE_CLASS, score
+from ccln.pipeline.metrics.segments import score
 from ccln.pipeline.report.run.charts import line_chart
 from ccln.pipeline.report.run.localization import best_and_worst, boundary_errors, confidences, ranked_clips
 from ccln.pipeline.report.run.pages import PAGE_NAME, write_run_page
