@@ -39,7 +39,7 @@ def test_the_readme_shows_one_command_to_try_one_demo_and_one_to_test() -> None:
     assert [command for command in COMMANDS if "pip install" in command] == [TRY_COMMAND, DEMO_COMMAND, TEST_COMMAND]
 
 
-def test_the_first_command_prints_what_the_readme_shows(tmp_path: Path) -> None:
+def test_the_first_command_prints_the_output_shown(tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     done = shell(TRY_COMMAND.removeprefix("pip install uv && "), tmp_path)
     (shown,) = re.findall(r"```text\n(examples/.*?)```", README, re.DOTALL)

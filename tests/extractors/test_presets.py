@@ -164,7 +164,7 @@ def test_ave_legacy_differs_from_ave_only_in_how_frames_are_taken() -> None:
         ("timm:", None, "timm model"),
     ],
 )
-def test_unknown_names_meet_the_nearest(visual: str | None, audio: str | None, message: str) -> None:
+def test_an_unknown_name_gets_the_nearest_suggested(visual: str | None, audio: str | None, message: str) -> None:
     with pytest.raises(ExtractorError, match=message):
         preset_with(LIGHT, visual=visual, audio=audio)
 

@@ -130,7 +130,7 @@ def test_a_published_bundle_is_loaded_by_name(tmp_path: Path) -> None:
         ("", "speech representation model"),
     ],
 )
-def test_other_names_meet_the_nearest(name: str, message: str) -> None:
+def test_a_wrong_name_gets_the_nearest_suggested(name: str, message: str) -> None:
     with pytest.raises(ExtractorError, match=message):
         preset_with(LIGHT, audio=f"torchaudio:{name}")
 

@@ -51,7 +51,7 @@ def localizing(made: tuple[Path, Path, Path], tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs a command; its exit code, output and errors."""
+    """Run a command; returns its exit code, output and errors."""
 
     def run(command: Callable[[], None], *words: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", [command.__name__, *map(str, words)])
@@ -99,7 +99,7 @@ def test_the_table_shows_the_baselines_beside_the_result(
     assert not any(name.startswith("branch") for name in load_file(out / "model.safetensors"))
 
 
-def test_a_stopped_run_is_gone_on_with(made: tuple[Path, Path, Path], result: TrainingResult, tmp_path: Path) -> None:
+def test_a_stopped_run_can_be_resumed(made: tuple[Path, Path, Path], result: TrainingResult, tmp_path: Path) -> None:
     class StoppedError(Exception):
         pass
 
@@ -107,28 +107,30 @@ def test_a_stopped_run_is_gone_on_with(made: tuple[Path, Path, Path], result: Tr
         if done == 1:
             raise StoppedError
 
-    told = {"task": "cml", "cache": made[1], "config": made[2], "epochs": 2, "out": tmp_path / "run"}
+    options = {"task": "cml", "cache": made[1], "config": made[2], "epochs": 2, "out": tmp_path / "run"}
     with pytest.raises(StoppedError):
-        train(made[0], **told, progress=stop)
-    train(made[0], **told)
+        train(made[0], **options, progress=stop)
+    train(made[0], **options)
     one, other = (load_file(folder / "model.safetensors") for folder in (tmp_path / "run", result.folder))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize("words", [["--without", "sbi"], ["--without", "wccl", "--without", "fee"]])
-def test_parts_that_the_network_has_not_cannot_be_left_out(
+def test_parts_that_the_network_lacks_cannot_be_left_out(
     made: tuple[Path, Path, Path], words: list[str], tmp_path: Path, run: Callable[..., tuple[int, str, str]]
 ) -> None:
     for several in ([], ["--seeds", 1]):
-        code, _, said = run(train_command, "--task", "cml", *of_set(made), "--out", tmp_path / "run", *words, *several)
+        code, _, errors = run(
+            train_command, "--task", "cml", *of_set(made), "--out", tmp_path / "run", *words, *several
+        )
         assert code == 2
-        (line,) = [line for line in said.splitlines() if "without" in line]
+        (line,) = [line for line in errors.splitlines() if "without" in line]
         assert f"--without {words[-1]}: the network of --task cml has no such part" in line
         assert line.endswith("left out of it: wccl.")
         assert not (tmp_path / "run").exists()
 
 
-def test_seeds_and_ablation_are_told_in_both_directions(
+def test_tables_of_seeds_and_ablation_show_both_directions(
     made: tuple[Path, Path, Path], tmp_path: Path, run: Callable[..., tuple[int, str, str]]
 ) -> None:
     words = ["--task", "cml", *of_set(made), "--epochs", 1]
@@ -150,7 +152,7 @@ def test_seeds_and_ablation_are_told_in_both_directions(
     assert {folder.name for folder in (tmp_path / "ablation").iterdir()} == {"full", "report.html", "without-wccl"}
 
 
-def test_evaluating_gives_what_the_run_says_of_itself(
+def test_evaluation_gives_the_scores_of_the_training_run(
     made: tuple[Path, Path, Path],
     result: TrainingResult,
     tmp_path: Path,
@@ -174,28 +176,28 @@ def test_evaluating_gives_what_the_run_says_of_itself(
 
 
 def swapped(made: tuple[Path, Path, Path], target: Path) -> Path:
-    """The data set with its test and its training rows changing places."""
+    """The data set with its test and training rows exchanged."""
     shutil.copytree(made[0], target)
     (target / "trainSet.txt").write_text((made[0] / "testSet.txt").read_text())
     (target / "testSet.txt").write_text((made[0] / "trainSet.txt").read_text())
     return target
 
 
-def test_rows_that_were_trained_on_are_refused_wherever_they_lie_now(
+def test_trained_rows_are_refused_in_any_data_set_or_split(
     made: tuple[Path, Path, Path],
     result: TrainingResult,
     localizing: Path,
     tmp_path: Path,
     run: Callable[..., tuple[int, str, str]],
 ) -> None:
-    """Of the 12 training rows six have something to find."""
+    """Six of the 12 training rows have a query."""
     data, cache, _ = made
     other = swapped(made, tmp_path / "other")
     for words in (["--data", other], ["--data", data, "--split", "train"]):
         for checkpoint in (result.folder, localizing):
-            code, shown, said = run(evaluate_command, checkpoint, "--cache", cache, "--task", "cml", *words)
+            code, shown, errors = run(evaluate_command, checkpoint, "--cache", cache, "--task", "cml", *words)
             assert code == 2
-            assert "6 of the 6 rows to evaluate on are among those that the checkpoint was trained on" in said
+            assert "6 of the 6 rows to evaluate on are among those that the checkpoint was trained on" in errors
             assert shown == ""
     # What was the test split is not refused, nor is localization scored on its own training rows.
     assert evaluate(result.folder, data=other, cache=cache, split="train").scores.clips == 3
@@ -203,9 +205,7 @@ def test_rows_that_were_trained_on_are_refused_wherever_they_lie_now(
     assert seen.scores.clips == seen.trained_on == 12
 
 
-def test_some_trained_rows_among_others_are_enough(
-    made: tuple[Path, Path, Path], result: TrainingResult, tmp_path: Path
-) -> None:
+def test_a_single_trained_row_is_refused(made: tuple[Path, Path, Path], result: TrainingResult, tmp_path: Path) -> None:
     train_rows = rows_of("train", 12)
     splits = {"train": train_rows[:3], "val": rows_of("val", 6), "test": [*rows_of("test", 6), train_rows[4]]}
     other = ave_folder(tmp_path / "other", splits)
@@ -213,7 +213,7 @@ def test_some_trained_rows_among_others_are_enough(
         evaluate(result.folder, data=other, cache=made[1])
 
 
-def test_a_checkpoint_that_does_not_say_its_rows_is_not_scored(
+def test_a_checkpoint_without_its_trained_rows_is_not_scored(
     made: tuple[Path, Path, Path], result: TrainingResult, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(result.folder, tmp_path / "run")
@@ -225,7 +225,7 @@ def test_a_checkpoint_that_does_not_say_its_rows_is_not_scored(
             evaluate(folder, data=made[0], cache=made[1])
 
 
-def test_a_network_is_not_scored_for_what_it_has_no_answer_to(
+def test_a_network_is_not_scored_for_a_task_it_has_no_output_for(
     made: tuple[Path, Path, Path], result: TrainingResult, localizing: Path
 ) -> None:
     with pytest.raises(EvaluationError, match=r"a CCLN, predicts nothing for --task cml\. Train"):
@@ -236,13 +236,15 @@ def test_a_network_is_not_scored_for_what_it_has_no_answer_to(
     assert evaluate(localizing, data=made[0], cache=made[1], task="weak").scores.clips == 6
 
 
-def test_every_task_keeps_its_rows(made: tuple[Path, Path, Path], result: TrainingResult, localizing: Path) -> None:
+def test_every_task_records_its_trained_rows(
+    made: tuple[Path, Path, Path], result: TrainingResult, localizing: Path
+) -> None:
     rows = trained_rows(load_checkpoint(localizing).training)
     assert rows == trained_rows(load_checkpoint(result.folder).training)
     assert len(set(rows or ())) == 12
 
 
-def test_keys_tell_videos_apart_and_go_with_the_clips(tmp_path: Path) -> None:
+def test_keys_identify_videos_and_stay_with_their_clips(tmp_path: Path) -> None:
     """One video in two rows, and a row without features."""
     cache = FeatureCache(tmp_path / "cache")
     names = ["one", "two", "three", "four"]
@@ -262,8 +264,8 @@ def test_localizing_refuses_a_matching_network_in_one_line(
     result: TrainingResult, tmp_path: Path, run: Callable[..., tuple[int, str, str]]
 ) -> None:
     (tmp_path / "x.mp4").write_bytes(b"nothing")
-    code, _, said = run(localize_command, tmp_path / "x.mp4", "--checkpoint", result.folder)
+    code, _, errors = run(localize_command, tmp_path / "x.mp4", "--checkpoint", result.folder)
     assert code == 2
-    (line,) = said.strip().splitlines()
+    (line,) = errors.strip().splitlines()
     for words in ("cross-modality localization", "--task supervised or weak", "--checkpoint"):
         assert words in line

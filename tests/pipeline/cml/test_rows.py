@@ -45,7 +45,7 @@ def test_without_order_files_only_short_events_stay_in_validation_and_test(tmp_p
     assert dataset.class_names == ("a",)
 
 
-def test_order_files_decide_alone(tmp_path: Path):
+def test_order_files_alone_determine_the_splits(tmp_path: Path):
     write_orders(tmp_path, train=[6, 5, 4], val=[0, 1], test=[3])
     assert rows_of(cml_dataset(made_dataset(tmp_path))) == {
         "train": [6, 5, 4],
@@ -68,14 +68,14 @@ def test_order_files_that_do_not_fit_are_refused(tmp_path: Path, orders: dict[st
         cml_dataset(made_dataset(tmp_path))
 
 
-def test_a_row_that_no_split_has_is_refused(tmp_path: Path):
+def test_a_row_of_no_split_is_refused(tmp_path: Path):
     write_orders(tmp_path, train=[0], val=[1], test=[3])
     dataset = made_dataset(tmp_path)
     with pytest.raises(DatasetError, match="names row 3, which is in no split"):
         cml_dataset(replace(dataset, clips=tuple(clip for clip in dataset.clips if clip.row != 3)))
 
 
-def test_a_data_set_of_full_events_has_nothing_to_find(tmp_path: Path):
+def test_a_data_set_of_full_events_alone_is_refused(tmp_path: Path):
     dataset = made_dataset(tmp_path)
     full = tuple(replace(clip, spans=((0, 10),)) if clip.split == "validation" else clip for clip in dataset.clips)
     with pytest.raises(DatasetError, match="no clip of the validation split"):
@@ -83,7 +83,7 @@ def test_a_data_set_of_full_events_has_nothing_to_find(tmp_path: Path):
 
 
 @published
-def test_the_published_split_is_taken_as_it_is():
+def test_the_published_split_is_used_unchanged():
     dataset = cml_dataset(read_dataset(AVE))
     found = rows_of(dataset)
     assert {split: len(rows) for split, rows in found.items()} == {"train": 3339, "validation": 402, "test": 402}
@@ -110,7 +110,7 @@ def test_a_localization_checkpoint_may_not_be_scored_on_the_published_test_rows(
         refuse_seen_rows(row_fingerprints(*of(localization, "train")), *of(localization, split))
 
 
-def test_a_row_is_the_event_of_a_video_whatever_its_name_and_its_numbers_type():
+def test_a_row_is_identified_by_the_event_of_its_video():
     clip = AnnotatedClip(0, "a", "one", ((2, 5),), "train")
     trained = row_fingerprints([clip], ["key"])
     renamed = replace(clip, row=7, video_id="other", spans=((2.0, 5.0),), split="test")
@@ -121,12 +121,12 @@ def test_a_row_is_the_event_of_a_video_whatever_its_name_and_its_numbers_type():
     refuse_seen_rows(trained, [clip], ["another key"])
 
 
-def test_a_checkpoint_that_does_not_say_what_it_saw_is_refused():
+def test_a_checkpoint_without_a_list_of_trained_rows_is_refused():
     with pytest.raises(SeenRowsError, match="does not say"):
         refuse_seen_rows(None, [], [])
 
 
-def test_a_checkpoint_keeps_its_rows_with_its_account():
+def test_a_checkpoint_keeps_its_trained_rows():
     clips = [AnnotatedClip(0, "a", "one", ((2, 5),), "train"), AnnotatedClip(1, None, "two", (), "train")]
     training = with_rows({"seed": 3}, clips, ["x", "y"])
     assert training["seed"] == 3
@@ -134,5 +134,5 @@ def test_a_checkpoint_keeps_its_rows_with_its_account():
 
 
 @pytest.mark.parametrize("training", [{}, {"rows": ""}, {"rows": 3}, {"rows": ["a"]}])
-def test_an_account_without_rows_says_nothing(training: dict):
+def test_a_training_record_without_rows_gives_none(training: dict):
     assert trained_rows(training) is None

@@ -85,16 +85,16 @@ def test_embeddings_without_content_hit_about_as_often_as_chance():
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(short_spans, min_size=1, max_size=6), st.integers(0, 99))
-def test_what_lies_outside_the_query_in_its_own_modality_changes_no_prediction(spans: list[tuple[int, int]], seed: int):
+def test_segments_outside_the_query_do_not_change_its_prediction(spans: list[tuple[int, int]], seed: int):
     event = events(spans)
     heard, seen = unit(len(spans), 10, 3, seed=seed), unit(len(spans), 10, 3, seed=seed + 100)
     other = torch.where(event[..., None] > 0, heard, unit(len(spans), 10, 3, seed=seed + 200))
-    before, after = (score_queries(EmbeddedClips(sound, seen, event)) for sound in (heard, other))
+    before, after = (score_queries(EmbeddedClips(audio, seen, event)) for audio in (heard, other))
     assert before.a2v == after.a2v
 
 
 def test_the_earliest_of_equal_windows_is_taken():
-    """Where all seconds look alike every sum is the same but for its rounding: such a clip is found at 0."""
+    """In a clip of equal seconds all sums differ only by rounding: the prediction is 0."""
     alike = unit(1, 1, 64, seed=0).expand(9, 10, 64)
     event = events([(start, 2) for start in range(9)])
     scores = score_queries(EmbeddedClips(unit(9, 10, 64, seed=1), alike, event))
@@ -102,7 +102,7 @@ def test_the_earliest_of_equal_windows_is_taken():
     assert predicted_starts(np.array([[2.0, 1.0000001, 1.0, np.inf], [3.0, 2.0, 1.0, np.inf]])).tolist() == [1, 2]
 
 
-def test_shuffled_seconds_leave_no_more_than_chance():
+def test_shuffled_seconds_score_no_more_than_chance():
     event = many_events(300, seed=0)
     same = unit(300, 10, 8, seed=1)
     shuffled = score_shuffled(EmbeddedClips(same, same, event))
@@ -147,7 +147,7 @@ def test_baselines_of_the_published_split():
 
 
 def labelled(count: int, seed: int, split: Split = "train") -> LabelledClips:
-    """Clips whose event can be told in either modality: its class has a direction there, the background is noise."""
+    """Clips whose event is found in either modality: its class has a direction there, the background is noise."""
     random = np.random.default_rng(seed)
     directions = np.random.default_rng(0).normal(size=(3, 8)) * 3
     clips, visual, audio, labels = [], [], [], []
@@ -179,7 +179,7 @@ def small_network() -> MatchingNetwork:
     return MatchingNetwork(ModelConfig(2, 2, 8, 8, 3, width=16, embedding_width=8))
 
 
-def test_clips_with_nothing_to_find_do_not_count():
+def test_clips_without_a_query_do_not_count():
     clips = labelled(6, 1)
     clips.segment_labels[0] = 0  # a full event
     clips.segment_labels[1] = 3  # none
@@ -190,7 +190,7 @@ def test_clips_with_nothing_to_find_do_not_count():
     assert nothing.as_dict() == {"a2v": None, "v2a": None, "clips": 0}
 
 
-def test_embedding_does_not_depend_on_the_batch_and_keeps_the_mode():
+def test_embeddings_do_not_depend_on_the_batch_and_keep_the_mode():
     network, clips = small_network().train(), labelled(7, 1)
     whole, pieces = embed_clips(network, clips), embed_clips(network, clips, batch_size=2)
     torch.testing.assert_close(pieces.audio, whole.audio)
@@ -198,7 +198,7 @@ def test_embedding_does_not_depend_on_the_batch_and_keeps_the_mode():
     assert network.training
 
 
-def test_what_can_be_found_is_learnt_by_the_training_loop(tmp_path: Path):
+def test_the_training_loop_learns_to_find_queries(tmp_path: Path):
     features = made_features()
     task = CrossModalityLocalization(features, RunConfig())
     training = TrainingConfig(epochs=12, batch_size=16, learning_rate=5e-3)
@@ -216,7 +216,7 @@ def test_what_can_be_found_is_learnt_by_the_training_loop(tmp_path: Path):
     assert {"a2v", "v2a", "wccl", "total"} <= set(best.losses)
 
 
-def test_training_on_means_is_training_on_maps():
+def test_training_on_mean_maps_equals_training_on_maps():
     features = made_features()
     clips = features.splits["train"]
     batch = CrossModalityLocalization(features, RunConfig()).clips.__getitems__([3, 1])
@@ -228,7 +228,7 @@ def test_training_on_means_is_training_on_maps():
 
 
 def numbered_batch(event: Tensor) -> dict[str, Tensor]:
-    """Each second's sound and picture say which clip and which second they are."""
+    """Audio and visual features of each second hold the number of their clip and second."""
     clips = len(event)
     number = torch.arange(clips * 10.0).view(clips, 10)
     return {
@@ -241,7 +241,7 @@ def numbered_batch(event: Tensor) -> dict[str, Tensor]:
 
 def test_full_events_are_surrounded_by_the_background_of_one_clip_of_the_batch():
     event = events([(0, 10), (2, 3), (0, 10), (6, 4), (0, 0), (0, 10)])
-    event[4, [1, 5]] = 1  # two events: nothing to lend
+    event[4, [1, 5]] = 1  # two events: its background is not used
     batch = numbered_batch(event)
     lenders = set()
     for seed in range(10):
@@ -261,13 +261,13 @@ def test_full_events_are_surrounded_by_the_background_of_one_clip_of_the_batch()
     assert lenders == {1, 3}
 
 
-def test_a_batch_with_no_background_to_lend_stays_as_it_is():
+def test_a_batch_without_background_is_not_changed():
     batch = numbered_batch(events([(0, 10), (0, 10)]))
     new = surround(batch, 1.0, torch.Generator().manual_seed(0))
     assert all(torch.equal(new[name], batch[name]) for name in batch)
 
 
-def test_share_says_how_many_full_events_are_surrounded():
+def test_share_is_the_fraction_of_full_events_that_are_surrounded():
     batch = numbered_batch(events([(2, 3)] + [(0, 10)] * 400))
     shorter = {}
     for share in (0.0, 0.3, 1.0):
@@ -278,10 +278,10 @@ def test_share_says_how_many_full_events_are_surrounded():
     assert shorter[1.0] == 1
 
 
-def test_the_classes_add_up_to_the_whole_and_are_told_apart():
-    """A network that finds nothing but the queries of the last class: the others are silent and black."""
+def test_scores_of_the_classes_differ_and_add_up_to_the_total():
+    """A network that finds only the queries of the last class: the other clips are silent and black."""
     clips = labelled(30, 1)
-    clips.segment_labels[5] = 2  # a full event: nothing to find
+    clips.segment_labels[5] = 2  # a full event: no query
     for row in range(30):
         if row % 3 != 2:
             clips.audio[row].zero_()

@@ -1,4 +1,4 @@
-"""The guide to a backbone of one's own, done as it stands: its package installed, its commands run."""
+"""The guide to a backbone of one's own, followed literally: its package is installed, its commands are run."""
 
 import os
 import re
@@ -67,7 +67,7 @@ def test_the_guide_works_and_a_missing_package_is_named(tiny_set: Path, tmp_path
     assert f"{NAME} is an extractor of the package 'ccln-colours', which is not installed" in without.stderr
 
 
-def test_other_names_of_the_package_meet_the_nearest(installed: Path) -> None:
+def test_a_wrong_name_of_the_package_gets_the_nearest_suggested(installed: Path) -> None:
     install(installed)
     with pytest.raises(ExtractorError, match=r"'gird': did you mean grid\?"):
         preset_with(preset_named("light"), visual="ccln-colours:gird")

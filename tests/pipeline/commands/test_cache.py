@@ -1,4 +1,4 @@
-"""ccln-cache as a person types it."""
+"""ccln-cache, run as on a command line."""
 
 import json
 import sys
@@ -76,7 +76,7 @@ def test_help_names_every_command(run: Run) -> None:
         (["pack", "--clips-per-shard", "0", "--cache", "full"], "0"),
     ],
 )
-def test_an_error_is_one_line_and_names_what_to_do(run: Run, tmp_path: Path, words: list[str], message: str) -> None:
+def test_an_error_is_one_line_with_a_remedy(run: Run, tmp_path: Path, words: list[str], message: str) -> None:
     fill(tmp_path / "full", LIGHT, 1)
     shown = run(*words)
     assert shown.returncode == 2
@@ -86,7 +86,7 @@ def test_an_error_is_one_line_and_names_what_to_do(run: Run, tmp_path: Path, wor
         assert len(shown.stderr.strip().splitlines()) == 1
 
 
-def test_info_shows_what_is_there_and_what_made_it(run: Run, tmp_path: Path) -> None:
+def test_info_shows_the_entries_and_their_specification(run: Run, tmp_path: Path) -> None:
     digest = fill(tmp_path / "features", LIGHT, 3)
     fill(tmp_path / "features", {**OTHER, "audio": {"name": "\x1b[31mred"}}, 2, 3.5, ("audio",))
     run("pack", "--specification", digest[:10], "--clips-per-shard", 2)
@@ -105,7 +105,7 @@ def test_info_shows_what_is_there_and_what_made_it(run: Run, tmp_path: Path) -> 
     assert "empty holds no features" in run("info", "--cache", "empty").stdout
 
 
-def test_verify_and_repair_name_what_is_damaged(run: Run, tmp_path: Path) -> None:
+def test_verify_and_repair_name_damaged_files(run: Run, tmp_path: Path) -> None:
     fill(tmp_path / "features", LIGHT, 3)
     whole = run("verify")
     assert (whole.returncode, whole.stdout) == (0, "3 clips are whole, 0 files damaged\n")
@@ -123,7 +123,7 @@ def test_verify_and_repair_name_what_is_damaged(run: Run, tmp_path: Path) -> Non
     assert str(path) in unreadable.stderr
 
 
-def test_prune_lists_what_would_go_and_deletes_only_on_request(run: Run, tmp_path: Path) -> None:
+def test_prune_lists_entries_and_deletes_them_only_on_request(run: Run, tmp_path: Path) -> None:
     kept, gone = fill(tmp_path / "features", LIGHT, 3), fill(tmp_path / "features", OTHER, 2)
     cache = FeatureCache(tmp_path / "features")
     shown = run("prune", "--keep", kept[:8])
@@ -136,7 +136,7 @@ def test_prune_lists_what_would_go_and_deletes_only_on_request(run: Run, tmp_pat
     assert set(cache.specifications()) == {kept}
 
 
-def test_prune_keeps_what_checkpoints_were_trained_on(run: Run, tmp_path: Path) -> None:
+def test_prune_keeps_features_that_checkpoints_were_trained_on(run: Run, tmp_path: Path) -> None:
     from ccln.model import CCLN, Checkpoint, ModelConfig, save_checkpoint
 
     kept, gone = fill(tmp_path / "features", LIGHT, 3), fill(tmp_path / "features", OTHER, 2)
@@ -158,7 +158,7 @@ def test_prune_keeps_what_checkpoints_were_trained_on(run: Run, tmp_path: Path) 
     assert set(FeatureCache(tmp_path / "features").specifications()) == {kept, readable, gone}
 
 
-def test_published_features_in_and_out(run: Run, tmp_path: Path) -> None:
+def test_published_features_are_imported_and_exported(run: Run, tmp_path: Path) -> None:
     publish(tmp_path / "ave")
     imported = run("import-ave", "ave")
     assert imported.returncode == 0, imported.stderr

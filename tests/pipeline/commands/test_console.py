@@ -55,7 +55,7 @@ def run(monkeypatch: pytest.MonkeyPatch, words: str) -> tuple[object, list[objec
     return ended.value.code, seen
 
 
-def test_body_and_function_get_their_options(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_function_and_console_body_get_their_own_options(monkeypatch: pytest.MonkeyPatch) -> None:
     code, seen = run(monkeypatch, "out a.mp4 b.mp4 --cache x --twice --dry")
     assert (code, seen[:2]) == (1, [Path("x"), True])
     assert seen[2] == (Path("out"), [Path("a.mp4"), Path("b.mp4")], Path("x"), True)
@@ -80,6 +80,8 @@ def test_help_is_the_docstring_without_callbacks(
         assert text not in shown
 
 
-def test_a_wrong_option_meets_the_nearest(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_option_gets_the_nearest_suggested(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(monkeypatch, "out a.mp4 --twise") == (2, [])
     assert "--twice" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What the commands take when they are not told."""
+"""What the commands use when an option is not given."""
 
 import os
 from pathlib import Path
@@ -28,7 +28,7 @@ def test_the_newest_finished_run_is_found_however_it_was_started(
     assert finished_runs(Path("runs/several")) == [Path("runs/several/seed-1")]
 
 
-def test_a_run_of_another_network_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_of_another_network_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     finish("runs/matching", 3, '{"network": "matching"}')
     assert latest_localizing_run() is None
@@ -38,12 +38,12 @@ def test_a_run_of_another_network_is_passed_over(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("warnings", ['["no better than a baseline", 3]', '"no"', "null", "{}"])
-def test_a_run_that_its_training_warned_of_is_not_taken_silently(
+def test_a_run_with_training_warnings_is_not_used_silently(
     warnings: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    finish("runs/sound", 1, '{"network": "ccln", "training": {"warnings": []}}')
-    assert latest_localizing_run() == Path("runs/sound")
+    finish("runs/good", 1, '{"network": "ccln", "training": {"warnings": []}}')
+    assert latest_localizing_run() == Path("runs/good")
     assert caplog.text == ""
     finish("runs/warned", 2, f'{{"network": "ccln", "training": {{"warnings": {warnings}}}}}')
     assert latest_localizing_run() == Path("runs/warned")
@@ -52,12 +52,10 @@ def test_a_run_that_its_training_warned_of_is_not_taken_silently(
 
 
 @pytest.mark.parametrize("config", ["", "[", "[]", "3", "[" * 100_000, "\udcff"])
-def test_a_damaged_run_is_not_passed_over_in_silence(
-    config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An older run in its place would be a surprise; who reads it says what is wrong with it."""
+def test_a_damaged_run_is_not_skipped(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is taken, so that loading it names the damage, instead of an older run in its place."""
     monkeypatch.chdir(tmp_path)
-    finish("runs/sound", 1, '{"network": "ccln"}')
+    finish("runs/good", 1, '{"network": "ccln"}')
     finish("runs/damaged", 2)
     Path("runs/damaged/config.json").write_bytes(config.encode(errors="surrogateescape"))
     os.utime("runs/damaged/config.json", (2, 2))

@@ -1,4 +1,4 @@
-"""The demo goes the whole way, from its videos to the events in one of them."""
+"""The demo runs all stages, from making its videos to locating the events in one of them."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,7 @@ from ccln.pipeline.data.ave import read_ave_folder
 
 
 @pytest.mark.slow
-def test_the_demo_locates_a_test_clip_and_names_its_commands(
+def test_the_demo_locates_a_test_clip_and_prints_its_commands(
     tiny_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("ccln.pipeline.demo.make_demo_dataset", lambda folder, **_: shutil.copytree(tiny_set, folder))
@@ -23,7 +23,7 @@ def test_the_demo_locates_a_test_clip_and_names_its_commands(
     assert [command.split()[0] for command in result.commands] == ["ccln-extract", "ccln-train", "ccln-localize"]
 
 
-def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path):
+def test_a_folder_that_is_not_empty_is_refused_and_not_changed(tmp_path: Path):
     (tmp_path / "mine.txt").write_text("keep me")
     with pytest.raises(FileExistsError, match=r"is not an empty folder.*--out"):
         demo(tmp_path)

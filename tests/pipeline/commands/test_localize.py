@@ -1,4 +1,4 @@
-"""The commands as a person types them."""
+"""The commands, run as on a command line."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ def run(command: str, *words: object, cwd: Path | None = None) -> subprocess.Com
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_names_every_option_in_words(command: str) -> None:
+def test_help_describes_every_option(command: str) -> None:
     shown = run(command, "--help")
     assert shown.returncode == 0
     assert command in shown.stdout
@@ -30,7 +30,7 @@ def test_help_names_every_option_in_words(command: str) -> None:
         assert line in shown.stdout
 
 
-def test_version() -> None:
+def test_version_is_printed() -> None:
     assert run("ccln-extract", "--version").stdout.strip() == "0.1.0"
 
 
@@ -47,7 +47,7 @@ def test_version() -> None:
         ("ccln-localize", ["x.mp4", "--jobs", "0"], "--jobs"),
     ],
 )
-def test_a_wrong_option_says_which_was_meant(command: str, words: list[str], meant: str) -> None:
+def test_the_error_of_a_wrong_option_names_the_right_one(command: str, words: list[str], meant: str) -> None:
     shown = run(command, *words)
     assert shown.returncode == 2
     assert meant in shown.stdout + shown.stderr
@@ -99,15 +99,15 @@ def test_the_three_commands_need_no_option_in_one_folder(tiny_set: Path, tmp_pat
     assert json.loads(located.stdout)["videos"][0]["path"] == str(clip)
 
 
-def test_localize_writes_files_and_a_page_and_says_so(tiny_set: Path, tiny_run: Path, tmp_path: Path) -> None:
+def test_localize_writes_files_and_a_page_and_lists_them(tiny_set: Path, tiny_run: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"nothing")
     clip = sorted((tiny_set / "AVE").iterdir())[0]
     words = ("--checkpoint", tiny_run, "--out", "events", "--format", "webvtt", "--format", "json", "--html", "a.html")
     shown = run("ccln-localize", "broken.mp4", clip, *words, cwd=tmp_path)
     assert shown.returncode == 1
     assert shown.stdout == ""
-    said, failed = shown.stderr.splitlines()
-    assert said == f"written: events/{clip.stem}.vtt, events/{clip.stem}.json, a.html"
+    written, failed = shown.stderr.splitlines()
+    assert written == f"written: events/{clip.stem}.vtt, events/{clip.stem}.json, a.html"
     assert "broken.mp4" in failed
     assert (tmp_path / "events" / f"{clip.stem}.vtt").read_text("utf-8").startswith("WEBVTT")
     document = json.loads((tmp_path / "events" / f"{clip.stem}.json").read_text("utf-8"))
@@ -133,7 +133,7 @@ def test_the_formats_offered_are_a_table_and_those_that_are_written() -> None:
     assert get_args(PrintedFormat) == ("table", *FORMATS)
 
 
-def test_some_failures_are_exit_code_one_and_each_is_named(tiny_set: Path, tmp_path: Path) -> None:
+def test_failed_videos_give_exit_code_one_and_are_named(tiny_set: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"nothing")
     clip = sorted((tiny_set / "AVE").iterdir())[0]
     shown = run("ccln-extract", clip, "broken.mp4", cwd=tmp_path)
@@ -142,7 +142,7 @@ def test_some_failures_are_exit_code_one_and_each_is_named(tiny_set: Path, tmp_p
     assert "broken.mp4" in shown.stderr
 
 
-def test_check_only_looks_and_says_what_would_fail(tiny_set: Path, tmp_path: Path) -> None:
+def test_check_extracts_nothing_and_names_files_that_would_fail(tiny_set: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"nothing")
     clip = sorted((tiny_set / "AVE").iterdir())[0]
     good = run("ccln-extract", clip, "--check", cwd=tmp_path)
@@ -154,7 +154,7 @@ def test_check_only_looks_and_says_what_would_fail(tiny_set: Path, tmp_path: Pat
     assert not (tmp_path / "features").exists()
 
 
-def test_a_clip_without_sound_is_skipped_when_asked(tiny_set: Path, tmp_path: Path) -> None:
+def test_a_clip_without_audio_is_skipped_when_asked(tiny_set: Path, tmp_path: Path) -> None:
     clip = sorted((tiny_set / "AVE").iterdir())[0]
     with av.open(str(clip)) as source, av.open(str(tmp_path / "mute.mp4"), "w") as target:
         stream = target.add_stream_from_template(source.streams.video[0])

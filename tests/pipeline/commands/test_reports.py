@@ -51,7 +51,7 @@ def details(report: EvaluationReport) -> SegmentDetails:
     return report.evaluation.details
 
 
-def test_a_finished_run_scores_what_its_metrics_say(tiny_run: Path, report: EvaluationReport) -> None:
+def test_evaluating_a_run_gives_the_scores_of_its_metrics_file(tiny_run: Path, report: EvaluationReport) -> None:
     metrics = json.loads((tiny_run / "metrics.json").read_text())
     assert report.scores.as_dict() == metrics["test"]
     assert {name: scores.as_dict() for name, scores in report.baselines.items()} == metrics["baselines"]
@@ -82,7 +82,7 @@ def test_rows_that_were_trained_on_are_counted(
     assert evaluate(silent, data=tiny_set, cache=tiny_cache, device="cpu").trained_on is None
 
 
-def test_the_details_are_of_the_same_clips(report: EvaluationReport) -> None:
+def test_details_and_scores_agree(report: EvaluationReport) -> None:
     confusion = details(report).scores.confusion
     assert isinstance(report.scores, Scores)
     assert confusion.shape == (len(details(report).class_names) + 1,) * 2
@@ -93,7 +93,7 @@ def test_the_details_are_of_the_same_clips(report: EvaluationReport) -> None:
     assert right_background / background == pytest.approx(report.scores.background_recall)
 
 
-def test_the_order_of_the_classes_is_the_checkpoints(
+def test_classes_have_the_order_of_the_checkpoint(
     tiny_run: Path, tiny_set: Path, tiny_cache: Path, report: EvaluationReport, tmp_path: Path
 ) -> None:
     other = with_rows_reversed(tiny_set, tmp_path / "videos")
@@ -104,7 +104,7 @@ def test_the_order_of_the_classes_is_the_checkpoints(
     assert (details(found).scores.confusion == details(report).scores.confusion).all()
 
 
-def test_other_classes_are_refused_and_both_named(
+def test_other_classes_are_refused_and_both_lists_named(
     tiny_run: Path, tiny_set: Path, tiny_cache: Path, report: EvaluationReport, tmp_path: Path
 ) -> None:
     other, (first, *names) = tmp_path / "run", details(report).class_names
@@ -133,7 +133,7 @@ def in_the_other_arithmetic(cache: Path, target: Path) -> Path:
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_arithmetic_is_no_part_of_what_a_checkpoint_demands(
+def test_features_in_either_arithmetic_can_be_evaluated(
     tiny_set: Path, tiny_cache: Path, split: Literal["train", "test"], tmp_path: Path
 ) -> None:
     """Both ways round: the run counts the rows that it was trained on, and scores as on its own features."""
@@ -146,7 +146,7 @@ def test_arithmetic_is_no_part_of_what_a_checkpoint_demands(
         assert reports[0].specification != reports[1].specification
 
 
-def test_features_of_other_extractors_are_not_taken(
+def test_features_of_other_extractors_are_refused(
     tiny_run: Path, tiny_set: Path, tiny_cache: Path, tmp_path: Path
 ) -> None:
     checkpoint = load_checkpoint(tiny_run)
@@ -175,7 +175,7 @@ def test_rows_that_the_run_dropped_are_dropped_again(
         assert found.scores.clips == clips
 
 
-def test_the_data_set_is_the_one_the_run_names_or_the_one_here(
+def test_the_data_set_is_that_of_the_run_or_of_the_current_folder(
     tiny_run: Path, tiny_set: Path, tiny_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, training in (("names", {"data": str(tiny_set)}), ("gone", {"data": "gone"}), ("odd", {"data": 3})):
@@ -216,7 +216,7 @@ def made_report() -> EvaluationReport:
     )
 
 
-def test_the_report_for_programs() -> None:
+def test_the_json_report() -> None:
     report = json.loads(evaluation_json(made_report()))
     assert (report["format"], report["version"]) == ("ccln-evaluation", 2)
     assert (report["run"], report["data"], report["split"]) == ("runs/first", "videos", "test")
@@ -244,7 +244,7 @@ def test_the_report_for_programs() -> None:
     assert report["confusion"]["segments"] == [[2, 0, 0, 3], [4, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 7]]
 
 
-def test_the_report_for_people() -> None:
+def test_the_report_as_text() -> None:
     title, scores, decoding, classes, confusions = evaluation_table(made_report()).split("\n\n")
     assert title == "runs/first on videos"
     assert decoding.splitlines()[1].split() == ["test", "75.0", "%", "3.0", "%", "8.0", "%"]
@@ -282,7 +282,7 @@ def test_both_reports_warn_of_rows_that_were_trained_on() -> None:
         assert json.loads(evaluation_json(report))["trained_on"] == trained_on
 
 
-def test_without_a_mistake_nothing_is_said_of_mistakes() -> None:
+def test_a_perfect_report_has_no_section_on_mistakes() -> None:
     truth = np.array([[0, 1, 2, 3]])
     detailed = score_in_detail(truth, truth, 3, np.array([0]), np.array([0]))
     report = made_report()
@@ -292,7 +292,7 @@ def test_without_a_mistake_nothing_is_said_of_mistakes() -> None:
     assert "rows without" not in evaluation_table(perfect)
 
 
-def test_the_table_of_a_run_says_what_was_selected_on_test() -> None:
+def test_the_table_of_a_run_labels_results_selected_on_test() -> None:
     evaluation = made_report().evaluation
     result = TrainingResult(
         folder=Path("runs/first"),
@@ -351,7 +351,7 @@ def test_the_command_prints_the_table_and_writes_the_report(
     ("words", "message"),
     [(["gone"], "gone/config.json"), (["run"], "--data"), (["run", "--data", "gone"], "gone"), ([], "RUN")],
 )
-def test_an_error_names_what_to_do(
+def test_an_error_names_the_remedy(
     tiny_run: Path,
     tmp_path: Path,
     words: list[str],

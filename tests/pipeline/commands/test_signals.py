@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, sent to the commands as they run: what is finished is kept, and the end comes soon."""
+"""Ctrl-C and SIGTERM sent to running commands: finished work is kept, and they end soon."""
 
 import signal
 import subprocess
@@ -53,7 +53,7 @@ def wait_for(happened: Callable[[], bool]) -> None:
 
 
 def stopped_with(process: subprocess.Popen[str], number: signal.Signals) -> str:
-    """What a process writes to stderr that is sent a signal, and ends as it should."""
+    """Send a signal to a process, which must end as documented; returns what it writes to stderr."""
     process.send_signal(number)
     _, errors = process.communicate(timeout=SOON_SECONDS)
     assert process.returncode == 128 + number, errors
@@ -72,7 +72,7 @@ def test_extract_keeps_finished_clips_when_stopped(tiny_set: Path, tmp_path: Pat
         FeatureCache(tmp_path).read(key)  # checks the sha256
 
 
-def test_localize_stops_with_what_it_printed(tiny_set: Path, tiny_run: Path) -> None:
+def test_localize_keeps_finished_output_when_stopped(tiny_set: Path, tiny_run: Path) -> None:
     with started(script("ccln-localize"), tiny_set / "AVE", "--checkpoint", tiny_run) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith(str(tiny_set))
@@ -90,7 +90,7 @@ def test_train_keeps_finished_epochs_when_stopped(tiny_set: Path, tiny_cache: Pa
 
 
 @both_signals
-def test_work_that_does_not_end_is_abandoned_after_a_few_seconds(number: signal.Signals) -> None:
+def test_work_in_progress_is_ended_after_a_few_seconds(number: signal.Signals) -> None:
     with started(sys.executable, "-c", SLEEPER) as process:
         assert process.stdout is not None
         begun = sorted(process.stdout.readline() for _ in range(2))
@@ -99,7 +99,7 @@ def test_work_that_does_not_end_is_abandoned_after_a_few_seconds(number: signal.
 
 
 @both_signals
-def test_a_second_signal_ends_at_once(number: signal.Signals) -> None:
+def test_a_second_signal_ends_the_command_at_once(number: signal.Signals) -> None:
     with started(sys.executable, "-c", SLEEPER) as process:
         assert process.stdout is not None
         process.stdout.readline()

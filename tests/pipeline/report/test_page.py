@@ -60,7 +60,7 @@ def video(tmp_path: Path) -> Path:
     return path
 
 
-def test_page_holds_all_it_shows(tmp_path: Path, video: Path) -> None:
+def test_the_page_contains_all_that_it_shows(tmp_path: Path, video: Path) -> None:
     page = Elements(write_page([page_video(video)], tmp_path / "out" / "page.html", title="One video"))
     index, clip = page.json("index"), page.json("video-0")
     assert index["videos"] == [
@@ -109,7 +109,7 @@ def test_attention_without_a_preference_does_not_glow(tmp_path: Path, video: Pat
     assert max(b64decode(page.json("video-0")["attention"]["values"])) < 255 / 3
 
 
-def test_larger_videos_stay_where_they_are(tmp_path: Path, video: Path) -> None:
+def test_larger_videos_are_linked_instead_of_embedded(tmp_path: Path, video: Path) -> None:
     odd = tmp_path / "a: b" / 'c?d#e%20"<ü.mp4'
     odd.parent.mkdir()
     odd.write_bytes(b"x" * 10)
@@ -126,7 +126,7 @@ def test_larger_videos_stay_where_they_are(tmp_path: Path, video: Path) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(label=texts, title=texts | st.sampled_from(["</title><script>alert(1)</script>", "$style"]))
-def test_no_text_becomes_markup(label: str, title: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_all_texts_are_escaped(label: str, title: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("page")
     (folder / "<img src=x>.mp4").write_bytes(b"")
     label += "</script><script>alert(1)</script><!--"
@@ -142,14 +142,14 @@ def test_no_text_becomes_markup(label: str, title: str, tmp_path_factory: pytest
     assert [tag for tag, _ in page.tags] == [tag for tag, _ in plain.tags]
 
 
-def test_names_that_are_no_text_do_not_stop_the_page(tmp_path: Path) -> None:
+def test_names_that_are_not_unicode_are_accepted(tmp_path: Path) -> None:
     path = tmp_path / "caf\udce9.mp4"
     path.write_bytes(b"x")
     out = write_page([page_video(path)], tmp_path / "page.html", title=path.name, embed_limit_bytes=0)
     assert Elements(out).json("video-0")["link"] == "caf%E9.mp4"
 
 
-def test_policy_lets_nothing_in_but_the_pages_own_scripts(tmp_path: Path, video: Path) -> None:
+def test_the_policy_allows_only_the_pages_own_scripts(tmp_path: Path, video: Path) -> None:
     page = Elements(write_page([page_video(video)], tmp_path / "page.html", title="x"))
     policy = next(a["content"] for tag, a in page.tags if tag == "meta" and "http-equiv" in a)
     assert policy is not None
@@ -164,7 +164,7 @@ def test_policy_lets_nothing_in_but_the_pages_own_scripts(tmp_path: Path, video:
     assert not [a for tag, a in page.tags if tag == "script" and "src" in a]
 
 
-def test_the_page_is_never_written_over_another(tmp_path: Path, video: Path) -> None:
+def test_an_existing_page_is_never_overwritten(tmp_path: Path, video: Path) -> None:
     out = tmp_path / "page.html"
     write_page([page_video(video)], out, title="one")
     before = out.read_bytes()
@@ -175,7 +175,7 @@ def test_the_page_is_never_written_over_another(tmp_path: Path, video: Path) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "page.html"]
 
 
-def test_a_video_that_is_gone_is_named(tmp_path: Path) -> None:
+def test_a_missing_video_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"gone\.mp4: cannot be read"):
         write_page([page_video(tmp_path / "gone.mp4")], tmp_path / "page.html", title="")
     assert list(tmp_path.iterdir()) == []

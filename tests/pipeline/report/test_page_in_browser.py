@@ -1,4 +1,4 @@
-"""The page driven in Chromium, as a person would."""
+"""The page in Chromium, operated by mouse and keyboard."""
 
 import shutil
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ NASTY = "<img src=x onerror=alert(1)> \"quoted\" & 'so'"
 
 
 class Visit:
-    """A page that is open, and all that it asked for or complained of."""
+    """An open page, its requests and its errors."""
 
     def __init__(self, browser: "Browser", path: Path, **context: Any) -> None:
         self.page: Page = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **context}).new_page()
@@ -175,7 +175,7 @@ def test_no_number_in_a_bar_is_cut(browser: "Browser", tmp_path: Path) -> None:
     visit.page.context.close()
 
 
-def test_names_are_texts_and_nothing_leaves_the_page(visit: Visit, folder: Path) -> None:
+def test_names_are_plain_text_and_the_page_makes_no_request(visit: Visit, folder: Path) -> None:
     page = visit.page
     assert page.title() == f"</title>{NASTY}"
     assert page.locator("h1").inner_text() == f"</title>{NASTY}"
@@ -196,7 +196,7 @@ def test_names_are_texts_and_nothing_leaves_the_page(visit: Visit, folder: Path)
     assert not [url for url in visit.requests if url.startswith("http")]
 
 
-def test_attention_follows(visit: Visit) -> None:
+def test_attention_follows_the_playhead(visit: Visit) -> None:
     """Segment s looks at region s: of the grid of 2 × 3, its middle is the brightest."""
     page = visit.page
     brightest = """() => {
@@ -213,7 +213,7 @@ def test_attention_follows(visit: Visit) -> None:
     assert found == list(range(6))
 
 
-def test_what_cannot_be_played_is_shown_all_the_same(visit: Visit) -> None:
+def test_a_video_that_cannot_be_played_still_shows_its_events(visit: Visit) -> None:
     page = visit.page
     page.locator("#list button", has_text="broken").click()
     page.locator("#notice").wait_for(state="visible")
@@ -236,9 +236,7 @@ def test_videos_beside_the_page_are_found(browser: "Browser", folder: Path) -> N
     page.context.close()
 
 
-def test_a_video_that_is_not_beside_the_page_any_more_is_named(
-    browser: "Browser", folder: Path, tmp_path: Path
-) -> None:
+def test_a_video_no_longer_beside_the_page_is_named(browser: "Browser", folder: Path, tmp_path: Path) -> None:
     (tmp_path / "beside.html").write_bytes((folder / "beside.html").read_bytes())
     visit = Visit(browser, tmp_path / "beside.html")
     visit.page.locator("#list button", has_text=NASTY).click()
@@ -268,7 +266,7 @@ def test_the_class_at_the_mouse_or_playhead_is_shown(visit: Visit) -> None:
     assert shown.inner_text() == f"0:01–0:02 {NASTY}:"
 
 
-def test_lists_are_one_stop_of_the_tab_key_each(visit: Visit) -> None:
+def test_each_list_is_a_single_tab_stop(visit: Visit) -> None:
     page = visit.page
     page.keyboard.press("c")
     focused = "document.activeElement.innerText"
@@ -292,7 +290,7 @@ def test_lists_are_one_stop_of_the_tab_key_each(visit: Visit) -> None:
     assert page.locator("#events button[tabindex='0']").count() == 1
 
 
-def test_a_portrait_video_without_events_says_so(browser: "Browser", tmp_path: Path) -> None:
+def test_a_portrait_video_without_events_shows_that(browser: "Browser", tmp_path: Path) -> None:
     make_video(tmp_path / "tall.webm", 2.0, size=(48, 96))
     write_page([page_video(tmp_path / "tall.webm", (), 2.0, 2)], tmp_path / "tall.html", title="tall.webm")
     visit = Visit(browser, tmp_path / "tall.html")
@@ -329,7 +327,7 @@ def test_an_hour_zooms_scrolls_and_seeks(browser: "Browser", tmp_path: Path) -> 
     assert playhead is not None
     assert view is not None
     assert view["x"] <= playhead["x"] <= view["x"] + view["width"]
-    # The sound's second half is five times as loud: what is drawn at the end is as high as the row.
+    # The second half of the audio is five times as loud: at the end the waveform is as high as the row.
     inner = "document.getElementById('waveform').firstChild.shadowRoot.querySelector('.scroll')"
     visit.until(f"Math.abs({inner}.scrollLeft - document.getElementById('scroll').scrollLeft) < 2")
     visit.until(f"{inner}.querySelector('canvas') !== null")
@@ -367,7 +365,7 @@ def test_two_hundred_videos_and_an_hour_open_at_once(browser: "Browser", tmp_pat
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_shows_all_of_it_and_every_text_has_contrast(browser: "Browser", folder: Path, scheme: str) -> None:
+def test_the_page_fits_a_phone_and_every_text_has_contrast(browser: "Browser", folder: Path, scheme: str) -> None:
     visit = Visit(browser, folder / "page.html", viewport={"width": 360, "height": 740}, color_scheme=scheme)
     page = visit.ready()
     assert page.evaluate("document.documentElement.scrollWidth") == 360
@@ -387,14 +385,14 @@ def test_a_phone_shows_all_of_it_and_every_text_has_contrast(browser: "Browser",
             const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
             const style = getComputedStyle(element);
             if (!own || !element.checkVisibility() || style.fontSize === "0px") continue;
-            const behind = [];
-            for (let at = element; at; at = at.parentElement) behind.unshift(getComputedStyle(at).backgroundColor);
-            seen.add(`${rgb(...behind)} ${rgb(style.color)}`);
+            const backgrounds = [];
+            for (let at = element; at; at = at.parentElement) backgrounds.unshift(getComputedStyle(at).backgroundColor);
+            seen.add(`${rgb(...backgrounds)} ${rgb(style.color)}`);
         }
         return [...seen];
     }""")
     assert len(colours) > 4
     for pair in colours:
-        behind, text = ([int(part) for part in colour.split(",")] for colour in pair.split())
-        assert contrast(behind, text) >= 4.5, pair
+        background, text = ([int(part) for part in colour.split(",")] for colour in pair.split())
+        assert contrast(background, text) >= 4.5, pair
     page.context.close()

@@ -44,7 +44,7 @@ def located(
 def piece(
     start: float = 0.0, seconds: float = 10.0, grey: np.ndarray | None = None, aspect: float = 4 / 3
 ) -> DecodedClip:
-    """Ten seconds of silence and of pictures of one grey each; `grey` is (segment, frame)."""
+    """Ten seconds of silence and of frames of one grey each; `grey` is (segment, frame)."""
     grey = np.full((10, 4), 128) if grey is None else grey
     frames = np.broadcast_to(grey[..., None, None, None], (10, 4, 14, 14, 3)).astype(np.uint8)
     waveform = np.zeros(160_000, np.float32)
@@ -75,7 +75,7 @@ def test_bars_lie_where_the_events_are(tmp_path: Path) -> None:
     assert columns.max() == pytest.approx(LEFT + 0.5 * ACROSS, abs=2)
 
 
-def test_an_event_of_a_second_is_seen_in_three_hours(tmp_path: Path) -> None:
+def test_an_event_of_a_second_is_visible_in_three_hours(tmp_path: Path) -> None:
     duration = 3 * 3600.0
     image = drawn_once(located(duration, Event("Bark", 5400.0, 5401.0, 0.9)), tmp_path / "a.png")
     below = image[-90:]
@@ -130,17 +130,17 @@ def test_memory_does_not_grow_with_the_file() -> None:
 
 def test_the_spectrogram_of_the_parts_is_that_of_the_whole() -> None:
     seconds = np.arange(34 * SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
-    sound = (0.4 * np.sin(2 * np.pi * 523 * seconds) * (seconds > 7.5)).astype(np.float32)
+    samples = (0.4 * np.sin(2 * np.pi * 523 * seconds) * (seconds > 7.5)).astype(np.float32)
     whole, parts = PooledSpectrogram(), PooledSpectrogram()
-    whole.add(sound)
-    for part in np.split(sound, [160_000, 320_000]):
+    whole.add(samples)
+    for part in np.split(samples, [160_000, 320_000]):
         parts.add(part)
-        parts.columns()  # looking changes nothing
+        parts.columns()  # reading it changes nothing
     (power, column_seconds), (again, _) = whole.columns(), parts.columns()
     assert 750 <= len(power) <= 1500
     np.testing.assert_allclose(again, power, rtol=1e-4, atol=1e-9)
-    heard = power.sum(1) > power.sum(1).max() / 2
-    assert heard.argmax() * column_seconds == pytest.approx(7.5, abs=2 * column_seconds)
+    loud = power.sum(1) > power.sum(1).max() / 2
+    assert loud.argmax() * column_seconds == pytest.approx(7.5, abs=2 * column_seconds)
     assert len(power) * column_seconds == pytest.approx(34, abs=2 * column_seconds)
     steady = power[int(9 / column_seconds) : -2].sum(1)
     assert steady.max() / steady.min() < 1.1  # no click where two parts meet
@@ -166,8 +166,8 @@ def test_any_length_and_shape_can_be_drawn(duration: float, aspect: float, tmp_p
 
 
 @pytest.mark.parametrize("aspect", [9 / 16, 16 / 9])
-def test_frames_have_the_shape_that_a_player_gives_them(aspect: float, tmp_path: Path) -> None:
-    begins = piece(aspect=4 / 3)  # pictures come later, and only then is their shape known
+def test_frames_have_the_displayed_aspect_ratio(aspect: float, tmp_path: Path) -> None:
+    begins = piece(aspect=4 / 3)  # frames come later, and only then is their shape known
     image = drawn_once(located(20.0), tmp_path / "a.png", begins, piece(10.0, aspect=aspect))
     strip = image[82:190, LEFT : LEFT + ACROSS].mean(2) < 250
     height = int(strip.any(1).argmin())
@@ -177,7 +177,7 @@ def test_frames_have_the_shape_that_a_player_gives_them(aspect: float, tmp_path:
     np.testing.assert_allclose(widths, height * aspect, atol=1.5)
 
 
-def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
+def test_names_are_drawn_unchanged(tmp_path: Path) -> None:
     nasty = [*NASTY, "$x^2$", "\udcff.mp4", "a\nb", "Long " * 60]
     events = [Event(name, float(place % 9), place % 9 + 1.0, 0.5) for place, name in enumerate(nasty)]
     with warnings.catch_warnings():
@@ -185,7 +185,7 @@ def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
         drawn_once(located(10.0, *events, name="$a$ \udcff {x}\n" + "very long " * 20), tmp_path / "a.png")
 
 
-def test_the_picture_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "folder" / "a.png"
     drawn_once(located(10.0, BARK), path)
     content = path.read_bytes()
@@ -200,7 +200,7 @@ def test_the_picture_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_there_is_no_picture_of_nothing(tmp_path: Path) -> None:
+def test_a_picture_without_clips_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"clip\.mp4"):
         TimelinePicture().draw(located(10.0), tmp_path / "a.png")
 
@@ -237,13 +237,13 @@ def test_white_letters_can_be_read_on_every_color(color: str) -> None:
     assert contrast(ImageColor.getrgb(color), (255, 255, 255)) >= 5
 
 
-def test_the_minimum_duration_is_said() -> None:
+def test_the_minimum_duration_is_shown() -> None:
     figure = timeline_figure(located(10.0, BARK), {0.5: np.zeros((9, 9, 3), np.uint8)}, (np.ones((9, 64)), 1.0), 1.0)
     assert any("for at least 2 s" in text.get_text() for text in figure.texts)
 
 
 @pytest.mark.parametrize("grey", [40, 128, 255])
-def test_frames_stay_as_bright_as_they_are_where_no_attention_is(grey: int, tmp_path: Path) -> None:
+def test_frames_without_attention_keep_their_brightness(grey: int, tmp_path: Path) -> None:
     image = drawn_once(located(10.0, looks_at=(0, 0)), tmp_path / "a.png", piece(grey=np.full((10, 4), grey)))
     assert image[140:150, LEFT + 50 : LEFT + 90].mean() == pytest.approx(grey, abs=2)
 
@@ -284,7 +284,7 @@ def test_a_line_sums_up_the_events() -> None:
     assert fits(summary([Event("Long" * 30, 0, 1, 0.5)], 60, fits))
 
 
-def test_times_are_written_as_fits_the_length_of_the_file() -> None:
+def test_the_format_of_times_depends_on_the_length_of_the_file() -> None:
     assert [time_within(65.04, duration) for duration in (100, 300, 3600)] == ["65.0", "1:05", "0:01:05"]
     assert time_within(59.7, 300) == "1:00"
 
@@ -296,7 +296,7 @@ def test_a_round_step_divides_into_no_more_than_wanted(duration: float, most: in
     assert step == 0.25 or duration / step > most / 3
 
 
-def test_short_names_stay_apart() -> None:
+def test_short_names_stay_distinct() -> None:
     names = short_names({"Truck, diesel", "Truck, electric", "Male speech, man speaking"})
     assert names == {
         "Truck, diesel": "Truck, diesel",

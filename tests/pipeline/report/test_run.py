@@ -72,14 +72,14 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     data, cache, config = made_up_set(tmp_path_factory.mktemp("made"))
     return {"data": data, "cache": cache, "config": config, "epochs": 2}
 
 
 @pytest.fixture(scope="module", params=["supervised", "weak", "cml"])
-def result(request: pytest.FixtureRequest, told: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return train(**told, task=request.param, out=tmp_path_factory.mktemp("runs") / request.param)
+def result(request: pytest.FixtureRequest, options: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return train(**options, task=request.param, out=tmp_path_factory.mktemp("runs") / request.param)
 
 
 def facts(**changes: Any) -> RunFacts:
@@ -99,7 +99,7 @@ def facts(**changes: Any) -> RunFacts:
     return replace(plain, **changes)
 
 
-def test_a_run_ends_with_a_page_of_its_own_figures(result: TrainingResult) -> None:
+def test_a_run_writes_a_page_with_its_own_scores(result: TrainingResult) -> None:
     page = Page(result.folder / PAGE_NAME)
     metrics = json.loads((result.folder / "metrics.json").read_text())
     heads = [column.heading for column in result.test.columns]
@@ -129,7 +129,7 @@ def test_a_run_ends_with_a_page_of_its_own_figures(result: TrainingResult) -> No
     assert all(clip in page.words for clip in ("test3", "test4", "test5"))  # shorter than their clips in any task
 
 
-def test_a_page_asks_for_nothing_from_anywhere(result: TrainingResult) -> None:
+def test_a_page_makes_no_request(result: TrainingResult) -> None:
     text = (result.folder / PAGE_NAME).read_text()
     page = Page(result.folder / PAGE_NAME)
     assert not re.search(r"https?:|//[a-z]|url\((?!#)|@import", text)
@@ -142,7 +142,7 @@ def test_a_page_asks_for_nothing_from_anywhere(result: TrainingResult) -> None:
     assert len(text) < 1_500_000
 
 
-def test_the_matrix_holds_every_segment(told: dict[str, Any], result: TrainingResult) -> None:
+def test_the_matrix_holds_every_segment(options: dict[str, Any], result: TrainingResult) -> None:
     details = result.on_test.details
     if not isinstance(details, SegmentDetails):
         return
@@ -163,7 +163,7 @@ def test_the_same_run_gives_the_same_page(result: TrainingResult, tmp_path: Path
     assert pages[0] == pages[1]
 
 
-def test_no_name_becomes_markup(result: TrainingResult, tmp_path: Path) -> None:
+def test_names_are_escaped_in_the_page(result: TrainingResult, tmp_path: Path) -> None:
     details = result.on_test.details
     if not isinstance(details, SegmentDetails):
         return
@@ -217,13 +217,13 @@ def test_clips_are_ranked_by_right_seconds_then_confidence() -> None:
     assert confidences(found)[3] == pytest.approx((2 * 0.9 * 0.8 + 2 * 0.9) / 4)
 
 
-def test_of_clips_that_are_all_right_those_with_boundaries_come_first() -> None:
+def test_among_perfect_clips_those_with_boundaries_come_first() -> None:
     found = predicted([[0, 0], [0, 2]], [[0.95, 0.95], [0.6, 0.4]], [[0.9, 0.1]] * 2)
     assert ranked_clips(found).tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 11, 12, 13])
-def test_no_clip_is_among_the_best_and_the_worst(count: int) -> None:
+def test_best_and_worst_clips_do_not_overlap(count: int) -> None:
     best, worst = best_and_worst(np.arange(count))
     assert not set(best) & set(worst)
     assert len(best) + len(worst) == min(count, 12)
@@ -236,7 +236,7 @@ def test_the_interval_is_wilsons(hits: int, count: int) -> None:
     assert wilson_interval(hits / count, count) == pytest.approx((expected.low, expected.high), abs=1e-7)
 
 
-def test_of_no_clips_there_is_no_interval() -> None:
+def test_without_clips_there_is_no_interval() -> None:
     assert np.isnan(wilson_interval(float("nan"), 0)).all()
 
 
@@ -256,7 +256,7 @@ def test_no_table_is_cut_on_a_phone(result: TrainingResult) -> None:
         browser.close()
 
 
-def test_errors_at_the_ends_are_those_that_are_scored() -> None:
+def test_boundary_errors_are_those_of_scored_events() -> None:
     random = np.random.default_rng(0)
     truth = np.array([[2, 0, 0, 2, 2], [1, 1, 1, 2, 2], [2, 2, 1, 1, 2], [0, 0, 2, 2, 2]])
     event = np.array([[0.9, 0.9, 0.1, 0.1, 0.1], [0.1, 0.9, 0.9, 0.9, 0.1], [0.9, 0.9, 0.1, 0.1, 0.1], [0.9] * 5])
@@ -269,8 +269,8 @@ def test_errors_at_the_ends_are_those_that_are_scored() -> None:
     assert scores.boundary_matched == len(starts) / events
 
 
-def test_several_runs_have_a_page_that_leads_to_each(told: dict[str, Any], tmp_path: Path) -> None:
-    one_epoch = {**told, "task": "cml", "epochs": 1}
+def test_several_runs_have_a_page_with_links_to_each(options: dict[str, Any], tmp_path: Path) -> None:
+    one_epoch = {**options, "task": "cml", "epochs": 1}
     train(**one_epoch, out=tmp_path / "seeds", seeds=2)
     results = train(**one_epoch, out=tmp_path / "ablation", ablate=True, seeds=1).methods
     for folder, runs in (("seeds", 2), ("ablation", 2)):

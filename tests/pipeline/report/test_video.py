@@ -26,7 +26,7 @@ WIDE = {"height": 96, "width": 640, "options": {"preset": "ultrafast"}}
 
 
 def timeline(seconds: float = 3.0, events: Sequence[Event] = (), attention: np.ndarray | None = None) -> LocatedVideo:
-    """Seen in the first second, heard in the second, an event in the third, and so on; looked at evenly if not said."""
+    """Seen in the first second, heard in the second, an event in the third, and so on; uniform attention by default."""
     count = int(np.ceil(seconds))
     rows = ((np.arange(count) % 3 == row).astype(np.float32) for row in range(3))
     parts: dict[str, Any] = dict(zip(("seen", "heard", "event_probability"), rows, strict=True))
@@ -38,8 +38,8 @@ def timeline(seconds: float = 3.0, events: Sequence[Event] = (), attention: np.n
 @dataclass(frozen=True)
 class Content:
     times: list[float]
-    pictures: list[np.ndarray]
-    sound_times: list[float]
+    frames: list[np.ndarray]
+    audio_times: list[float]
     packets: list[bytes]
 
 
@@ -47,10 +47,10 @@ def content(path: Path) -> Content:
     """All that a file holds, on the clock of decoding."""
     found = Content([], [], [], [])
     with open_video(path) as container:
-        picture, sound = chosen_streams(path, container)
-        clock = Clock(picture, sound)
-        for packet in container.demux(*(stream for stream in (picture, sound) if stream)):
-            if packet.stream is sound and packet.size:
+        video_stream, audio_stream = chosen_streams(path, container)
+        clock = Clock(video_stream, audio_stream)
+        for packet in container.demux(*(stream for stream in (video_stream, audio_stream) if stream)):
+            if packet.stream is audio_stream and packet.size:
                 found.packets.append(bytes(packet))
             for frame in packet.decode():
                 assert isinstance(frame, AudioFrame | VideoFrame)
@@ -58,14 +58,14 @@ def content(path: Path) -> Content:
                 clock.start(packet.stream, frame.pts)
                 seconds = clock.seconds(packet.stream, frame.pts)
                 if isinstance(frame, AudioFrame):
-                    found.sound_times.append(seconds)
+                    found.audio_times.append(seconds)
                 else:
                     found.times.append(seconds)
-                    found.pictures.append(frame.to_ndarray(format="rgb24"))
+                    found.frames.append(frame.to_ndarray(format="rgb24"))
     return found
 
 
-def picture_part(drawn: np.ndarray, height: int, width: int) -> np.ndarray:
+def frame_part(drawn: np.ndarray, height: int, width: int) -> np.ndarray:
     """What is above the panel."""
     return drawn[: drawn.shape[1] * height // width]
 
@@ -76,7 +76,7 @@ def is_green(drawn: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("name", "picture", "sound", "suffix"),
+    ("name", "video_stream", "audio_stream", "suffix"),
     [
         ("clip.mp4", video(), audio(codec="aac"), ".mp4"),
         ("clip.mp4", video(steady(60, NTSC)), audio(2, 44_100, "libmp3lame"), ".mp4"),
@@ -93,43 +93,41 @@ def is_green(drawn: np.ndarray) -> np.ndarray:
     ],
 )
 def test_frames_keep_their_times_and_the_audio_stays_as_it_is(
-    tmp_path: Path, name: str, picture: Video, sound: Audio | None, suffix: str
+    tmp_path: Path, name: str, video_stream: Video, audio_stream: Audio | None, suffix: str
 ) -> None:
-    source = make_video(tmp_path / name, picture, sound)
+    source = make_video(tmp_path / name, video_stream, audio_stream)
     written = write_video(timeline(8.0), source, tmp_path / "out" / "found.clip")
     assert written == tmp_path / "out" / f"found.clip{suffix}"
     assert list(written.parent.iterdir()) == [written]
     before, after = content(source), content(written)
     tolerance = MILLISECOND if suffix == ".mkv" else 0  # to which Matroska rounds
     np.testing.assert_allclose(after.times, before.times, rtol=0, atol=tolerance)
-    np.testing.assert_allclose(after.sound_times, before.sound_times, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(after.audio_times, before.audio_times, rtol=0, atol=tolerance)
     assert after.packets == before.packets
-    seen = [number_in(picture_part(drawn, picture.height, picture.width)) for drawn in after.pictures]
-    assert seen == list(range(len(picture.seconds)))
+    seen = [number_in(frame_part(drawn, video_stream.height, video_stream.width)) for drawn in after.frames]
+    assert seen == list(range(len(video_stream.seconds)))
 
 
-def test_the_label_is_there_exactly_while_the_event_is(tmp_path: Path) -> None:
+def test_the_label_is_shown_exactly_during_the_event(tmp_path: Path) -> None:
     source = make_video(tmp_path / "clip.mp4", video(UNEVEN, **WIDE), audio(codec="aac"))
     with_event = content(write_video(timeline(3.0, [BELL]), source, tmp_path / "with"))
     without = content(write_video(timeline(3.0), source, tmp_path / "without"))
     corner = np.s_[8:30, 8:130]
     labelled = [
         bool(np.abs(one[corner].astype(int) - other[corner]).mean() > 20)
-        for one, other in zip(with_event.pictures, without.pictures, strict=True)
+        for one, other in zip(with_event.frames, without.frames, strict=True)
     ]
     assert labelled == [1 <= time < 2 for time in UNEVEN]
     assert any(labelled)
     elsewhere = np.s_[40:96, :]
-    for one, other in zip(with_event.pictures, without.pictures, strict=True):
+    for one, other in zip(with_event.frames, without.frames, strict=True):
         assert np.abs(one[elsewhere].astype(int) - other[elsewhere]).mean() < 3
 
 
-def test_the_timeline_shows_events_tracks_and_now(tmp_path: Path) -> None:
+def test_the_timeline_shows_events_tracks_and_playhead(tmp_path: Path) -> None:
     source = make_video(tmp_path / "clip.mp4", video(steady(3, rate=1), **WIDE), audio(codec="aac"))
-    first, _, third = (
-        drawn[96:] for drawn in content(write_video(timeline(3, [BELL]), source, tmp_path / "o")).pictures
-    )
-    # Where the playhead was and is, the two pictures differ; the last begins at two seconds.
+    first, _, third = (drawn[96:] for drawn in content(write_video(timeline(3, [BELL]), source, tmp_path / "o")).frames)
+    # Where the playhead was and is, the two frames differ; the last begins at two seconds.
     moved = np.flatnonzero(np.abs(first.mean(-1)[5:30] - third.mean(-1)[5:30]).mean(0) > 60)
     start, two = moved[moved < 200].mean(), moved[moved > 200].mean()
     assert np.ptp(moved[moved > 200]) < 8
@@ -151,7 +149,7 @@ def test_a_long_video_is_shown_about_half_a_minute_at_a_time(tmp_path: Path) -> 
     source = make_video(tmp_path / "clip.mp4", video(times, **WIDE), audio(codec="aac"))
     late = Event("Dog", 97.0, 104.0, 0.5)
     found = content(write_video(timeline(120.0, [late]), source, tmp_path / "out"))
-    shown = [float(time) for time, drawn in zip(times, found.pictures, strict=True) if is_green(drawn[96:]).sum() > 300]
+    shown = [float(time) for time, drawn in zip(times, found.frames, strict=True) if is_green(drawn[96:]).sum() > 300]
     assert shown
     assert all(97 - 30 < time < 104 + 30 for time in shown)
     assert {95.0, 100.0, 105.0} <= set(shown)
@@ -164,8 +162,8 @@ def test_the_heat_map_lights_up_the_attended_region(tmp_path: Path) -> None:
     attention = np.zeros((3, 7, 7), np.float32)
     attention[(0, 1, 2), (1, 5, 3), (5, 1, 3)] = 1
     found = timeline(3.0, attention=attention)
-    plain = content(write_video(found, source, tmp_path / "plain")).pictures
-    heated = content(write_video(found, source, tmp_path / "heated", heat_map=True)).pictures
+    plain = content(write_video(found, source, tmp_path / "plain")).frames
+    heated = content(write_video(found, source, tmp_path / "heated", heat_map=True)).frames
     for number in (2, 7, 12):
         change = np.abs(heated[number].astype(int) - plain[number])[:360].mean(-1)
         cells = np.array([[cell.mean() for cell in np.array_split(row, 7, 1)] for row in np.array_split(change, 7, 0)])
@@ -177,36 +175,40 @@ def test_the_heat_map_lights_up_the_attended_region(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("turns", [1, 2, 3])
 def test_turned_frames_are_written_upright(tmp_path: Path, turns: int) -> None:
-    picture = video(steady(30), height=96, width=64, quarter_turns=turns)
-    written = write_video(timeline(), make_video(tmp_path / "clip.mp4", picture, audio(codec="aac")), tmp_path / "out")
+    video_stream = video(steady(30), height=96, width=64, quarter_turns=turns)
+    written = write_video(
+        timeline(), make_video(tmp_path / "clip.mp4", video_stream, audio(codec="aac")), tmp_path / "out"
+    )
     with open_video(written) as container:
         assert all(frame.rotation == 0 for frame in container.decode(video=0))
-    found = content(written).pictures
+    found = content(written).frames
     assert found[0].shape[1] == 320  # five times 64
-    assert [number_in(picture_part(drawn, 96, 64)) for drawn in found] == list(range(30))
+    assert [number_in(frame_part(drawn, 96, 64)) for drawn in found] == list(range(30))
 
 
 @pytest.mark.parametrize(("height", "width", "factor"), [(45, 63, 6), (359, 481, 1), (360, 640, 1), (27, 321, 1)])
-def test_frames_keep_their_size_unless_nothing_could_be_read(
+def test_frames_keep_their_size_unless_text_would_be_illegible(
     tmp_path: Path, height: int, width: int, factor: int
 ) -> None:
-    picture = video(steady(2), codec="ffv1", height=height // 3 * 3, width=width, pixel_format="yuv444p")
-    drawn = content(write_odd(tmp_path, picture)).pictures[1]
+    video_stream = video(steady(2), codec="ffv1", height=height // 3 * 3, width=width, pixel_format="yuv444p")
+    drawn = content(write_odd(tmp_path, video_stream)).frames[1]
     assert drawn.shape[1] == factor * width + factor * width % 2
     assert drawn.shape[0] % 2 == 0
     assert drawn.shape[0] > factor * height
 
 
-def write_odd(tmp_path: Path, picture: Video) -> Path:
+def write_odd(tmp_path: Path, video_stream: Video) -> Path:
     """A clip whose sides need not be even."""
     import av
 
     source = tmp_path / "odd.mkv"
     with av.open(str(source), "w") as container:
-        stream = container.add_stream("ffv1", rate=25, width=picture.width, height=picture.height, pix_fmt="yuv444p")
+        stream = container.add_stream(
+            "ffv1", rate=25, width=video_stream.width, height=video_stream.height, pix_fmt="yuv444p"
+        )
         assert isinstance(stream, av.VideoStream)
-        for number in range(len(picture.seconds)):
-            grey = np.full((3, picture.height, picture.width), 40 * number, np.uint8)
+        for number in range(len(video_stream.seconds)):
+            grey = np.full((3, video_stream.height, video_stream.width), 40 * number, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="yuv444p")))
         container.mux(stream.encode(None))
     return write_video(timeline(1.0), source, tmp_path / "out", heat_map=True)
@@ -236,7 +238,7 @@ def test_another_file_is_never_replaced(tmp_path: Path) -> None:
         write_video(timeline(), source, source / "clip")
 
 
-def test_matroska_is_the_same_again_too(tmp_path: Path) -> None:
+def test_matroska_files_are_reproducible(tmp_path: Path) -> None:
     source = make_video(tmp_path / "clip.mov", video(steady(5)), audio(1, codec="pcm_s16le"))
     one, other = (write_video(timeline(), source, tmp_path / name) for name in "ab")
     assert one.read_bytes() == other.read_bytes()
@@ -247,7 +249,7 @@ def test_a_damaged_source_leaves_no_file(tmp_path: Path) -> None:
     assert overwrite_packets(damaged, "video", lambda time: 1 < time < 1.2)
     text = tmp_path / "text.mp4"
     text.write_text("no video")
-    mute = make_video(tmp_path / "sound.mp4", None, audio(codec="aac"))
+    mute = make_video(tmp_path / "mute.mp4", None, audio(codec="aac"))
     for source in (damaged, text, tmp_path / "gone.mp4"):
         with pytest.raises(DecodeError, match=source.name):
             write_video(timeline(), source, tmp_path / "out" / "clip")
@@ -256,7 +258,7 @@ def test_a_damaged_source_leaves_no_file(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
-def test_a_cut_off_source_is_written_as_far_as_it_goes(tmp_path: Path) -> None:
+def test_a_truncated_source_is_written_up_to_its_end(tmp_path: Path) -> None:
     whole = make_video(tmp_path / "clip.ts", video(steady(75, start_seconds=9)), audio(codec="ac3", start=9))
     cut = tmp_path / "cut.ts"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])

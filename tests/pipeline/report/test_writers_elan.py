@@ -32,7 +32,7 @@ def read(text: str) -> tuple[Eaf, list[str]]:
 
 @settings(deadline=None, max_examples=40)
 @given(located=located_videos())
-def test_events_come_back(located: LocatedVideo):
+def test_events_are_read_back_unchanged(located: LocatedVideo):
     eaf, tiers = read(to_elan(located))
     found = sorted(
         (start, end, value or "") for tier in tiers for start, end, value in eaf.get_annotation_data_for_tier(tier)
@@ -42,7 +42,7 @@ def test_events_come_back(located: LocatedVideo):
 
 @settings(deadline=None, max_examples=40)
 @given(located=located_videos())
-def test_what_the_format_demands(located: LocatedVideo):
+def test_the_file_keeps_the_rules_of_the_format(located: LocatedVideo):
     """Rules of EAFv3.0.xsd and of ELAN that the XML has to keep."""
     document = ElementTree.fromstring(to_elan(located).encode("utf-8"))
     order = [child.tag for child in document]

@@ -30,7 +30,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_every_format_beside_the_others(tmp_path: Path):
+def test_every_format_is_written_beside_the_others(tmp_path: Path):
     folder = tmp_path / "new" / "folder"
     written = write_beside(VIDEO, folder, FORMATS)
     assert {path.name for path in written} == FILES
@@ -47,7 +47,7 @@ def test_a_second_run_changes_nothing(tmp_path: Path):
     assert [(path.stat().st_mtime_ns, path.stat().st_ino) for path in written] == before
 
 
-def test_a_missing_file_joins_those_that_are_there(tmp_path: Path):
+def test_a_missing_file_is_added_to_existing_ones(tmp_path: Path):
     write_beside(VIDEO, tmp_path, ["srt"])
     write_beside(VIDEO, tmp_path, ["webvtt", "srt"])
     assert contents(tmp_path).keys() == {"tower.vtt", "tower.srt"}
@@ -84,13 +84,13 @@ def test_a_folder_in_the_way_is_refused(tmp_path: Path):
         write_beside(VIDEO, tmp_path, ["webvtt"])
 
 
-def test_a_file_in_the_place_of_the_folder(tmp_path: Path):
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path):
     (tmp_path / "out").write_text("")
     with pytest.raises(OutputError, match=r"out: this folder cannot be made .*Choose another place"):
         write_beside(VIDEO, tmp_path / "out", ["webvtt"])
 
 
-def test_a_disk_that_refuses_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -109,7 +109,7 @@ def test_of_several_files_none_is_written_if_one_would_replace_another(tmp_path:
     assert contents(tmp_path) == {"a": b"new", "b": b"mine"}
 
 
-def test_a_source_that_breaks_off_leaves_nothing(tmp_path: Path):
+def test_content_that_fails_half_way_leaves_no_file(tmp_path: Path):
     def pieces() -> Iterator[bytes]:
         yield b"half"
         raise OSError(5, "Input/output error")
@@ -119,7 +119,7 @@ def test_a_source_that_breaks_off_leaves_nothing(tmp_path: Path):
     assert contents(tmp_path) == {}
 
 
-def test_a_name_that_is_too_long(tmp_path: Path):
+def test_a_name_that_is_too_long_is_refused(tmp_path: Path):
     with pytest.raises(OutputError, match="too long"):
         write_beside(located_video(Path("x" * 250 + ".mp4"), 1.0, ()), tmp_path, ["label-studio"])
 
@@ -130,18 +130,18 @@ def test_files_get_the_permissions_of_any_new_file(tmp_path: Path):
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
 
 
-def test_an_unknown_format(tmp_path: Path):
+def test_an_unknown_format_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match=r"'docx' is no format; choose from json, csv"):
         write_beside(VIDEO, tmp_path, ["docx"])
 
 
-def test_a_name_that_is_no_text(tmp_path: Path):
+def test_a_name_that_is_not_unicode_is_accepted(tmp_path: Path):
     path = Path(os.fsdecode(b"caf\xe9.mp4"))
     for written in write_beside(located_video(path, 6.0, (BELL,)), tmp_path, FORMATS, name="cafe"):
         assert "Church bell" in written.read_text("utf-8")
 
 
-def test_same_names_from_different_folders_are_told_apart(tmp_path: Path):
+def test_same_names_from_different_folders_get_different_names(tmp_path: Path):
     paths = [Path("a/clip.mp4"), Path("b/clip.mp4"), Path("b/clip.mov"), Path("clip-2.mp4"), Path("a/clip.mp4")]
     names = distinct_names(paths)
     assert names == {paths[0]: "clip", paths[1]: "clip-3", paths[2]: "clip-4", paths[3]: "clip-2"}
@@ -159,12 +159,12 @@ def test_names_are_distinct_on_any_file_system(stems: list[str]):
     assert all(names[path].startswith(path.stem) for path in paths)
 
 
-def test_many_files_of_one_name():
+def test_many_files_of_one_name_get_different_names():
     names = distinct_names(Path(f"{number}/video.mp4") for number in range(20_000))
     assert len(set(names.values())) == 20_000
 
 
-def test_the_writers_load_nothing_heavy():
+def test_the_writers_import_no_heavy_library():
     program = "import sys, ccln.pipeline.report.writers; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     loaded = {name.split(".")[0] for name in done.stdout.split()}

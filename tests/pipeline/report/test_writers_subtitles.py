@@ -47,7 +47,7 @@ def test_srt_of_a_video():
 
 @settings(deadline=None, max_examples=40)
 @given(located=located_videos())
-def test_webvtt_comes_back(located: LocatedVideo):
+def test_webvtt_is_read_back_unchanged(located: LocatedVideo):
     assert read_webvtt(to_webvtt(located)) == expected(located, as_one_line)
 
 
@@ -59,7 +59,7 @@ def test_a_label_cannot_style_or_end_a_webvtt_cue():
 
 @settings(deadline=None, max_examples=40)
 @given(located=located_videos(most_milliseconds=100 * 3600 * 1000 - 1))
-def test_srt_comes_back_from_pysubs2(located: LocatedVideo):
+def test_pysubs2_reads_srt_back(located: LocatedVideo):
     text = to_srt(located)
     subtitles = pysubs2.SSAFile.from_file(io.StringIO(text, newline=None), "srt", keep_html_tags=True)
     read = sorted((s.start, s.end, label_of(s.text)) for s in subtitles if s.text)
@@ -69,19 +69,19 @@ def test_srt_comes_back_from_pysubs2(located: LocatedVideo):
 
 @settings(deadline=None, max_examples=40)
 @given(located=located_videos())
-def test_srt_comes_back_from_webvtt_py(located: LocatedVideo):
+def test_webvtt_py_reads_srt_back(located: LocatedVideo):
     captions = webvtt.from_buffer(io.StringIO(to_srt(located)), format="srt")
     read = sorted((milliseconds(c.start), milliseconds(c.end), label_of(c.raw_text)) for c in captions)
     assert read == expected(located, lambda label: as_one_line(label).replace("-->", "->"))
 
 
-def test_hours_above_99():
+def test_hours_above_99_are_written():
     located = located_video(VIDEO.path, 400_000.0, (Event("Dog", 399_999.25, 400_000.0, 1.0),))
     assert "111:06:39.250 --> 111:06:40.000\n" in to_webvtt(located)
     assert "111:06:39,250 --> 111:06:40,000\n" in to_srt(located)
 
 
-def test_without_events_a_file_is_still_of_its_format(tmp_path: Path):
+def test_a_file_without_events_is_still_valid(tmp_path: Path):
     nothing = located_video(VIDEO.path, 6.0, ())
     assert webvtt.from_string(to_webvtt(nothing), strict=True).captions == []
     path = tmp_path / "nothing.srt"
@@ -92,7 +92,7 @@ def test_without_events_a_file_is_still_of_its_format(tmp_path: Path):
     assert [subtitle.text for subtitle in pysubs2.load(str(path))] == [""]
 
 
-def test_labels_stay_as_they_are_where_a_line_can_hold_them():
+def test_labels_that_fit_a_line_are_unchanged():
     events = tuple(Event(label, 1.0, 2.0, 0.5) for label in NASTY)
     located = located_video(VIDEO.path, 5.0, events)
     assert read_webvtt(to_webvtt(located)) == expected(located)

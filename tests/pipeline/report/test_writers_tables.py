@@ -53,7 +53,7 @@ def label_of(text: str) -> str:
 
 @settings(deadline=None, max_examples=40)
 @given(located=located_videos())
-def test_audacity_comes_back(located: LocatedVideo):
+def test_audacity_labels_are_read_back_unchanged(located: LocatedVideo):
     # Audacity's own reader takes lines apart at tabs; nothing is quoted.
     rows = list(csv.reader(io.StringIO(to_audacity(located), newline=""), delimiter="\t", quoting=csv.QUOTE_NONE))
     read = sorted((milliseconds(start), milliseconds(end), label_of(text)) for start, end, text in rows)
@@ -66,7 +66,7 @@ def test_audacity_of_a_video():
 
 @settings(deadline=None, max_examples=40)
 @given(located=located_videos())
-def test_csv_comes_back_with_its_text_unchanged(located: LocatedVideo):
+def test_csv_is_read_back_unchanged(located: LocatedVideo):
     rows = list(csv.DictReader(io.StringIO(to_csv([located]), newline="")))
     read = [(milliseconds(row["start_seconds"]), milliseconds(row["end_seconds"]), row["label"]) for row in rows]
     assert read == expected(located)  # in this order, too
@@ -87,7 +87,7 @@ def test_csv_of_several_videos_has_one_heading(monkeypatch: pytest.MonkeyPatch, 
 
 @settings(deadline=None, max_examples=40)
 @given(located=located_videos())
-def test_json_comes_back_and_is_as_the_schema_says(located: LocatedVideo):
+def test_json_is_read_back_unchanged_and_fits_the_schema(located: LocatedVideo):
     document = json.loads(to_json([located]))
     jsonschema.validate(document, SCHEMA)
     jsonschema.validate(document, strict(SCHEMA))  # and the schema describes every field
@@ -109,7 +109,7 @@ def test_json_comes_back_and_is_as_the_schema_says(located: LocatedVideo):
         (("failed",), [{"path": "a.mp4"}]),
     ],
 )
-def test_the_schema_notices_what_is_wrong(place: tuple[str | int, ...], value: object):
+def test_the_schema_rejects_invalid_documents(place: tuple[str | int, ...], value: object):
     document = json.loads(to_json([VIDEO]))
     part = document
     for step in place[:-1]:
@@ -119,7 +119,7 @@ def test_the_schema_notices_what_is_wrong(place: tuple[str | int, ...], value: o
         jsonschema.validate(document, SCHEMA)
 
 
-def test_json_tracks():
+def test_json_holds_the_tracks():
     track = np.linspace(0, 1, 7, dtype=np.float32)
     parts = {
         "seen": track,
@@ -136,7 +136,7 @@ def test_json_tracks():
     assert tracks["labels"] == ["Dog"] * 6 + ["Bell"]
 
 
-def test_json_says_what_made_it():
+def test_json_names_version_checkpoint_and_settings():
     (video,) = json.loads(to_json([VIDEO]))["videos"]
     assert (video["height"], video["width"], video["frame_rate_hz"]) == (48, 64, 25)
     assert video["made_by"] == {
@@ -173,14 +173,14 @@ def test_json_of_several_videos_and_failures(tmp_path: Path):
     assert document["failed"] == [{"path": str(bad), "reason": "no picture"}]
 
 
-def test_the_document_names_every_field():
+def test_the_documentation_names_every_field():
     documented = set(re.findall(r"`(\w+)`", DOCUMENT.read_text("utf-8")))
     assert {name for schema in objects(SCHEMA) for name in schema["properties"]} <= documented
 
 
 @settings(deadline=None, max_examples=40)
 @given(located=located_videos())
-def test_label_studio_comes_back(located: LocatedVideo):
+def test_label_studio_tasks_are_read_back_unchanged(located: LocatedVideo):
     (task,) = json.loads(to_label_studio(located))
     (prediction,) = task["predictions"]
     regions = prediction["result"]

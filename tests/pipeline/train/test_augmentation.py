@@ -17,9 +17,7 @@ def batch_of(kinds: list[tuple[int, bool]]) -> tuple[torch.Tensor, torch.Tensor,
 
 
 @given(clips, st.integers(0, 1000))
-def test_a_sound_moves_whole_and_only_between_full_events_of_one_class(
-    kinds: list[tuple[int, bool]], seed: int
-) -> None:
+def test_audio_is_exchanged_whole_between_full_events_of_one_class(kinds: list[tuple[int, bool]], seed: int) -> None:
     audio, event, labels = batch_of(kinds)
     exchanged = exchange_audio(audio, event, labels, 1.0, torch.Generator().manual_seed(seed))
     source = exchanged[:, 0, 0].long()
@@ -31,7 +29,7 @@ def test_a_sound_moves_whole_and_only_between_full_events_of_one_class(
             assert bool(event[giver].all())
 
 
-def test_sounds_do_move_and_share_says_how_many() -> None:
+def test_share_is_the_fraction_of_audio_that_is_exchanged() -> None:
     audio, event, labels = batch_of([(1, True)] * 400)
     moved = {}
     for share in (0.0, 0.5, 1.0):

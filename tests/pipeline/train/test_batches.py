@@ -12,7 +12,7 @@ def clips() -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:
 
 
 @pytest.mark.parametrize("free_bytes", [0, 1 << 40], ids=["read from the files", "in memory"])
-def test_a_batch_is_the_clips_asked_for(monkeypatch: pytest.MonkeyPatch, free_bytes: int) -> None:
+def test_a_batch_holds_the_requested_clips(monkeypatch: pytest.MonkeyPatch, free_bytes: int) -> None:
     class Memory:
         available = free_bytes
 

@@ -1,4 +1,4 @@
-"""The loop, on a task that has nothing to do with events: predict a line."""
+"""The training loop, on a task without events: to fit a line."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ class Closeness:
 
 
 class Line:
-    """Predict the label from the sound; scored on a list made up in advance where one is given."""
+    """Predict the label from the audio; its scores are those of a given list, if there is one."""
 
     name = "line"
 
@@ -60,13 +60,13 @@ def line() -> nn.Linear:
 CONFIG = TrainingConfig(epochs=4, batch_size=4, learning_rate=0.3, weight_decay=0.0)
 
 
-def test_it_learns_and_says_how(tmp_path: Path) -> None:
-    task, told = Line(), []
+def test_the_loop_trains_and_reports_its_history(tmp_path: Path) -> None:
+    task, calls = Line(), []
     config = TrainingConfig(epochs=40, batch_size=4, learning_rate=0.3, weight_decay=0.0)
-    trained = train_network(line(), task, config, tmp_path, progress=lambda *step: told.append(step))
+    trained = train_network(line(), task, config, tmp_path, progress=lambda *step: calls.append(step))
     assert task.scores(trained.model, "validation").selection > -0.1
     assert not trained.model.training
-    assert [step[0] for step in told] == list(range(41))
+    assert [step[0] for step in calls] == list(range(41))
     first = trained.history[0]
     assert first.losses.keys() == {"square", "total"}
     assert first.watched == {"watched/constant": 0.5}
@@ -87,11 +87,11 @@ def test_the_earliest_of_the_best_epochs_is_kept(tmp_path: Path) -> None:
     assert not torch.equal(kept.model.weight, last.model.weight)  # pyright: ignore[reportArgumentType]
 
 
-def test_scores_below_zero_are_scores(tmp_path: Path) -> None:
+def test_scores_may_be_negative(tmp_path: Path) -> None:
     assert train_network(line(), Line([-3.0, -2.0, -5.0, -9.0]), CONFIG, tmp_path).best_epoch == 2
 
 
-def test_the_test_split_is_looked_at_only_when_asked_and_changes_nothing(tmp_path: Path) -> None:
+def test_the_test_split_is_scored_only_when_asked_and_has_no_effect(tmp_path: Path) -> None:
     tasks = Line(), Line()
     blind = train_network(line(), tasks[0], CONFIG, tmp_path / "a")
     watching = train_network(line(), tasks[1], CONFIG, tmp_path / "b", watch_test=True)

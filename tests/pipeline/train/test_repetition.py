@@ -20,28 +20,30 @@ pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 @pytest.fixture(scope="module")
-def experiment(told: dict[str, Any]) -> Experiment:
-    return prepared(**told)
+def experiment(options: dict[str, Any]) -> Experiment:
+    return prepared(**options)
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     data, cache, config = made_up_set(tmp_path_factory.mktemp("made"))
     return {"data": data, "cache": cache, "config": config, "epochs": 1}
 
 
-def test_every_seed_is_the_run_that_it_is_alone(experiment: Experiment, told: dict[str, Any], tmp_path: Path) -> None:
+def test_a_run_of_several_seeds_equals_the_run_of_one(
+    experiment: Experiment, options: dict[str, Any], tmp_path: Path
+) -> None:
     steps: list[tuple[int, int, str]] = []
     results = experiment.run_seeds(tmp_path / "runs", 2, progress=lambda *step: steps.append(step))
     assert [result.folder for result in results] == [tmp_path / "runs" / f"seed-{seed}" for seed in (0, 1)]
     assert [step[:2] for step in steps] == [(0, 2), (1, 2), (1, 2), (2, 2)]
-    alone = train(**told, out=tmp_path / "alone", seed=1)
+    alone = train(**options, out=tmp_path / "alone", seed=1)
     one, other = (load_file(folder / "model.safetensors") for folder in (results[1].folder, alone.folder))
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert "100" not in seeds_table({"CCLN": [result.test for result in results]}).split("±")[0]
 
 
-def test_finished_runs_are_kept_and_read(experiment: Experiment, told: dict[str, Any], tmp_path: Path) -> None:
+def test_finished_runs_are_kept_and_read(experiment: Experiment, options: dict[str, Any], tmp_path: Path) -> None:
     first = experiment.run_seeds(tmp_path, 1)
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "seed-0").iterdir()}
     more = experiment.run_seeds(tmp_path, 2)
@@ -51,10 +53,10 @@ def test_finished_runs_are_kept_and_read(experiment: Experiment, told: dict[str,
     for split in ("test", "validation"):
         assert getattr(more[0], split).as_dict() == getattr(first[0], split).as_dict()
     with pytest.raises(TrainingError, match=r"seed-0.*settings: training\.epochs 1 there, 2 here"):
-        prepared(**{**told, "epochs": 2}).run_seeds(tmp_path, 2)
+        prepared(**{**options, "epochs": 2}).run_seeds(tmp_path, 2)
 
 
-def test_the_ablation_leaves_out_what_it_says(experiment: Experiment, tmp_path: Path) -> None:
+def test_the_ablation_leaves_out_the_named_parts(experiment: Experiment, tmp_path: Path) -> None:
     results = experiment.ablate(tmp_path, 1)
     left_out = {name: load_checkpoint(runs[0].folder).model.config.without for name, runs in results.items()}
     assert left_out == {
@@ -69,14 +71,14 @@ def test_the_ablation_leaves_out_what_it_says(experiment: Experiment, tmp_path: 
     assert "without WCCL" in seeds_table(tests, "full")
 
 
-def test_no_seed_is_no_experiment(experiment: Experiment, tmp_path: Path) -> None:
+def test_fewer_than_one_seed_is_refused(experiment: Experiment, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="at least 1"):
         experiment.run_seeds(tmp_path, 0)
 
 
-def test_selection_on_test_is_reported_only_when_asked(told: dict[str, Any], tmp_path: Path) -> None:
-    blind = train(**{**told, "epochs": 2}, out=tmp_path / "blind")
-    watching = train(**{**told, "epochs": 2}, out=tmp_path / "watching", watch_test=True)
+def test_selection_on_test_is_reported_only_when_asked(options: dict[str, Any], tmp_path: Path) -> None:
+    blind = train(**{**options, "epochs": 2}, out=tmp_path / "blind")
+    watching = train(**{**options, "epochs": 2}, out=tmp_path / "watching", watch_test=True)
     assert blind.best_test_selection is None
     assert watching.best_test_selection is not None
     assert watching.best_test_selection >= watching.test.selection

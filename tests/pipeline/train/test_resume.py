@@ -1,4 +1,4 @@
-"""A run that was stopped goes on as if nothing had happened, or says why it cannot."""
+"""A stopped run resumes with the same results, or the error names the cause."""
 
 import json
 import os
@@ -45,9 +45,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
 
 @pytest.fixture(scope="module")
 def start(made: tuple[Path, Path, Path]) -> Train:
-    """Train for three epochs, if not told otherwise."""
+    """Train, by default for three epochs."""
     data, cache, config = made
-    return lambda out, **told: train(data, out=out, **({"cache": cache, "config": config, "epochs": 3} | told))
+    return lambda out, **options: train(data, out=out, **({"cache": cache, "config": config, "epochs": 3} | options))
 
 
 def outcome(run: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -131,7 +131,7 @@ def test_a_state_cannot_run_code(start: Train, tmp_path: Path) -> None:
     assert not (tmp_path / "evil").exists()
 
 
-def test_a_killed_process_is_gone_on_from(made: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_a_run_of_a_killed_process_can_be_resumed(made: tuple[Path, Path, Path], tmp_path: Path) -> None:
     data, cache, config = made
     code = (
         "import sys; from ccln import train; d, c, f, o = sys.argv[1:]; train(d, cache=c, config=f, out=o, epochs=400)"

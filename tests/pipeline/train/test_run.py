@@ -33,7 +33,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_a_run_folder_holds_all_that_was_promised(tiny_run: Path, tiny_cache: Path, tiny_set: Path) -> None:
+def test_a_run_folder_holds_all_documented_files(tiny_run: Path, tiny_cache: Path, tiny_set: Path) -> None:
     checkpoint = load_checkpoint(tiny_run)
     assert checkpoint.class_names == read_ave_folder(tiny_set).class_names
     assert checkpoint.specification in list(FeatureCache(tiny_cache).specifications().values())
@@ -76,7 +76,7 @@ def test_another_seed_gives_other_weights(tiny_run: Path, tiny_set: Path, tiny_c
     assert not same(weights(other.folder), weights(tiny_run))
 
 
-def test_test_labels_have_no_way_into_the_weights(
+def test_test_labels_do_not_influence_the_weights(
     tiny_run: Path, tiny_set: Path, tiny_cache: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "videos"
@@ -89,7 +89,7 @@ def test_test_labels_have_no_way_into_the_weights(
     assert wrong.test.as_dict() != right
 
 
-def test_what_is_left_out_is_not_in_the_checkpoint(tiny_set: Path, tiny_cache: Path, tmp_path: Path) -> None:
+def test_parts_left_out_are_not_in_the_checkpoint(tiny_set: Path, tiny_cache: Path, tmp_path: Path) -> None:
     run = train(tiny_set, cache=tiny_cache, out=tmp_path / "run", epochs=1, without=["wccl", "fee", "sbi"]).folder
     assert load_checkpoint(run).model.config.without == ("sbi", "fee", "wccl")
     parts = ("branch", "enhancement", "gate_row", "gate_column", "gate_bias", "_projection")
@@ -112,7 +112,7 @@ def test_features_are_found_by_name_where_the_videos_are_absent(
     assert same(weights(run), weights(tiny_run))
 
 
-def test_missing_features_are_counted_and_said(
+def test_missing_features_are_counted_and_reported(
     tiny_set: Path, tiny_cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = tmp_path / "cache"
@@ -126,12 +126,14 @@ def test_missing_features_are_counted_and_said(
     assert "1 of 6 rows of the train split" in caplog.text
 
 
-def test_a_cache_without_the_data_set_says_what_to_run(tiny_set: Path, tiny_cache: Path, tmp_path: Path) -> None:
+def test_a_cache_without_the_data_set_is_refused_with_a_remedy(
+    tiny_set: Path, tiny_cache: Path, tmp_path: Path
+) -> None:
     with pytest.raises(DatasetError, match=r"ffffffff.*ccln-extract"):
         load_features(read_ave_folder(tiny_set), FeatureCache(tiny_cache), specification="ffffffff")
 
 
-def test_two_specifications_in_one_cache_must_be_told_apart(tiny_set: Path, tiny_cache: Path, tmp_path: Path) -> None:
+def test_one_of_two_specifications_in_a_cache_must_be_chosen(tiny_set: Path, tiny_cache: Path, tmp_path: Path) -> None:
     cache = FeatureCache(shutil.copytree(tiny_cache, tmp_path / "cache"))
     dataset = read_ave_folder(tiny_set)
     ((digest, specification),) = cache.specifications().items()
@@ -170,7 +172,7 @@ def test_labels_are_those_of_the_rows(tiny_set: Path, tiny_cache: Path) -> None:
         ("[training", "TOML"),
     ],
 )
-def test_a_config_that_says_something_odd_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_an_invalid_config_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "config.toml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=message) as error:
@@ -178,7 +180,7 @@ def test_a_config_that_says_something_odd_is_refused(tmp_path: Path, text: str, 
     assert "config.toml" in str(error.value)
 
 
-def test_a_useless_network_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_network_no_better_than_a_baseline_gives_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It is no better than a trivial baseline, and one class has no training clip."""
     _, cache, config = made_up_set(tmp_path / "made")
     config.write_text(CONFIG + "learning_rate = 1e-9\n")
@@ -197,7 +199,7 @@ def test_a_useless_network_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptur
     assert all(warning in caplog.text for warning in result.warnings)
 
 
-def test_a_network_that_has_learnt_is_not_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_trained_network_gives_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data, cache, config = made_up_set(tmp_path / "made")
     result = train(data, cache=cache, config=config, epochs=12, out=tmp_path / "run")
     assert result.warnings == ()
@@ -205,7 +207,7 @@ def test_a_network_that_has_learnt_is_not_warned_of(tmp_path: Path, caplog: pyte
 
 
 @pytest.mark.parametrize("device", ["cpu", "nowhere"])
-def test_the_device_is_the_one_that_was_named(device: str, tmp_path: Path) -> None:
+def test_training_uses_the_named_device(device: str, tmp_path: Path) -> None:
     data, cache, config = made_up_set(tmp_path / "made")
     if device == "cpu":
         assert train(data, cache=cache, config=config, epochs=1, out=tmp_path / "run", device=device).best_epoch == 1
@@ -214,8 +216,8 @@ def test_the_device_is_the_one_that_was_named(device: str, tmp_path: Path) -> No
             train(data, cache=cache, config=config, epochs=1, out=tmp_path / "run", device=device)
 
 
-def test_the_line_on_the_progress_is_short(tmp_path: Path) -> None:
-    """So that a bar of 80 columns has room for it."""
+def test_the_progress_note_is_short(tmp_path: Path) -> None:
+    """A progress bar of 80 columns has room for it."""
     data, cache, config = made_up_set(tmp_path / "made")
     notes: list[str] = []
     train(

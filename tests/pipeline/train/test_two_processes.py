@@ -1,4 +1,4 @@
-"""Two processes train as one does. This file is test and also what the processes run."""
+"""Two processes train as one does. The processes run this file, too."""
 
 import json
 import os
@@ -47,15 +47,15 @@ RUNS: dict[str, tuple[type[nn.Module], ModelConfig, Callable[[DatasetFeatures], 
 }
 
 
-def run(name: str, made: Path, out: Path, **told: Any) -> Trained:
+def run(name: str, made: Path, out: Path, **options: Any) -> Trained:
     make, config, task = RUNS[name]
     features = load_features(read_dataset(made / "set"), FeatureCache(made / "cache"))
     set_seed(0)
-    return train_network(make(config), task(features), TRAINING, out, identity={"name": name}, **told)
+    return train_network(make(config), task(features), TRAINING, out, identity={"name": name}, **options)
 
 
 def in_each_process(made: Path) -> None:
-    """All runs, and once more the last, gone on with after its first epoch."""
+    """All runs, and the last of them again, resumed after its first epoch."""
     rank = process_accelerator().process_index
     stopped = made / "stopped"
 
@@ -88,9 +88,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         port = free.getsockname()[1]
     shown = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     shown["PYTHONPATH"] = os.pathsep.join(sys.path)  # for the tests' own helpers
-    told = os.environ | shown | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}  # what a launcher says
+    environment = os.environ | shown | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}  # as a launcher sets them
     processes = [
-        subprocess.Popen([sys.executable, __file__, str(folder)], env=told | {"RANK": rank, "LOCAL_RANK": rank})
+        subprocess.Popen([sys.executable, __file__, str(folder)], env=environment | {"RANK": rank, "LOCAL_RANK": rank})
         for rank in ("0", "1")
     ]
     try:
@@ -140,12 +140,12 @@ def test_dropout_differs_between_the_processes(made: Path) -> None:
     assert not torch.equal(first, second)
 
 
-def test_one_process_writes(made: Path) -> None:
+def test_only_one_process_writes(made: Path) -> None:
     names = [path.name.split(".")[0] for path in (made / "supervised").iterdir()]
     assert sorted(names) == ["events", STATE_NAME.split(".")[0]]
 
 
-def test_one_process_does_not_go_on_with_what_two_began(made: Path) -> None:
+def test_one_process_does_not_resume_a_run_of_two(made: Path) -> None:
     with pytest.raises(TrainingError, match=r"settings: processes 2 there, 1 here\."):
         run("dropout", made, made / "stopped")
 
@@ -154,12 +154,12 @@ if __name__ == "__main__":
     in_each_process(Path(sys.argv[1]))
 
 
-def test_the_command_in_two_processes_makes_one_run_and_speaks_once(tmp_path: Path) -> None:
+def test_the_command_in_two_processes_makes_one_run_and_prints_once(tmp_path: Path) -> None:
     data, cache, config = made_up_set(tmp_path)
     command = Path(sys.executable).with_name("ccln-train")
     launched = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(command)]
-    told = ["--data", data, "--cache", cache, "--config", config, "--epochs", "1"]
-    done = subprocess.run([*launched, *map(str, told)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    options = ["--data", data, "--cache", cache, "--config", config, "--epochs", "1"]
+    done = subprocess.run([*launched, *map(str, options)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     (run,) = (tmp_path / "runs").iterdir()
     assert (run / "config.json").exists()

@@ -1,4 +1,4 @@
-"""Weakly supervised training: what its loss asks for, and that nothing of the segments reaches it."""
+"""Weakly supervised training: its loss, and that it uses no segment labels."""
 
 import json
 from collections.abc import Sequence
@@ -47,9 +47,9 @@ def weights(run: Path) -> dict[str, Tensor]:
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(-1, 2), min_size=1, max_size=5), st.integers(0, 10**6))
-def test_multiple_instances_are_pooled_as_they_should_be(labels: list[int], seed: int) -> None:
+def test_the_multiple_instance_loss_agrees_with_its_formula(labels: list[int], seed: int) -> None:
     logits = 3 * torch.randn(len(labels), 4, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    answer = multiple_instance_loss(F.logsigmoid(logits), F.logsigmoid(-logits), torch.tensor(labels))
+    loss = multiple_instance_loss(F.logsigmoid(logits), F.logsigmoid(-logits), torch.tensor(labels))
     probability = logits.sigmoid()
     expected = 0.0
     for clip, label in enumerate(labels):
@@ -58,7 +58,7 @@ def test_multiple_instances_are_pooled_as_they_should_be(labels: list[int], seed
                 expected -= probability[clip, :, name].mean().log().item()
             else:
                 expected -= sum((1 - probability[clip, t, name]).log().item() for t in range(4)) / 4
-    assert answer.item() == pytest.approx(expected / len(labels))
+    assert loss.item() == pytest.approx(expected / len(labels))
 
 
 def test_the_class_may_be_in_a_part_of_the_clip_but_others_in_none() -> None:
@@ -75,7 +75,7 @@ def test_the_class_may_be_in_a_part_of_the_clip_but_others_in_none() -> None:
 
 
 @given(st.integers(-1, 2), st.integers(0, 10**6))
-def test_own_labels_are_relative_to_the_clips_surest_second(label: int, seed: int) -> None:
+def test_own_labels_are_relative_to_the_most_probable_second(label: int, seed: int) -> None:
     log_both = 3 * torch.randn(1, 10, 3, generator=torch.Generator().manual_seed(seed)) - 9
     event = own_segment_labels(log_both, torch.tensor([label]))[0]
     if label < 0:
@@ -87,7 +87,7 @@ def test_own_labels_are_relative_to_the_clips_surest_second(label: int, seed: in
     assert torch.equal(shifted, event)
 
 
-def test_an_undecided_network_takes_the_whole_clip_for_event() -> None:
+def test_equal_probabilities_make_the_whole_clip_an_event() -> None:
     log_both, _ = log_both_and_not(torch.zeros(2, 10, 3), torch.zeros(2, 10, 3))
     assert own_segment_labels(log_both, torch.tensor([1, -1])).sum(1).tolist() == [10, 0]
 
@@ -146,10 +146,10 @@ def test_fees_distance_is_the_mean_over_scenes_with_both_event_and_background() 
     torch.testing.assert_close(weak_loss(output, labels, LossConfig())["fee"], expected)
 
 
-# --- What it may see --------------------------------------------------------------------------------------------------
+# --- What it uses -----------------------------------------------------------------------------------------------------
 
 
-def test_a_weak_batch_holds_nothing_of_the_segments(made: Made) -> None:
+def test_a_weak_batch_holds_no_segment_labels(made: Made) -> None:
     experiment = prepared(made[0], task="weak", cache=made[1], config=made[2])
     batch = experiment.task.clips.__getitems__([2, 0])
     assert {name: tuple(value.shape) for name, value in batch.items()} == {
@@ -162,15 +162,15 @@ def test_a_weak_batch_holds_nothing_of_the_segments(made: Made) -> None:
 
 
 @pytest.mark.parametrize("task", ["weak", "supervised"])
-def test_what_is_watched_of_the_gates_is_their_mean_over_the_members(made: Made, task: TaskName) -> None:
+def test_logged_gates_are_means_over_the_members(made: Made, task: TaskName) -> None:
     experiment = prepared(made[0], task=task, cache=made[1], config=made[2])
     batch = experiment.task.clips.__getitems__([2, 0, 5])
     model = experiment.new_network()
-    said = results_of(model)
+    results = results_of(model)
     losses = experiment.task.losses(model, batch, 1.0)
-    assert len(said[0].members) == 2
-    passed = [one.gate.mean().item() for one in said[0].members]
-    raised = [one.foreground_logits.sigmoid().mean().item() for one in said[0].members]
+    assert len(results[0].members) == 2
+    passed = [one.gate.mean().item() for one in results[0].members]
+    raised = [one.foreground_logits.sigmoid().mean().item() for one in results[0].members]
     assert losses["gate/sbi"].item() == pytest.approx(sum(passed) / 2)
     assert losses["gate/fee"].item() == pytest.approx(sum(raised) / 2)
 
@@ -197,7 +197,7 @@ def background_labels(data: Path, made: Made) -> list[int]:
     return prepared(data, task="weak", cache=made[1], config=made[2]).task.clips.labels["label"][12:].tolist()
 
 
-def test_background_only_clips_are_taken_where_there_are_any(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_background_only_clips_are_used_if_there_are_any(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     made = made_up_set(tmp_path)
     assert background_labels(made[0], made) == []
     cache = FeatureCache(made[1])
@@ -228,7 +228,7 @@ def test_a_csv_has_its_own_background_rows(tmp_path: Path) -> None:
 # --- What it learns ---------------------------------------------------------------------------------------------------
 
 
-def test_boundaries_are_found_without_having_been_told(tmp_path: Path) -> None:
+def test_boundaries_are_learnt_without_segment_labels(tmp_path: Path) -> None:
     rows = {
         split: [(f"{split}{i}", CLASSES[i % 3], *((0, 10) if i % 5 == 0 else (i % 4, 6 + i % 5))) for i in range(count)]
         for split, count in (("train", 90), ("val", 20), ("test", 30))
