@@ -146,7 +146,8 @@ class PublishedClip(NamedTuple):
     row: int
     """Its position in them from 0."""
     source_sha256: str
-    """Of the row's own bytes in both files, its number, and what the rows are."""
+    """Of the row's own bytes in both files, its number, and the files' names: rows of different files are never
+    confused."""
     features: Features
 
 
@@ -156,7 +157,6 @@ class PublishedFeatures:
 
     visual: ArrayFile
     audio: ArrayFile
-    domain: str
 
     def __len__(self) -> int:
         return len(self.visual)
@@ -180,7 +180,8 @@ class PublishedFeatures:
                 yield PublishedClip(row, self._digest(row, visual, audio), features)
 
     def _digest(self, row: int, *arrays: np.ndarray) -> str:
-        described = [self.domain, row, *([array.dtype.str, list(array.shape)] for array in arrays)]
+        names = f"{self.visual.path.name}, {self.audio.path.name}"
+        described = [names, row, *([array.dtype.str, list(array.shape)] for array in arrays)]
         digest = hashlib.sha256(canonical_json(described).encode())
         for array in arrays:
             digest.update(array.data)
@@ -188,13 +189,12 @@ class PublishedFeatures:
 
 
 @contextmanager
-def open_features(visual: Path, audio: Path, *, domain: str) -> Iterator[PublishedFeatures]:
+def open_features(visual: Path, audio: Path) -> Iterator[PublishedFeatures]:
     """Open a pair of published feature files.
 
     Args:
         visual: Floats (row, segment, height, width, channel).
         audio: Floats (row, segment, channel).
-        domain: What the rows are; a part of their digests, so that rows of different files are never confused.
 
     Raises:
         CacheError: If a file is not such a file, or the two do not hold the same number of clips.
@@ -209,7 +209,7 @@ def open_features(visual: Path, audio: Path, *, domain: str) -> Iterator[Publish
                 f"{visual} holds {visuals.shape[0]} rows of {visuals.shape[1]} segments, {audio} {audios.shape[0]} of "
                 f"{audios.shape[1]}; take both from one publication"
             )
-        yield PublishedFeatures(visuals, audios, domain)
+        yield PublishedFeatures(visuals, audios)
 
 
 @contextmanager

@@ -190,8 +190,7 @@ def _opened(folder: Path, visual: str, audio: str) -> Iterator[PublishedFeatures
     for name in (visual, audio):
         if not (folder / name).exists():
             raise DatasetError(f"{folder / name} is missing; {_WHERE}")
-    # The names of the files keep rows and background-only clips of the same number apart.
-    with open_features(folder / visual, folder / audio, domain=f"{visual}, {audio}") as published:
+    with open_features(folder / visual, folder / audio) as published:
         segments = published.visual.shape[1]
         if segments != SEGMENT_COUNT:
             raise DatasetError(f"{folder / visual} has {segments} segments a clip, a clip here has {SEGMENT_COUNT}")

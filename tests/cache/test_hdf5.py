@@ -34,8 +34,8 @@ def pair(folder: Path, visual: np.ndarray, audio: np.ndarray) -> tuple[Path, Pat
     return write_h5(folder / "visual.h5", visual), write_h5(folder / "audio.h5", audio)
 
 
-def read_all(visual: Path, audio: Path, domain: str = "rows") -> list[PublishedClip]:
-    with open_features(visual, audio, domain=domain) as published:
+def read_all(visual: Path, audio: Path) -> list[PublishedClip]:
+    with open_features(visual, audio) as published:
         return list(published.clips())
 
 
@@ -51,17 +51,18 @@ def test_every_row_is_read_and_rounded_once(tmp_path: Path, dtype: str) -> None:
         assert clip.features.missing == ()
 
 
-def test_a_digest_covers_the_domain_the_row_and_its_bytes(tmp_path: Path) -> None:
+def test_a_digest_covers_the_files_names_the_row_and_its_bytes(tmp_path: Path) -> None:
     visual, audio = features(3)
     files = pair(tmp_path, visual, audio)
     clip = read_all(*files)[1]
-    document = ["rows", 1, ["<f8", [10, 2, 3, 4]], ["<f8", [10, 5]]]
+    document = ["visual.h5, audio.h5", 1, ["<f8", [10, 2, 3, 4]], ["<f8", [10, 5]]]
     data = json.dumps(document, separators=(",", ":")).encode() + visual[1].tobytes() + audio[1].tobytes()
     assert clip.source_sha256 == hashlib.sha256(data).hexdigest()
     same = np.repeat(visual[:1], 3, axis=0), np.repeat(audio[:1], 3, axis=0)
     (tmp_path / "same").mkdir()
     assert len({clip.source_sha256 for clip in read_all(*pair(tmp_path / "same", *same))}) == 3
-    assert read_all(*files, domain="others")[1].source_sha256 != clip.source_sha256
+    others = files[0].rename(tmp_path / "others.h5")
+    assert read_all(others, files[1])[1].source_sha256 != clip.source_sha256
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ from pathlib import Path
 import h5py
 from ccln.cache.hdf5 import open_features
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-with open_features(Path(sys.argv[1]), Path(sys.argv[2]), domain="rows") as published:
+with open_features(Path(sys.argv[1]), Path(sys.argv[2])) as published:
     count = sum(1 for _ in published.clips())
 print(count, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
@@ -280,7 +281,7 @@ def test_small_arrays_are_written_and_read_with_their_shape(tmp_path: Path) -> N
 
 def test_an_error_of_the_caller_does_not_name_the_file(tmp_path: Path) -> None:
     files = pair(tmp_path, *features(1))
-    with pytest.raises(ValueError, match=r"^mine$"), open_features(*files, domain="rows"):
+    with pytest.raises(ValueError, match=r"^mine$"), open_features(*files):
         raise ValueError("mine")
     with pytest.raises(ValueError, match=r"^mine$"), create_array(tmp_path / "v", ARRAY_KEY, (1, 1), "float64"):
         raise ValueError("mine")
