@@ -6,7 +6,8 @@ import io
 import math
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,8 @@ _TRAIN_SHARE, _VALIDATION_SHARE = 0.7, 0.15
 _BIDIRECTIONAL_CONTROLS = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
 
 _Span = tuple[float, float]
+_RowError = Callable[[str, str, str], DatasetError]
+"""`row_error` of one line: from the name of a value, the value, and what is expected."""
 
 
 def read_csv_dataset(file: str | os.PathLike[str]) -> Dataset:
@@ -69,7 +72,8 @@ def _clip(file: Path, rows: list[_Row]) -> AnnotatedClip:
     first = rows[0]
     for row in rows[1:]:
         if row.label != first.label:
-            expected = f"{_shown_label(first.label)}, as in line {first.line_number}: a clip has one class"
+            shown = "none" if first.label is None else repr(first.label)
+            expected = f"{shown}, as in line {first.line_number}: a clip has one class"
             raise row_error(file, row.line_number, f"label of {row.path!r}", row.label or "", expected)
         if row.split != first.split:
             expected = f"{first.split}, as in line {first.line_number}: a clip is in one split"
@@ -77,10 +81,6 @@ def _clip(file: Path, rows: list[_Row]) -> AnnotatedClip:
     spans = _merged(row.span for row in rows if row.span is not None)
     path = file.parent / first.path
     return AnnotatedClip(first.position, first.label, path.stem, spans, first.split, path)
-
-
-def _shown_label(label: str | None) -> str:
-    return "none" if label is None else repr(label)
 
 
 def _merged(spans: Iterable[_Span]) -> tuple[_Span, ...]:
@@ -109,13 +109,14 @@ def _read_rows(file: Path) -> Iterator[_Row]:
     # Links in the CSV's own path are the user's; those in a row's path must stay below its folder.
     folder = Path(os.path.realpath(file.parent))
     for position, (line_number, cells) in enumerate(records):
+        wrong = partial(row_error, file, line_number)
         if len(cells) != len(names):
             expected = f"{len(names)} columns, {','.join(names)}; a value with a comma is written in double quotes"
-            raise row_error(file, line_number, "row", ",".join(cells), expected)
+            raise wrong("row", ",".join(cells), expected)
         cell = dict(zip(names, cells, strict=True))
-        path = _path(file, folder, line_number, cell["path"])
-        label, span = _event(file, line_number, *(cell[name].strip() for name in ("label", "start", "end")))
-        split = _split(file, line_number, cell["split"].strip()) if "split" in cell else _split_by_path(path)
+        path = _path(wrong, file.parent, folder, cell["path"])
+        label, span = _event(wrong, *(cell[name].strip() for name in ("label", "start", "end")))
+        split = _split(wrong, cell["split"].strip()) if "split" in cell else _split_by_path(path)
         yield _Row(position, line_number, path, label, span, split)
 
 
@@ -132,56 +133,55 @@ def _records(file: Path, text: str) -> Iterator[tuple[int, list[str]]]:
         raise DatasetError(f"{file}, line {line_number}: {error}; {LAYOUT}") from error
 
 
-def _path(file: Path, folder: Path, line_number: int, value: str) -> str:
-    """The path as written, normalised."""
+def _path(wrong: _RowError, parent: Path, folder: Path, value: str) -> str:
+    """The path as written, normalised; `folder` is the CSV's, `parent`, without links."""
     path = Path(value)
     if not path.name or any(
         unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or letter in _BIDIRECTIONAL_CONTROLS
         for letter in value
     ):
-        raise row_error(file, line_number, "path", value, "the name of a file, without control characters")
+        raise wrong("path", value, "the name of a file, without control characters")
     if path.is_absolute() or path.drive or ".." in path.parts:
-        expected = f"a path relative to {file.parent} without '..'; put the CSV above its videos"
-        raise row_error(file, line_number, "path", value, expected)
+        expected = f"a path relative to {parent} without '..'; put the CSV above its videos"
+        raise wrong("path", value, expected)
     if not Path(os.path.realpath(folder / path)).is_relative_to(folder):
-        expected = f"a path whose links stay below {file.parent}; put the video itself there"
-        raise row_error(file, line_number, "path", value, expected)
+        expected = f"a path whose links stay below {parent}; put the video itself there"
+        raise wrong("path", value, expected)
     return path.as_posix()
 
 
-def _event(file: Path, line_number: int, label: str, start: str, end: str) -> tuple[str | None, _Span | None]:
+def _event(wrong: _RowError, label: str, start: str, end: str) -> tuple[str | None, _Span | None]:
     if not label and not start and not end:
         return None, None
     if not label or not label.isprintable():
-        raise row_error(file, line_number, "label", label, "a printable name, or a row without start and end, too")
+        raise wrong("label", label, "a printable name, or a row without start and end, too")
     if label.lower() == "background":
-        raise row_error(file, line_number, "label", label, "a class; a clip without event has no label, start and end")
-    start_seconds = _seconds(file, line_number, "start", start)
-    end_seconds = _seconds(file, line_number, "end", end)
+        raise wrong("label", label, "a class; a clip without event has no label, start and end")
+    start_seconds = _seconds(wrong, "start", start)
+    end_seconds = _seconds(wrong, "end", end)
     if not 0 <= start_seconds < end_seconds:
-        raise row_error(file, line_number, "start", start, f"at least 0 and before the end, {end}")
+        raise wrong("start", start, f"at least 0 and before the end, {end}")
     expected = f"within the first {CLIP_SECONDS} seconds, which are the clip; cut the video into clips first"
     if start_seconds >= CLIP_SECONDS:
-        raise row_error(file, line_number, "start", start, expected)
+        raise wrong("start", start, expected)
     if end_seconds > CLIP_SECONDS:
-        raise row_error(file, line_number, "end", end, expected)
+        raise wrong("end", end, expected)
     return label, (start_seconds, end_seconds)
 
 
-def _seconds(file: Path, line_number: int, name: str, value: str) -> float:
+def _seconds(wrong: _RowError, name: str, value: str) -> float:
     try:
         seconds = float(value)
     except ValueError:
         seconds = math.nan
     if not math.isfinite(seconds):
-        raise row_error(file, line_number, name, value, "seconds, such as 2.5, or a row without label, start and end")
+        raise wrong(name, value, "seconds, such as 2.5, or a row without label, start and end")
     return seconds
 
 
-def _split(file: Path, line_number: int, value: str) -> Split:
-    split = _SPLIT_NAMES.get(value.lower())
-    if split is None:
-        raise row_error(file, line_number, "split", value, f"one of {', '.join(_SPLIT_NAMES)}")
+def _split(wrong: _RowError, value: str) -> Split:
+    if (split := _SPLIT_NAMES.get(value.lower())) is None:
+        raise wrong("split", value, f"one of {', '.join(_SPLIT_NAMES)}")
     return split
 
 

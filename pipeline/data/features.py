@@ -6,7 +6,7 @@ Background-only clips that lie beside an AVE data set are in no split; they serv
 import itertools
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +116,9 @@ def load_features(
             has none at all; or a row may stand for several files.
         CacheError: An entry of the cache is damaged, or a video cannot be read.
     """
-    digests = _digests(videos_of(dataset))
+    videos = videos_of(dataset)
+    with ThreadPoolExecutor() as threads:  # hashing lets other threads run
+        digests = dict(zip(videos, threads.map(source_digest, videos), strict=True))
     dataset, dropped = _checked(dataset, digests, drop_leaks)
     specifications = cache.specifications()
     own = specification_digest(specification) if isinstance(specification, Mapping) else None
@@ -174,34 +176,25 @@ def _alike(
             yield tuple(group), named
 
 
-def _digests(videos: Iterable[Path]) -> Digests:
-    videos = list(videos)
-    with ThreadPoolExecutor() as threads:  # hashing lets other threads run
-        return dict(zip(videos, threads.map(source_digest, videos), strict=True))
-
-
 def _checked(dataset: Dataset, digests: Digests, drop_leaks: bool) -> tuple[Dataset, dict[Split, int]]:
     """The data set to use, and how many rows of each split were dropped from it; with a report to the log."""
-    whole = dataset
-    if drop_leaks:
-        dataset = without_leaks(dataset, digests)
-    dropped: dict[Split, int] = {split: len(whole.clips_of(split)) - len(dataset.clips_of(split)) for split in SPLITS}
-    report = report_on(dataset, digests)
+    kept = without_leaks(dataset, digests) if drop_leaks else dataset
+    dropped: dict[Split, int] = {split: len(dataset.clips_of(split)) - len(kept.clips_of(split)) for split in SPLITS}
+    report = report_on(kept, digests)
     log.info("%s: %s", dataset.source, report.summary())
     for warning in report.warnings():
         log.warning("%s: %s", dataset.source, warning)
     for split, count in dropped.items():
         if count:
-            log.info(
-                "%s: %d rows of the %s split dropped: a later split has their videos", dataset.source, count, split
-            )
+            text = "%s: %d rows of the %s split dropped: a later split has their videos"
+            log.info(text, dataset.source, count, split)
     for split, count in report.clips.items():
         if not count:
             raise DatasetError(
                 f"{dataset.source}: the {split} split has no clip. Put some into it: in AVE's layout in its file, "
                 "in a CSV with a column split"
             )
-    return dataset, dropped
+    return kept, dropped
 
 
 class _Entry(NamedTuple):
@@ -215,8 +208,7 @@ class _Entry(NamedTuple):
         return feature_key(self.source_sha256, self.specification_sha256)
 
 
-@dataclass(frozen=True)
-class _Lookup:
+class _Lookup(NamedTuple):
     """Finds entries of a cache under any of several specifications; the first that has one is taken."""
 
     cache: FeatureCache
@@ -278,7 +270,9 @@ def _labelled(
             *(len(missing), len(rows), split, ", ".join(row.video_id for row in missing[:3]), dataset.source),
         )
     features = [cache.read(found[row].key) for row in present]
-    _check_one_shape(split, Counter((tuple(f.visual.shape), tuple(f.audio.shape)) for f in features))
+    shapes = Counter((tuple(entry.visual.shape), tuple(entry.audio.shape)) for entry in features)
+    if len(shapes) > 1:
+        raise DatasetError(f"features of the {split} split differ in shape: {dict(shapes)}. Extract them again.")
     lacking = Counter(stream for entry in features for stream in entry.missing)
     for stream, count in sorted(lacking.items()):
         log.info("%d of %d clips of the %s split have no %s: zeros stand for it", count, len(present), split, stream)
@@ -292,11 +286,6 @@ def _labelled(
         keys=tuple(feature_key(found[row].source_sha256, identity) for row in present),
         missing=missing,
     )
-
-
-def _check_one_shape(split: Split, shapes: Counter) -> None:
-    if len(shapes) > 1:
-        raise DatasetError(f"features of the {split} split differ in shape: {dict(shapes)}. Extract them again.")
 
 
 def background_features(

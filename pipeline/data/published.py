@@ -18,9 +18,6 @@ BACKGROUND_LABELS = "labels_noisy.h5"
 ORDERS: dict[Split, str] = {"train": "train_order.h5", "validation": "val_order.h5", "test": "test_order.h5"}
 MATCH_ORDERS: dict[Split, str] = {split: name.replace(".h5", "_match.h5") for split, name in ORDERS.items()}
 
-Clips = Mapping[int, AnnotatedClip]
-"""Clips by their row in the published files."""
-
 
 def published_name(row: int, video_id: str) -> str:
     """Source name in the cache of an entry that was imported from the published files.
@@ -36,11 +33,7 @@ def published_name(row: int, video_id: str) -> str:
 
 
 def published_background_name(index: int) -> str:
-    """Source name in the cache of an entry that was imported for a background clip of the weakly labelled set.
-
-    Args:
-        index: Position in the published files of background clips (`audio_feature_noisy.h5` and others) from 0.
-    """
+    """As `published_name`, for the background-only clip at this position, from 0, in `audio_feature_noisy.h5`."""
     return f"ave-background-{index:03d}"
 
 
@@ -52,7 +45,7 @@ def label_arrays(
     Args:
         clips: One for each row.
         class_names: Names whose position is the class index.
-        columns: Number of columns of a one-hot row; the last is the background. One more than classes if None.
+        columns: Number of columns of a one-hot row, the last being the background; by default one more than classes.
 
     Returns:
         float32 zeros and ones: `labels.h5` (row, segment, column), the class or the background of every segment;
@@ -62,7 +55,7 @@ def label_arrays(
         DatasetError: A clip's label is not among `class_names`.
     """
     background = len(class_names)
-    columns = background + 1 if columns is None else columns
+    columns = columns or background + 1
     of_segments, of_clips = segment_labels(clips, class_names), class_labels(clips, class_names)
     return {
         LABELS: _one_hot(of_segments, background, columns),
@@ -84,12 +77,9 @@ def order_arrays(rows: Mapping[Split, Sequence[int]]) -> dict[str, np.ndarray]:
 def match_order_arrays(rows: Mapping[Split, Sequence[int]], event_labels: np.ndarray) -> dict[str, np.ndarray]:
     """The order files for cross-modality localization, int64 (clip,), by name of the file.
 
-    The splits are the same, but validation and test keep only rows whose event is shorter than the clip: in one that
-    it fills there is nothing to find. AVE's own files were drawn anew; these keep videos apart as the splits do.
-
-    Args:
-        rows: Of each split.
-        event_labels: As in `labels_closs.h5`.
+    The splits are the same, but validation and test keep only rows whose event (`event_labels` as in `labels_closs.h5`)
+    is shorter than the clip: in one that it fills there is nothing to find. AVE's own files were drawn anew; these keep
+    videos apart as the splits do.
     """
     events = event_labels.sum(axis=1)
     partial = (events > 0) & (events < event_labels.shape[1])
@@ -140,8 +130,10 @@ def compare_orders(folder: Path, rows: Mapping[Split, Sequence[int]], row_count:
     return list(found)
 
 
-def compare_labels(folder: Path, clips: Clips, class_names: Sequence[str], row_count: int) -> list[str]:
-    """Compare the label files that a folder has with its annotations; return their names.
+def compare_labels(
+    folder: Path, clips: Mapping[int, AnnotatedClip], class_names: Sequence[str], row_count: int
+) -> list[str]:
+    """Compare the label files that a folder has with its annotations, `clips` by their row; return their names.
 
     Raises:
         CacheError: One of them is malformed.

@@ -21,8 +21,7 @@ from av.video.frame import VideoFrame
 from ccln.pipeline.decode.audio import SAMPLE_RATE_HZ, WaveformBuilder
 from ccln.pipeline.decode.container import Clock, DecodeError, MissingStreamError, chosen_streams, open_video
 from ccln.pipeline.decode.decord import DecordFrames
-from ccln.pipeline.decode.frames import FramePicker, FrameRequest, shown_aspect
-from ccln.pipeline.decode.skipping import FrameSkipper
+from ccln.pipeline.decode.frames import FramePicker, FrameRequest, FrameSkipper, shown_aspect
 from ccln.pipeline.segments import CLIP_SECONDS, SEGMENT_COUNT
 
 # Containers interleave their streams far closer than this; nothing that comes later belongs to the clip.
@@ -172,21 +171,16 @@ def _clips(
 ) -> Generator[DecodedClip]:
     """All clips before ``until_seconds``, a multiple of ten or infinite, to the end of the file; at least one."""
     with open_video(path) as container:
-        still_count = 0
+        still_count = 0  # clips in a row in which no frame begins, and which are silent
         for clip in ClipReader(path, container, request, on_missing, decoder, until_seconds).clips():
             yield clip
-            still_count = still_count + 1 if _is_still(clip) else 0
+            no_frame = "video" in clip.missing or clip.frame_seconds[-1, -1] < clip.start_seconds
+            still_count = still_count + 1 if no_frame and not clip.waveform.any() else 0
             if still_count == _MAX_STILL_CLIPS:
                 raise DecodeError(
                     f"{path}: nothing new is seen or heard in the hour before {clip.start_seconds:.0f} s; its times "
                     "seem to be damaged. Convert it again."
                 )
-
-
-def _is_still(clip: DecodedClip) -> bool:
-    """Whether no frame begins in a clip and it is silent."""
-    no_frame = "video" in clip.missing or clip.frame_seconds[-1, -1] < clip.start_seconds
-    return bool(no_frame and not clip.waveform.any())
 
 
 class ClipReader:
@@ -201,15 +195,9 @@ class ClipReader:
         decoder: str,
         until_seconds: float,
     ) -> None:
-        """Choose the streams and prepare their decoders.
+        """Choose the streams and prepare their decoders; the arguments are as for `decode_clips`.
 
-        Args:
-            path: For messages.
-            container: The open file.
-            request: Which frames, and their size.
-            on_missing: "error" or "zeros".
-            decoder: "pyav" or "decord", which gives frames of the first clip only.
-            until_seconds: Where to stop: no more is decoded than is needed to know what is before.
+        No more is decoded than is needed to know what is before `until_seconds`. decord gives the first clip only.
 
         Raises:
             MissingStreamError: There is no video, or no audio, and `on_missing` is "error".
@@ -258,7 +246,10 @@ class ClipReader:
             if complete:
                 break
             self._decode(packet, packet_seconds)
-        self._take_from_decord()
+        if isinstance(decord := self._receivers.get("video"), DecordFrames):  # it decodes when all packets are there
+            self._aspect = decord.aspect
+            for frame, seconds in decord.frames(self._request.target_times()):
+                self._frames.add(frame, seconds)
         absent = self._absent(self._until_seconds)
         for kind in absent:
             if kind in self._refused:
@@ -326,13 +317,6 @@ class ClipReader:
                 f"{self._path}: its audio at {seconds:.2f} s has {frame.sample_rate} Hz, which is not the rate before "
                 "it, or is not supported. Convert the file to one sample rate."
             )
-
-    def _take_from_decord(self) -> None:
-        """Decord decodes its frames when all packets are there."""
-        if isinstance(decord := self._receivers.get("video"), DecordFrames):
-            self._aspect = decord.aspect
-            for frame, seconds in decord.frames(self._request.target_times()):
-                self._frames.add(frame, seconds)
 
     def _clip(self, index: int, duration_seconds: float) -> DecodedClip:
         missing = self._absent((index + 1) * CLIP_SECONDS)

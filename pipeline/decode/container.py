@@ -43,7 +43,7 @@ def open_video(path: Path) -> Iterator[InputContainer]:
             av.open(
                 file,
                 "r",
-                options=_decoder_options(),
+                options={"max_pixels": str(MAX_PIXELS)},
                 container_options={"protocol_whitelist": "none"},
                 metadata_errors="replace",
             ) as container,
@@ -54,10 +54,6 @@ def open_video(path: Path) -> Iterator[InputContainer]:
         raise DecodeError(
             f"{path}: cannot be read as a video ({reason}). Check that it plays; if not, fetch or convert it again."
         ) from error
-
-
-def _decoder_options() -> dict[str, str]:
-    return {"max_pixels": str(MAX_PIXELS)}
 
 
 def chosen_streams(path: Path, container: InputContainer) -> tuple[VideoStream | None, AudioStream | None]:
@@ -82,7 +78,8 @@ def chosen_streams(path: Path, container: InputContainer) -> tuple[VideoStream |
                 f"{path}: its frames are larger than the {MAX_PIXELS} pixels allowed, or of no known size "
                 f"({video.width} × {video.height}). Scale the video down, or convert it again."
             )
-        video.codec_context.options = _decoder_options()  # a stream may hold larger frames than its header says
+        # A stream may hold larger frames than its header says.
+        video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     return video, audio
 
 
@@ -97,10 +94,10 @@ class Clock:
     """Turns the timestamps of a file's streams into seconds since the earliest of them starts."""
 
     def __init__(self, *streams: Stream | None) -> None:
-        starts = (stream_start(stream) for stream in streams if stream is not None)
-        self.zero = min((start for start in starts if start is not None), default=None)
+        present = [stream for stream in streams if stream is not None]
+        self.zero = min((start for start in map(stream_start, present) if start is not None), default=None)
         """When it starts, in seconds on the container's own clock; None until that is known."""
-        self._bases = {stream.index: _time_base(stream) for stream in streams if stream is not None}
+        self._bases = {stream.index: stream.time_base or Fraction(1) for stream in present}  # demuxed streams have one
 
     def start(self, stream: Stream, stamp: int) -> None:
         """Start the clock at a timestamp of a stream, unless it has started."""
@@ -117,8 +114,3 @@ class Clock:
         """When a packet is due; 0 for the empty ones at the end, which have no time."""
         stamp = packet.pts if packet.dts is None else packet.dts
         return 0.0 if stamp is None else self.seconds(packet.stream, stamp)
-
-
-def _time_base(stream: Stream) -> Fraction:
-    assert stream.time_base is not None  # every demuxed stream has one
-    return stream.time_base

@@ -69,12 +69,7 @@ class DecordFrames:
     """Collects the compressed frames of the ten seconds, then decodes the wanted ones."""
 
     def __init__(self, path: Path, video: VideoStream, clock: Clock) -> None:
-        """Prepare for one file.
-
-        Args:
-            path: For messages.
-            video: The stream.
-            clock: The file's.
+        """Prepare for the video stream of a file, whose path is for messages.
 
         Raises:
             DecordMissingError: decord is not installed.
@@ -164,7 +159,6 @@ class DecordFrames:
             numbers: In display order.
             seconds: When all frames are displayed; decord must find the same times.
         """
-        known = (self._decord.DECORDError, RuntimeError, AssertionError, StopIteration)
         try:
             self._file.seek(0)
             reader = self._decord.VideoReader(self._file, ctx=self._decord.cpu(0), num_threads=1)
@@ -184,7 +178,7 @@ class DecordFrames:
                 reader.seek_accurate(number)
                 yield reader.next().asnumpy()
                 position = number + 1
-        except known as error:
+        except (self._decord.DECORDError, RuntimeError, AssertionError, StopIteration) as error:
             raise self._refusal(_LOG_PREFIX.sub("", str(error)).strip().split("\n")[0] or repr(error)) from error
 
     def _refusal(self, reason: str) -> DecodeError:

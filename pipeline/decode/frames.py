@@ -1,11 +1,14 @@
-"""Which frames of a video are wanted, and how they are scaled."""
+"""Which frames of a video are wanted, how they are scaled, and which need not be decoded."""
 
+from bisect import bisect_right, insort
 from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from math import inf
+from math import inf, lcm
 
 import numpy as np
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
@@ -16,6 +19,12 @@ from ccln.pipeline.segments import CLIP_SECONDS, SEGMENT_COUNT, SEGMENT_SECONDS
 _MAX_OPEN_CLIPS = 3
 # H.264 and HEVC hold back so many frames at most; in a slow slideshow all may be displayed much later than the rest.
 _MAX_AHEAD = 16
+# How far to look for the frame that is displayed next; if it comes later still, one more frame is decoded.
+_LOOK_AHEAD_FRAMES = 24
+_LOOK_AHEAD_BYTES = 32_000_000
+_LOOK_AHEAD_PACKETS = 4096
+# More than can be ahead of a frame in decoding order (24) or in display order (16).
+_REMEMBERED = 64
 
 OPENCV_LINEAR = "opencv-linear"
 INTERPOLATIONS = (
@@ -60,13 +69,8 @@ class FrameRequest:
 class FramePicker:
     """Takes frames in display order; scales and keeps those displayed at the wanted times, clip after clip."""
 
-    def __init__(self, request: FrameRequest, until_seconds: float = inf) -> None:
-        """Prepare for one file.
-
-        Args:
-            request: Which frames, and their size.
-            until_seconds: No frame is wanted after that.
-        """
+    def __init__(self, request: FrameRequest, until_seconds: float) -> None:
+        """Prepare for one file, of which no frame is wanted after ``until_seconds``."""
         self.first_seconds = inf
         """When the first frame starts."""
         self._request = request
@@ -76,15 +80,14 @@ class FramePicker:
         self._open: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # of each clip begun: its frames, when they start
         self._next_target(0)
         self._latest = -inf
-        self._displayed: tuple[VideoFrame, float] | None = None
+        self._displayed: tuple[VideoFrame, float] | None = None  # and when it starts
         self._ahead: deque[tuple[VideoFrame, float]] = deque()  # start after all clips that may be begun
         self._reformatter = VideoReformatter()
 
     @property
     def end_seconds(self) -> float:
         """End of the last frame so far; a frame without a duration is taken to last no time."""
-        last = self._ahead[-1] if self._ahead else self._displayed
-        if last is None:
+        if (last := self._ahead[-1] if self._ahead else self._displayed) is None:
             return 0.0
         frame, start = last
         return float(start + (frame.duration or 0) * (frame.time_base or 0))
@@ -115,7 +118,7 @@ class FramePicker:
         """
         self._fill((self._clip + 1) * CLIP_SECONDS)
         shape = (SEGMENT_COUNT, self._request.frames_per_segment)
-        frames, seconds = self._open.pop(self._clip, None) or self._black()
+        frames, seconds = self._open.pop(self._clip, None) or self._black(self._clip)
         self._clip += 1
         self._next_target(max(self._target, self._clip * self._clip_targets))
         self._display()
@@ -135,16 +138,14 @@ class FramePicker:
 
     def _fill(self, end: float) -> None:
         """Give the displayed frame to every target before ``end`` seconds that has none."""
-        if self._displayed is None:
+        if self._displayed is None or self._target_seconds >= end:
             return
         frame, start = self._displayed
-        scaled = None
+        scaled = self._scaled(frame)
         while self._target_seconds < end:
-            if scaled is None:
-                scaled = self._scaled(frame)
             clip, place = divmod(self._target, self._clip_targets)
             if clip not in self._open:
-                self._open[clip] = self._arrays()
+                self._open[clip] = self._black(clip)
             frames, seconds = self._open[clip]
             frames[place], seconds[place] = scaled, start
             self._next_target(self._target + 1)
@@ -152,16 +153,11 @@ class FramePicker:
     def _next_target(self, number: int) -> None:
         self._target, self._target_seconds = number, float(self._request.target_time(number))
 
-    def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        shape = (self._clip_targets, self._request.height, self._request.width, 3)
-        return np.empty(shape, np.uint8), np.empty(self._clip_targets)
-
-    def _black(self) -> tuple[np.ndarray, np.ndarray]:
-        frames, seconds = self._arrays()
-        first = self._clip * self._clip_targets
-        frames[:] = 0
-        seconds[:] = [self._request.target_time(first + place) for place in range(self._clip_targets)]
-        return frames, seconds
+    def _black(self, clip: int) -> tuple[np.ndarray, np.ndarray]:
+        """Black frames (target, height, width, channel) and the wanted times (target,) of a clip."""
+        targets = range(clip * self._clip_targets, (clip + 1) * self._clip_targets)
+        frames = np.zeros((len(targets), self._request.height, self._request.width, 3), np.uint8)
+        return frames, np.array([float(self._request.target_time(number)) for number in targets])
 
     def _scaled(self, frame: VideoFrame) -> np.ndarray:
         """The frame upright, as RGB (height, width, channel)."""
@@ -180,17 +176,101 @@ class FramePicker:
         # at half the resolution. Accurate and bit-exact costs nothing when a frame is scaled; when it is not, FFmpeg
         # would take the same short cut.
         interpolation |= Interpolation.ACCURATE_RND | Interpolation.BITEXACT
-        reformat = self._reformatter.reformat
-        return reformat(frame, width, height, "gbrp", interpolation=interpolation, threads=1).to_ndarray()
+        scaled = self._reformatter.reformat(frame, width, height, "gbrp", interpolation=interpolation, threads=1)
+        return scaled.to_ndarray()
+
+
+class FrameSkipper:
+    """Sets an H.264 decoder to skip frames that are displayed at none of the wanted times.
+
+    Only frames from which no other is predicted are skipped (most B-frames are such; the packet says so). The frames
+    that are decoded are the same to the bit.
+
+    Only for H.264: what HEVC calls a frame without reference may still be referred to from a higher layer. Only for
+    progressive video: the two fields of an interlaced frame may lie in two packets.
+    """
+
+    def __init__(self, video: VideoStream, first: Fraction, step: Fraction, until: Fraction | float = inf) -> None:
+        """Prepare for one pass through a stream.
+
+        Args:
+            video: The stream; nothing is skipped in others than H.264 with B-frames.
+            first: The first wanted time, in seconds on the stream's own clock.
+            step: From each wanted time to the next, in seconds.
+            until: The frame displayed then is wanted, and all after it are.
+        """
+        assert video.time_base is not None
+        self._video = video
+        self._until = until / video.time_base
+        # In whole parts of a tick: most videos ask for every frame, and fractions are slow.
+        self._parts = lcm((first / video.time_base).denominator, (step / video.time_base).denominator)
+        self._first, self._step = (int(time / video.time_base * self._parts) for time in (first, step))
+        self._reorder_depth: int = getattr(video.codec_context, "reorder_depth", 0)  # new in PyAV 17
+        self._able = video.codec_context.name == "h264" and self._reorder_depth > 0
+        self._progressive = False
+        self._skipping = False
+        self._latest: int | None = None  # latest display time so far
+        self._shown: list[int] = []  # display times up to the last packet read, ascending, the last of them
+
+    def observe(self, frame: VideoFrame) -> None:
+        """Learn from a decoded frame whether the stream is interlaced; nothing is skipped before the first."""
+        self._able = self._able and not frame.interlaced_frame
+        self._progressive = True
+
+    def packets(self, packets: Iterable[Packet]) -> Iterator[Packet]:
+        """The same packets in the same order, the decoder set for each; some are read ahead."""
+        if not self._able:
+            yield from packets
+            return
+        shown = self._shown
+        waiting: deque[Packet] = deque()
+        frames = size = 0
+        for packet in packets:
+            waiting.append(packet)
+            size += packet.size
+            if packet.stream is self._video:
+                frames += 1
+                self._able = self._able and (packet.pts is not None or not packet.size)
+                if packet.pts is not None and not packet.is_discard:
+                    # If the stream does not say how many frames wait for another, FFmpeg guesses, and raises its guess
+                    # when it sees more wait; when it does so must not depend on what was skipped.
+                    self._able = self._able and len(shown) - bisect_right(shown, packet.pts) <= self._reorder_depth
+                    insort(shown, packet.pts)
+                    del shown[:-_REMEMBERED]
+            while frames > _LOOK_AHEAD_FRAMES or size > _LOOK_AHEAD_BYTES or len(waiting) > _LOOK_AHEAD_PACKETS:
+                passed = waiting.popleft()
+                size -= passed.size
+                frames -= passed.stream is self._video
+                yield self._set(passed)
+        for packet in waiting:
+            yield self._set(packet)
+
+    def _set(self, packet: Packet) -> Packet:
+        if packet.stream is self._video:
+            time = packet.pts
+            # A frame that another waits for shows that the times are those of display: AVI has none, and FFmpeg's
+            # guess ascends in decoding order.
+            waited_for = time is not None and self._latest is not None and time < self._latest
+            skip = self._able and self._progressive and waited_for and not self._is_wanted(packet)
+            if time is not None and not waited_for:
+                self._latest = time
+            if skip != self._skipping:
+                self._skipping = skip
+                self._video.codec_context.skip_frame = "NONREF" if skip else "DEFAULT"
+        return packet
+
+    def _is_wanted(self, packet: Packet) -> bool:
+        """Whether a frame is displayed at a wanted time, as far as can be told."""
+        time, shown = packet.pts, self._shown
+        if time is None or packet.is_discard or time in (shown[0], shown[-1]):
+            return True
+        end = shown[bisect_right(shown, time)]
+        number = max(0, -((self._first - time * self._parts) // self._step))  # of the first wanted time from here on
+        return end > self._until or self._first + number * self._step < end * self._parts
 
 
 def shown_aspect(video: VideoStream, frame: VideoFrame) -> float:
-    """Width over height of a frame as a player displays it, upright.
-
-    Args:
-        video: The frame's stream.
-        frame: Just decoded, as it is stored, with its rotation.
-    """
+    """Width over height of a frame, just decoded from the stream, as a player displays it, upright."""
     # The container's pixel aspect goes before that of the frames; without either, pixels are square.
     pixel_aspect = video.sample_aspect_ratio or video.codec_context.sample_aspect_ratio or 1
     aspect = Fraction(frame.width, frame.height) * pixel_aspect
@@ -205,12 +285,9 @@ def opencv_linear(image: np.ndarray, height: int, width: int) -> np.ndarray:
     its values may differ by 1.
 
     Args:
-        image: uint8 (height, width, channel).
+        image: uint8 (height, width, channel), as the result is.
         height: Of the result, in pixels.
         width: Of the result, in pixels.
-
-    Returns:
-        uint8 (height, width, channel).
     """
     top, bottom, down = _neighbours(image.shape[0], height)
     left, right, across = _neighbours(image.shape[1], width)

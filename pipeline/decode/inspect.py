@@ -12,7 +12,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ccln.pipeline.decode.clip import DecodedClip, decode_clip
+from ccln.pipeline.decode.clip import decode_clip
 from ccln.pipeline.decode.container import Clock, DecodeError, chosen_streams, open_video, stream_start
 from ccln.pipeline.decode.frames import FrameRequest
 from ccln.pipeline.segments import CLIP_SECONDS
@@ -97,17 +97,12 @@ def inspect_clip(path: Path, *, missing_fails: bool = True) -> ClipReport:
         clip = decode_clip(path, _EVERY_FRAME, on_missing="zeros")
     except DecodeError as error:
         return replace(report, problems=(str(error),))
-    report = replace(
-        report,
-        silent="audio" not in clip.missing and bool(np.abs(clip.waveform).max() < _SILENCE),
-        covered_seconds=clip.duration_seconds,
-    )
+    silent = "audio" not in clip.missing and bool(np.abs(clip.waveform).max() < _SILENCE)
+    report = replace(report, silent=silent, covered_seconds=clip.duration_seconds)
     lacking = tuple(f"no {stream} stream, or nothing in it" for stream in clip.missing)
-    return replace(
-        report,
-        problems=lacking if missing_fails else (),
-        remarks=(*(() if missing_fails else lacking), *_remarks(report, clip)),
-    )
+    if missing_fails:
+        return replace(report, problems=lacking, remarks=tuple(_remarks(report)))
+    return replace(report, remarks=(*lacking, *_remarks(report)))
 
 
 def _with_streams(report: ClipReport, container: InputContainer) -> ClipReport:
@@ -121,10 +116,8 @@ def _with_streams(report: ClipReport, container: InputContainer) -> ClipReport:
 
 
 def _audio_report(audio: AudioStream) -> AudioReport:
-    context = audio.codec_context
-    return AudioReport(
-        context.name, context.sample_rate, context.layout.nb_channels, context.layout.name, _start_seconds(audio)
-    )
+    context, layout = audio.codec_context, audio.codec_context.layout
+    return AudioReport(context.name, context.sample_rate, layout.nb_channels, layout.name, _start_seconds(audio))
 
 
 def _video_report(video: VideoStream, container: InputContainer, clock: Clock) -> VideoReport:
@@ -145,7 +138,8 @@ def _video_report(video: VideoStream, container: InputContainer, clock: Clock) -
         width=video.width,
         height=video.height,
         rate_hz=(len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else stated,
-        constant_rate=len(times) < 2 or _even(times),
+        constant_rate=not times
+        or np.allclose(times, np.linspace(times[0], times[-1], len(times)), rtol=0, atol=_EVEN_SECONDS),
         rotation_degrees=-round(first.rotation / 90) * 90 % 360 if first else 0,
         pixel_format=pixels.name if pixels else "unknown",
         bit_depth=pixels.components[0].bits if pixels and pixels.components else 0,
@@ -161,18 +155,12 @@ def _first_frame(packet: Packet) -> VideoFrame | None:
         return None  # decode_clip reports the damage
 
 
-def _even(times: list[float]) -> bool:
-    """Whether ascending times lie on an even grid."""
-    grid = np.linspace(times[0], times[-1], len(times))
-    return bool(np.abs(np.subtract(times, grid)).max() <= _EVEN_SECONDS)
-
-
 def _start_seconds(stream: VideoStream | AudioStream) -> float | None:
     start = stream_start(stream)
     return None if start is None else float(start)
 
 
-def _remarks(report: ClipReport, clip: DecodedClip) -> Iterable[str]:
+def _remarks(report: ClipReport) -> Iterable[str]:
     if report.silent:
         yield "silent: no sample above -60 dBFS in the first ten seconds"
     if report.covered_seconds < CLIP_SECONDS - 0.05:
@@ -194,16 +182,17 @@ def _remarks(report: ClipReport, clip: DecodedClip) -> Iterable[str]:
 
 def report_table(reports: Iterable[ClipReport]) -> str:
     """Reports as text for a terminal: a line for each file, its problems and remarks indented below it."""
-    rows: list[tuple[str, ...]] = [("file", "seconds", "video", "audio", "covered")]
-    notes: list[list[str]] = [[]]
-    for report in reports:
-        rows.append(_row(report))
-        notes.append([f"problem: {text}" for text in report.problems] + [f"remark: {text}" for text in report.remarks])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines: list[str] = []
-    for row, below in zip(rows, notes, strict=True):
-        lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-        lines += [f"    {_printable(text)}" for text in below]
+    reports = list(reports)
+    header, *rows = [("file", "seconds", "video", "audio", "covered"), *map(_row, reports)]
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+
+    def line(cells: tuple[str, ...]) -> str:
+        return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+    lines = [line(header)]
+    for report, row in zip(reports, rows, strict=True):
+        notes = [f"problem: {text}" for text in report.problems] + [f"remark: {text}" for text in report.remarks]
+        lines += [line(row), *(f"    {_printable(note)}" for note in notes)]
     return "\n".join(lines)
 
 

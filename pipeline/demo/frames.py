@@ -42,7 +42,7 @@ def render_frames(seen: Sequence[Span], *, pace: float, entropy: tuple[int, int,
         160 frames, uint8 RGB (height, width, channel), 240 x 320: ten seconds at 16 frames a second.
     """
     rng = clip_generator(entropy, _SCENE_STREAM)
-    camera = _Camera(_draw_scene(rng), rng)
+    view = _camera(_draw_scene(rng), rng)
     discs = [_disc(rng) for _ in range(rng.integers(4))]
     noise_shape = (FRAME_HEIGHT + _NOISE_MARGIN, FRAME_WIDTH + _NOISE_MARGIN, 3)
     noise = rng.normal(0, rng.uniform(2, 5), noise_shape).round().astype(np.int16)
@@ -50,7 +50,7 @@ def render_frames(seen: Sequence[Span], *, pace: float, entropy: tuple[int, int,
     actors = {name: _Actor(name, pace, entropy) for name in sorted({span.class_name for span in seen})}
     for number, (top, left) in enumerate(corners):
         seconds = number / FRAME_RATE_HZ
-        image = camera.view(seconds)
+        image = view(seconds)
         for disc, motion in discs:
             x, y = 0.5 + 0.5 * np.sin(2 * math.pi * motion[:2] * seconds + motion[2:])
             image.paste(disc, (round(x * (image.width - disc.width)), round(y * (image.height - disc.height))), disc)
@@ -97,23 +97,20 @@ class _Actor:
         image.paste(sprite, (round(place * (image.width - sprite.width)), round(y)), sprite)
 
 
-class _Camera:
-    """A window that drifts over the scene and zooms a little."""
+def _camera(scene: Image.Image, rng: np.random.Generator) -> Callable[[float], Image.Image]:
+    """A window that drifts over the scene and zooms a little: what it shows at a time in seconds."""
+    # Enlarged once: taking the nearest pixels of it is as smooth as interpolating each frame, and ten times faster.
+    large = scene.resize((3 * scene.width, 3 * scene.height), Image.Resampling.BILINEAR)
+    hz, phase = rng.uniform(0.02, 0.09, 3), rng.uniform(0, 2 * math.pi, 3)
 
-    def __init__(self, scene: Image.Image, rng: np.random.Generator):
-        # Enlarged once: taking the nearest pixels of it is as smooth as interpolating each frame, and ten times faster.
-        self._scene = scene.resize((3 * scene.width, 3 * scene.height), Image.Resampling.BILINEAR)
-        self._hz = rng.uniform(0.02, 0.09, 3)
-        self._phase = rng.uniform(0, 2 * math.pi, 3)
+    def view(seconds: float) -> Image.Image:
+        x, y, zoom = 0.5 + 0.5 * np.sin(2 * math.pi * hz * seconds + phase)
+        width, height = (side * (0.72 + 0.08 * zoom) for side in large.size)
+        left, top = x * (large.width - width), y * (large.height - height)
+        box = (left, top, left + width, top + height)
+        return large.resize((FRAME_WIDTH, FRAME_HEIGHT), Image.Resampling.NEAREST, box=box)
 
-    def view(self, seconds: float) -> Image.Image:
-        x, y, zoom = 0.5 + 0.5 * np.sin(2 * math.pi * self._hz * seconds + self._phase)
-        share = 0.72 + 0.08 * zoom
-        width, height = self._scene.width * share, self._scene.height * share
-        left, top = x * (self._scene.width - width), y * (self._scene.height - height)
-        return self._scene.resize(
-            (FRAME_WIDTH, FRAME_HEIGHT), Image.Resampling.NEAREST, box=(left, top, left + width, top + height)
-        )
+    return view
 
 
 def _disc(rng: np.random.Generator) -> tuple[Image.Image, NDArray[np.float64]]:
@@ -184,9 +181,9 @@ def _town(image: Image.Image, hue: float, rng: np.random.Generator) -> None:
 
 
 def _bokeh(image: Image.Image, hue: float, rng: np.random.Generator) -> None:
-    across = image.width / image.height
     for _ in range(rng.integers(10, 22)):
-        centre, radius = (rng.uniform(0, across), rng.uniform(0, 1)), rng.uniform(0.03, 0.17)
+        centre = rng.uniform(0, image.width / image.height), rng.uniform(0, 1)
+        radius = rng.uniform(0.03, 0.17)
         tint = _hsv(hue + rng.uniform(-0.25, 0.25), rng.uniform(0.1, 0.7), rng.uniform(0.5, 1), alpha=70)
         _transparent_disc(image, centre, radius, tint)
 
@@ -228,8 +225,7 @@ class _Pen:
         self._draw.line(self._scaled(points), fill, max(1, round(width * self._unit)), joint="curve")
 
 
-def _wheel(pen: _Pen, centre: Point, radius: float, turn: float, colours: tuple[Colour, Colour], spokes: int) -> None:
-    tyre, hub = colours
+def _wheel(pen: _Pen, centre: Point, radius: float, turn: float, tyre: Colour, hub: Colour, spokes: int) -> None:
     pen.ellipse(centre, (radius, radius), tyre)
     pen.ellipse(centre, (radius * 0.68, radius * 0.68), hub, line=0)
     for spoke in range(spokes):
@@ -242,11 +238,11 @@ def _wheel(pen: _Pen, centre: Point, radius: float, turn: float, colours: tuple[
 def _bell(image: Image.Image, phase: float, colour: float) -> None:
     """A golden bell under a beam; it swings to either side once in two beats and is struck at the turns."""
     metal = (0.1 + 0.035 * colour, 0.78)
-    swing = 18 * math.cos(2 * math.pi * phase)
+    swing = math.cos(2 * math.pi * phase)
     bell = Image.new("RGBA", image.size)
     pen = _Pen(bell)
     middle = 0.65
-    clapper = middle + 0.09 * math.cos(2 * math.pi * phase)
+    clapper = middle + 0.09 * swing
     pen.line([(middle, 0.6), (clapper, 0.9)], _INK, 0.03)
     pen.ellipse((clapper, 0.9), (0.065, 0.065), _hsv(metal[0], 0.6, 0.5))
     heights = np.linspace(0, 1, 24)
@@ -263,9 +259,8 @@ def _bell(image: Image.Image, phase: float, colour: float) -> None:
         pen.line([(middle - width, level), (middle + width, level)], _hsv(metal[0], 0.85, 0.58), 0.022)
     pen.box((middle - 0.45, 0.78), (middle + 0.45, 0.86), _hsv(*metal, 0.95), radius=0.04)
     pen.ellipse((middle, 0.16), (0.075, 0.075), _hsv(*metal, 0.85))
-    image.alpha_composite(
-        bell.rotate(swing, Image.Resampling.BILINEAR, center=(middle * image.height, 0.1 * image.height))
-    )
+    pivot = (middle * image.height, 0.1 * image.height)
+    image.alpha_composite(bell.rotate(18 * swing, Image.Resampling.BILINEAR, center=pivot))
     _Pen(image).box((0.35, 0.03), (0.95, 0.13), (122, 78, 50), radius=0.03)
 
 
@@ -322,8 +317,7 @@ def _police_car(image: Image.Image, phase: float, colour: float) -> None:
     """A car with a blue stripe; its lamps change from red to blue with the tone of the siren."""
     pen = _Pen(image)
     paint = _hsv(0.6, 0.1 * colour, 0.98)
-    red_lit = phase < 0.5
-    lamps = ((0.88, (255, 50, 50), red_lit), (1.06, (60, 110, 255), not red_lit))
+    lamps = ((0.88, (255, 50, 50), phase < 0.5), (1.06, (60, 110, 255), phase >= 0.5))
     blink = 0.75 + 0.25 * math.sin(12 * math.pi * phase)
     for x, lamp, lit in lamps:
         if lit:
@@ -344,7 +338,7 @@ def _police_car(image: Image.Image, phase: float, colour: float) -> None:
     pen.box((0.08, 0.56), (0.16, 0.64), (214, 50, 44), radius=0.02)
     for x in (0.48, 1.5):
         pen.ellipse((x, 0.82), (0.17, 0.15), _INK, line=0)
-        _wheel(pen, (x, 0.82), 0.135, 2 * phase, ((52, 50, 58), (200, 204, 212)), spokes=5)
+        _wheel(pen, (x, 0.82), 0.135, 2 * phase, (52, 50, 58), (200, 204, 212), spokes=5)
 
 
 def _steam_train(image: Image.Image, phase: float, colour: float) -> None:
@@ -371,9 +365,9 @@ def _steam_train(image: Image.Image, phase: float, colour: float) -> None:
     pen.box((0.13, 0.25), (0.72, 0.33), iron, radius=0.03)
     pen.ellipse((1.53, 0.55), (0.05, 0.06), (255, 240, 160))
     for x, y, radius in ((0.38, 0.8, 0.15), (0.74, 0.8, 0.15), (1.06, 0.84, 0.11), (1.33, 0.84, 0.11)):
-        _wheel(pen, (x, y), radius, phase, (iron, (212, 60, 50)), spokes=6)
-    crank = (0.09 * math.cos(2 * math.pi * phase), 0.09 * math.sin(2 * math.pi * phase))
-    rod = [(0.38 + crank[0], 0.8 + crank[1]), (0.74 + crank[0], 0.8 + crank[1]), (1.2, 0.78)]
+        _wheel(pen, (x, y), radius, phase, iron, (212, 60, 50), spokes=6)
+    x, y = 0.09 * math.cos(2 * math.pi * phase), 0.09 * math.sin(2 * math.pi * phase)
+    rod = [(0.38 + x, 0.8 + y), (0.74 + x, 0.8 + y), (1.2, 0.78)]
     pen.line(rod, _INK, 0.06)
     pen.line(rod, (216, 216, 224), 0.032)
 

@@ -17,8 +17,7 @@ from support.making import HEIGHT, WIDTH, Video, make_video, numbers_in, on_disp
 
 from ccln.pipeline.decode import frames
 from ccln.pipeline.decode.clip import decode_clip
-from ccln.pipeline.decode.frames import FrameRequest, opencv_linear
-from ccln.pipeline.decode.skipping import FrameSkipper
+from ccln.pipeline.decode.frames import FrameRequest, FrameSkipper, opencv_linear
 
 # Frames
 
