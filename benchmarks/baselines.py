@@ -42,11 +42,11 @@ class Encoders(nn.Module):
     def forward(self, visual: Tensor, audio: Tensor) -> Tensor:
         """(B, T, H, W, C), (B, T, D) -> both views side by side (B, T, channels)."""
         regions = visual.flatten(2, 3)  # (B, T, H*W, C)
-        seen = self.visual_score(F.relu(self.visual_key(regions)))  # (B, T, H*W, k)
-        heard = self.audio_score(F.relu(self.audio_key(audio)))[:, :, None]  # (B, T, 1, k)
-        weights = self.score(torch.tanh(seen + heard)).softmax(2)  # (B, T, H*W, 1)
-        picture = (weights * regions).sum(2)  # (B, T, C)
-        return torch.cat([self.audio(audio)[0], self.visual(picture)[0]], -1)
+        visual_scores = self.visual_score(F.relu(self.visual_key(regions)))  # (B, T, H*W, k)
+        audio_scores = self.audio_score(F.relu(self.audio_key(audio)))[:, :, None]  # (B, T, 1, k)
+        weights = self.score(torch.tanh(visual_scores + audio_scores)).softmax(2)  # (B, T, H*W, 1)
+        attended = (weights * regions).sum(2)  # (B, T, C)
+        return torch.cat([self.audio(audio)[0], self.visual(attended)[0]], -1)
 
 
 class SegmentClassifier(nn.Module):

@@ -1,10 +1,9 @@
 """What each part of CCLN is worth on new sources, by cross-validation between the training and the validation split.
 
-For data sets whose splits share no source, as those of ave-composed: no picture, recording, speaker or place of the one
+For data sets whose splits share no source, as those of ave-composed: no image, recording, speaker or place of the one
 is in the other. A network is trained on the training split and scored on the validation split, and the other way round,
-with as many steps; no epoch is selected, the last one counts, and the test split is never looked at. The second
-direction has few clips to learn from and many to be scored on: it says less of how good a network is, and more of which
-is better.
+with as many steps; no epoch is selected, the last one counts, and the test split is not used. The second
+direction has few clips to train on and many to score: it measures less how good a network is than which is better.
 
 uv run python benchmarks/cross_validation.py --data FOLDER --cache FOLDER [--seeds 0 1 2] [--config FILE]
 """

@@ -1,4 +1,4 @@
-"""How near extraction comes to the limit of the hardware, and how far it is ahead of the loop that peers write.
+"""How near extraction comes to the limit of the hardware, and how much faster it is than the usual loop.
 
     uv run python benchmarks/extraction.py VIDEO_FOLDER [--preset light|vgg19] [--clips N] [--rounds N]
 
@@ -63,7 +63,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         weights = random_weights(folder) if options.preset == "vgg19" else {}
-        silent = [without_sound(file, folder / f"{number}.mkv") for number, file in enumerate(files)]
+        silent = [without_audio(file, folder / f"{number}.mkv") for number, file in enumerate(files)]
         rounds = []
         for number in range(options.rounds):
             cache = folder / f"cache{number}"
@@ -85,8 +85,8 @@ def measure(name: str, files: Sequence[Path], weights: dict[str, str], cache: Pa
         seconds_a_clip(lambda clip: extractors(clip.frames, clip.waveform), ready, workers) for workers in (CORES, 1)
     )
     arguments = json.dumps({"videos": [str(f) for f in files], "cache": str(cache), "preset": name, **weights})
-    told = subprocess.run([sys.executable, "-c", EXTRACT, arguments], check=True, capture_output=True, text=True)
-    whole, peak_gib = json.loads(told.stdout.splitlines()[-1])
+    process = subprocess.run([sys.executable, "-c", EXTRACT, arguments], check=True, capture_output=True, text=True)
+    whole, peak_gib = json.loads(process.stdout.splitlines()[-1])
     plain = plain_loop(preset, files[: max(2, len(files) // 4)], weights)
     return {
         "ccln-extract, clips/s": 1 / whole,
@@ -101,11 +101,11 @@ def measure(name: str, files: Sequence[Path], weights: dict[str, str], cache: Pa
 
 
 def measure_decoders(preset: Preset, files: Sequence[Path]) -> dict[str, float]:
-    """Pictures only, the same frames for all, one clip a core."""
+    """Decoding of video alone, the same frames for all, one clip a core."""
     visual = preset.visual
     request = FrameRequest(visual.frame_height, visual.frame_width, preset.frames_per_segment, visual.interpolation)
     found = {
-        "our decoding, pictures only, s a clip": seconds_a_clip(
+        "our decoding, frames only, s a clip": seconds_a_clip(
             lambda f: decode_clip(f, request, on_missing="zeros"), files
         )
     }
@@ -119,14 +119,14 @@ def measure_decoders(preset: Preset, files: Sequence[Path]) -> dict[str, float]:
 def seconds_a_clip(work: Callable, items: Sequence, workers: int = CORES) -> float:
     """Wall time over the number of items, each worker with its share of the cores."""
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(CORES // workers,)) as threads:
-        list(threads.map(work, items[:workers]))  # what only the first does, buffers and such
+        list(threads.map(work, items[:workers]))  # warm-up: allocations of the first items
         started = time.perf_counter()
         list(threads.map(work, items))
         return (time.perf_counter() - started) / len(items)
 
 
 def plain_loop(preset: Preset, files: Sequence[Path], weights: dict[str, str]) -> float:
-    """Seconds a clip of what peers do: every frame decoded and kept, a second's frames a batch, one after the other."""
+    """Seconds a clip of the usual loop: every frame decoded and kept, each second's frames a batch, one by one."""
     paths = {name: Path(file) for name, file in weights.items()}
     visual = visual_extractor(preset.visual.name).build(preset.visual, paths.get("visual_weights")).eval()
     audio = audio_extractor(preset.audio.name).build(preset.audio, paths.get("audio_weights")).eval()
@@ -134,12 +134,12 @@ def plain_loop(preset: Preset, files: Sequence[Path], weights: dict[str, str]) -
     started = time.perf_counter()
     for file in files:
         with av.open(str(file)) as container:
-            pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-        wanted = np.linspace(0, len(pictures) - 1, 10 * preset.frames_per_segment).astype(int)
+            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        wanted = np.linspace(0, len(frames) - 1, 10 * preset.frames_per_segment).astype(int)
         waveform = torch.from_numpy(decode_clip(file, FrameRequest(8, 8, 1)).waveform)
         with torch.no_grad():
             for indices in wanted.reshape(10, -1):
-                batch = torch.from_numpy(np.stack([pictures[index] for index in indices])).permute(0, 3, 1, 2).float()
+                batch = torch.from_numpy(np.stack([frames[index] for index in indices])).permute(0, 3, 1, 2).float()
                 batch = torch.nn.functional.interpolate(batch.contiguous(), (224, 224), mode="bilinear") / 255
                 visual((batch - 0.45) / 0.22).mean(0)
             audio(waveform.view(10, -1))
@@ -155,10 +155,10 @@ def with_pyav(file: Path, request: FrameRequest, mode: str) -> list[np.ndarray]:
         last = None
         for frame in container.decode(stream):
             while last is not None and len(found) < len(targets) and targets[len(found)] < frame.time:
-                picture = last.reformat(
+                scaled = last.reformat(
                     request.width, request.height, "rgb24", interpolation=request.interpolation.upper()
                 )
-                found.append(picture.to_ndarray())
+                found.append(scaled.to_ndarray())
             last = frame
             if len(found) == len(targets):
                 break
@@ -183,8 +183,8 @@ def random_weights(folder: Path) -> dict[str, str]:
     return {"visual_weights": str(folder / "visual.pth"), "audio_weights": str(folder / "audio.pth")}
 
 
-def without_sound(file: Path, copy: Path) -> Path:
-    """The same packets of pictures in a file of their own."""
+def without_audio(file: Path, copy: Path) -> Path:
+    """Copy the video packets alone into a file; returns `copy`."""
     with av.open(str(file)) as source, av.open(str(copy), "w") as target:
         stream: VideoStream = source.streams.video[0]
         copied = target.add_stream_from_template(stream)

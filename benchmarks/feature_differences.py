@@ -48,19 +48,19 @@ def main() -> None:
         files = sorted((clips or Path(folder) / "demo").rglob("*.mp4"))[:6]
         print("| log-mel, against ours | largest difference | median difference |\n|---|---|---|")
         waves = [decode_clip(file, FrameRequest(8, 8, 1)).waveform for file in files]
-        compare_front_ends("synthetic", np.stack(list(sounds())))
+        compare_front_ends("synthetic", np.stack(list(waveforms())))
         compare_front_ends("clips", np.stack(waves))
         show_inputs(files[0])
         compare_maps(files, random_vgg19(Path(folder) / "vgg19.safetensors"))
 
 
-def sounds() -> Iterator[np.ndarray]:
+def waveforms() -> Iterator[np.ndarray]:
     """Tone, chirp, a voice-like glide in syllables, noise, faint noise, clicks: ten seconds each, float32."""
     random = np.random.default_rng(0)
     seconds = np.arange(SECONDS * RATE_HZ) / RATE_HZ
     phase = 2 * np.pi * np.cumsum(140 + 60 * np.sin(2 * np.pi * 0.7 * seconds)) / RATE_HZ
     voice = np.clip(np.sin(2 * np.pi * 3.3 * seconds), 0, None) * sum(np.sin(n * phase) / n for n in range(1, 30))
-    for sound in (
+    for waveform in (
         np.sin(2 * np.pi * 440 * seconds),
         np.sin(2 * np.pi * (50 + 350 * seconds) * seconds),
         voice / np.abs(voice).max(),
@@ -68,7 +68,7 @@ def sounds() -> Iterator[np.ndarray]:
         1e-3 * random.standard_normal(seconds.size),
         (np.arange(seconds.size) % 5003 == 0).astype(float),
     ):
-        yield sound.astype(np.float32)
+        yield waveform.astype(np.float32)
 
 
 def compare_front_ends(name: str, waves: np.ndarray) -> None:
@@ -130,7 +130,7 @@ def continuous(waves: Tensor) -> Tensor:
 
 
 def show_inputs(file: Path) -> None:
-    print("\n| the same picture as the network gets it | first channel | least | mean | most | deviation |")
+    print("\n| the same frame as the network gets it | first channel | least | mean | most | deviation |")
     print("|---|---|---|---|---|---|")
     pixels = decode_clip(file, FrameRequest(224, 224, 1)).frames[SEGMENTS[0], 0] / 255
     for name in ("ave", "ave-legacy"):

@@ -21,7 +21,7 @@ from long_video import HEIGHT, MINUTE_SECONDS, RATE_HZ, WIDTH, repeated_minute
 
 SHORT_MINUTES, LONG_MINUTES = 5, 60
 COMMAND = "from ccln.pipeline.commands.localize import localize_command; localize_command()"
-# The command as it is, with clocks around what it calls: put there from outside, as soon as that is imported.
+# The command, with timers around the functions it calls, put there when their modules are imported.
 CLOCKED = """
 import time
 begun = time.perf_counter()
@@ -69,7 +69,7 @@ parts = {"start of the interpreter": begun - parent_began, "import of the comman
 parts["parsing, printing and the rest"] = ended - parent_began - sum(parts.values())
 print(json.dumps([parts, ended]), file=sys.stderr)
 """
-# What is the work proper, in one process: the first time, and the fastest time.
+# Decoding and networks alone, in one process: the time of the first call, and the fastest.
 WARM = """
 import json, sys, time
 from pathlib import Path
@@ -87,7 +87,7 @@ for _ in range(6):
     seconds.append(time.perf_counter() - start)
 print(json.dumps([seconds[0], min(seconds)]))
 """
-# The command, watched by a thread; of each five minutes of the video the peak, in bytes.
+# The command, with a thread that records the peak memory of each five minutes of the video, in bytes.
 WATCHED = """
 import json, sys, threading
 import psutil
@@ -138,8 +138,8 @@ def cold_start(clip: Path, network: Sequence[str], checkpoint: str, rounds: int)
         whole.append(timed(COMMAND, str(clip), *network)[0])
         torch.append(timed("import torch")[0])
         start = time.perf_counter()
-        _, told = timed(CLOCKED, str(start), str(clip), *network)
-        parts, ended = json.loads(told.stderr.splitlines()[-1])
+        _, process = timed(CLOCKED, str(start), str(clip), *network)
+        parts, ended = json.loads(process.stderr.splitlines()[-1])
         breakdowns.append(parts | {"end of the process": time.perf_counter() - ended})
         cold, best = json.loads(timed(WARM, str(clip), checkpoint)[1].stdout)
         first.append(cold)
@@ -160,8 +160,8 @@ def long_videos(work: Path, network: Sequence[str]) -> None:
     peaks = {}
     for minutes in (SHORT_MINUTES, LONG_MINUTES):
         video = repeated_minute(work, minutes)
-        seconds, told = timed(WATCHED, str(video), *network, "--format", "json")
-        peaks[minutes] = [peak / 2**20 for peak in json.loads(told.stderr.splitlines()[-1])]
+        seconds, process = timed(WATCHED, str(video), *network, "--format", "json")
+        peaks[minutes] = [peak / 2**20 for peak in json.loads(process.stderr.splitlines()[-1])]
         print(f"{minutes} minutes, {WIDTH} x {HEIGHT} at {RATE_HZ} Hz")
         show("seconds", seconds)
         show("times as fast as it plays", minutes * MINUTE_SECONDS / seconds)
@@ -173,10 +173,10 @@ def long_videos(work: Path, network: Sequence[str]) -> None:
 
 def timed(program: str, *arguments: str) -> tuple[float, subprocess.CompletedProcess[str]]:
     start = time.perf_counter()
-    told = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
-    if told.returncode:
-        raise SystemExit(told.stderr)
-    return time.perf_counter() - start, told
+    process = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
+    if process.returncode:
+        raise SystemExit(process.stderr)
+    return time.perf_counter() - start, process
 
 
 def show(what: str, value: float) -> None:

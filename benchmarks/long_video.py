@@ -1,4 +1,4 @@
-"""A made-up video as long as one likes, made in seconds."""
+"""A synthetic video of any length, made in seconds."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -11,11 +11,11 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 MINUTE_SECONDS = 60
-WIDTH, HEIGHT, RATE_HZ, SAMPLE_RATE_HZ, SOUND_SAMPLES = 320, 240, 25, 48_000, 960
+WIDTH, HEIGHT, RATE_HZ, SAMPLE_RATE_HZ, AUDIO_SAMPLES = 320, 240, 25, 48_000, 960
 
 
 def repeated_minute(folder: Path, minutes: int) -> Path:
-    """One encoded minute again and again: its packets, moved in time."""
+    """One encoded minute, repeated: its packets, moved in time."""
     path = folder / f"{minutes}-minutes.mkv"
     if path.exists():
         return path
@@ -24,32 +24,33 @@ def repeated_minute(folder: Path, minutes: int) -> Path:
         video = container.add_stream("libx264", RATE_HZ, options={"preset": "ultrafast", "g": str(RATE_HZ)})
         video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         audio = container.add_stream("libopus", SAMPLE_RATE_HZ, layout="mono")
-        minute = sorted((*pictures(video), *sound(audio)), key=lambda packet: (packet.dts or 0) * packet.time_base)
+        packets = (*video_packets(video), *audio_packets(audio))
+        minute = sorted(packets, key=lambda packet: (packet.dts or 0) * packet.time_base)
         for start in range(0, minutes * MINUTE_SECONDS, MINUTE_SECONDS):
             for packet in minute:
                 container.mux(moved(packet, start))
     return unfinished.rename(path)
 
 
-def pictures(stream: VideoStream) -> Iterator[Packet]:
-    """Noise that drifts, faster and slower."""
+def video_packets(stream: VideoStream) -> Iterator[Packet]:
+    """A minute of noise that moves sideways, faster every ten seconds."""
     noise = np.random.default_rng(0).integers(0, 256, (HEIGHT // 16, WIDTH // 16, 3), np.uint8)
-    picture = noise.repeat(16, 0).repeat(16, 1)
+    image = noise.repeat(16, 0).repeat(16, 1)
     for number in range(MINUTE_SECONDS * RATE_HZ):
-        frame = av.VideoFrame.from_ndarray(np.roll(picture, number * (1 + number // 250), 1), "rgb24")
+        frame = av.VideoFrame.from_ndarray(np.roll(image, number * (1 + number // 250), 1), "rgb24")
         frame.pts, frame.time_base = number, Fraction(1, RATE_HZ)
         yield from stream.encode(frame)
     yield from stream.encode()
 
 
-def sound(stream: AudioStream) -> Iterator[Packet]:
-    """Another tone every five seconds, every other time none."""
-    for number in range(MINUTE_SECONDS * SAMPLE_RATE_HZ // SOUND_SAMPLES):
-        seconds = (number * SOUND_SAMPLES + np.arange(SOUND_SAMPLES)) / SAMPLE_RATE_HZ
+def audio_packets(stream: AudioStream) -> Iterator[Packet]:
+    """A minute of tones: another every five seconds, in turn with silence."""
+    for number in range(MINUTE_SECONDS * SAMPLE_RATE_HZ // AUDIO_SAMPLES):
+        seconds = (number * AUDIO_SAMPLES + np.arange(AUDIO_SAMPLES)) / SAMPLE_RATE_HZ
         step = int(seconds[0]) // 5
         tone = 0.3 * (step % 2) * np.sin(2 * np.pi * 110 * (1 + step) * seconds)
         frame = av.AudioFrame.from_ndarray(tone[None].astype(np.float32), "flt", "mono")
-        frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE_HZ, number * SOUND_SAMPLES, Fraction(1, 48_000)
+        frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE_HZ, number * AUDIO_SAMPLES, Fraction(1, 48_000)
         yield from stream.encode(frame)
 
 

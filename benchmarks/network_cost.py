@@ -177,7 +177,7 @@ class PlainNetwork(nn.Module):
         self.class_head = nn.Linear(2 * config.width, config.class_count)
 
     def forward(self, visual: Tensor, audio: Tensor) -> PlainOutput:
-        """(B, T, H, W, C), (B, T, D) -> what evaluation reads."""
+        """(B, T, H, W, C), (B, T, D) -> the output that evaluation takes."""
         attended = self.attention(visual, audio)[0]
         view = torch.cat([self.audio_encoder(audio), self.visual_encoder(self.visual_norm(attended))], -1)
         return PlainOutput(self.event_head(view).squeeze(-1), self.class_head(view.mean(1)))
