@@ -75,9 +75,7 @@ def embed_clips(network: nn.Module, clips: LabelledClips, batch_size: int = 64) 
     event = clips.event
     rows = is_findable(event).nonzero().squeeze(1)
     audios, visuals = [], []
-    for some in rows.split(batch_size):  # of no rows: one batch of none
-        if not len(some):
-            break
+    for some in rows.split(batch_size) if len(rows) else ():
         visual = torch.stack([clips.visual[row] for row in some.tolist()]).to(device).float()  # (B, T, H, W, C)
         audio = torch.stack([clips.audio[row] for row in some.tolist()]).to(device)  # (B, T, D)
         output = network(visual, audio)
@@ -88,35 +86,37 @@ def embed_clips(network: nn.Module, clips: LabelledClips, batch_size: int = 64) 
     return EmbeddedClips(torch.cat(audios or [nothing]), torch.cat(visuals or [nothing]), event[rows])
 
 
-def score_queries(clips: EmbeddedClips) -> CmlScores:
+def score_queries(clips: EmbeddedClips, searched: EmbeddedClips | None = None) -> CmlScores:
     """Compare each query with every window of its length.
 
     The predicted start is that of the window with the smallest sum of distances. Of windows with sums equal to five
     decimals the earliest is taken.
-    """
-    return _score(clips, clips.audio, clips.visual)
-
-
-def score_shuffled(clips: EmbeddedClips, seed: int = 0) -> CmlScores:
-    """Score with the seconds of the searched modality in random order: what is still found is found by position alone.
-
-    The mean over a hundred orders of every clip. As each second is embedded on its own, to shuffle the embeddings is to
-    shuffle the clip.
 
     Args:
-        clips: The clips as they are.
-        seed: Of the orders.
+        clips: that the queries are cut out of.
+        searched: the same clips, in which they are looked for; if None, as they are in `clips`.
     """
-    random = torch.Generator().manual_seed(seed)
+    searched = clips if searched is None else searched
+    starts = clips.event.argmax(1).numpy()
+    a2v = found_starts(clips.audio, searched.visual, clips.event) == starts
+    v2a = found_starts(clips.visual, searched.audio, clips.event) == starts
+    return CmlScores(ratio(a2v.sum(), len(clips)), ratio(v2a.sum(), len(clips)), len(clips))
+
+
+def score_shuffled(clips: EmbeddedClips) -> CmlScores:
+    """Score with the seconds of the searched modality in random order: what is still found is found by position alone.
+
+    The mean over a hundred orders of every clip, always the same. As each second is embedded on its own, to shuffle the
+    embeddings is to shuffle the clip.
+    """
+    random = torch.Generator().manual_seed(0)
     scores = []
     for _ in range(_SHUFFLES):
         order = torch.rand(clips.event.shape, generator=random).argsort(1)[..., None]  # (clip, segment, 1)
         audio, visual = (torch.take_along_dim(x, order, 1) for x in (clips.audio, clips.visual))
-        scores.append(_score(clips, audio, visual))
+        scores.append(score_queries(clips, EmbeddedClips(audio, visual, clips.event)))
     return CmlScores(
-        float(np.mean([score.a2v for score in scores])),
-        float(np.mean([score.v2a for score in scores])),
-        scores[0].clips,
+        float(np.mean([score.a2v for score in scores])), float(np.mean([score.v2a for score in scores])), len(clips)
     )
 
 
@@ -125,26 +125,15 @@ def predicted_starts(distances: np.ndarray) -> np.ndarray:
     return distances.round(_TIE_DECIMALS).argmin(axis=1)
 
 
-def found(queries: Tensor, searched: Tensor, event: Tensor) -> np.ndarray:
-    """Which queries are found to the second, bool (clip,).
+def found_starts(queries: Tensor, searched: Tensor, event: Tensor) -> np.ndarray:
+    """The predicted starts of the queries, int64 (clip,).
 
     Args:
         queries: Unit vectors (clip, segment, embedding) of the query's modality.
         searched: The same of the other modality.
         event: 1 in event segments (clip, segment).
     """
-    return found_starts(queries, searched, event) == event.argmax(1).numpy()
-
-
-def found_starts(queries: Tensor, searched: Tensor, event: Tensor) -> np.ndarray:
-    """The predicted starts of the queries, int64 (clip,); arguments as of `found`."""
     return predicted_starts(window_distances(queries.double(), searched.double(), event).numpy())
-
-
-def _score(clips: EmbeddedClips, audio: Tensor, visual: Tensor) -> CmlScores:
-    """Of the clips' queries, looked for in these."""
-    a2v, v2a = found(clips.audio, visual, clips.event), found(clips.visual, audio, clips.event)
-    return CmlScores(ratio(a2v.sum(), len(clips)), ratio(v2a.sum(), len(clips)), len(clips))
 
 
 def cml_baselines(train_event: Tensor, event: Tensor) -> dict[str, CmlScores]:

@@ -12,7 +12,7 @@ from ccln.pipeline.metrics.localization import Predictions
 from ccln.pipeline.metrics.segments import score
 from ccln.pipeline.segments import equal_runs, sigmoid
 
-BINS = 15
+_BINS = 15
 _THRESHOLDS = np.arange(1, 20) / 20  # the outermost are neighbours only
 _DURATIONS_SECONDS = (1, 2, 3)
 _TEMPERATURES = (0.1, 10.0)  # a network that makes no mistake on validation would have none at all
@@ -84,13 +84,7 @@ def decode_labels(predictions: Predictions, decoding: EventDecoding) -> np.ndarr
 
 
 def score_decoding(predictions: Predictions, truth: np.ndarray, decoding: EventDecoding) -> DecodingScores:
-    """Evaluate a decoding on a split.
-
-    Args:
-        predictions: of the split.
-        truth: its labels (clip, segment).
-        decoding: chosen on another split.
-    """
+    """Evaluate a decoding on a split, whose labels are (clip, segment)."""
     plain = replace(decoding, event_temperature=1.0, class_temperature=1.0)
     return DecodingScores(
         event_f1=score(decode_labels(predictions, decoding), truth, predictions.class_logits.shape[1]).event_f1,
@@ -99,19 +93,20 @@ def score_decoding(predictions: Predictions, truth: np.ndarray, decoding: EventD
     )
 
 
-def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:
-    """How far confidence is from accuracy: the mean over bins of their distance, weighted by size (Guo et al. 2017).
+def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """How far confidence is from accuracy: the mean over 15 bins of their distance, by size (Guo et al. 2017).
+
+    The bins are equally wide and closed above.
 
     Args:
         confidence: (prediction,), each 0 to 1.
         right: (prediction,), whether it is.
-        bins: of equal width, closed above.
 
     Returns:
         0 to 1, NaN where there is no prediction.
     """
-    number = np.ceil(confidence * bins).clip(1, bins).astype(np.int64) - 1
-    gaps = np.bincount(number, weights=right - confidence.astype(np.float64), minlength=bins)
+    number = np.ceil(confidence * _BINS).clip(1, _BINS).astype(np.int64) - 1
+    gaps = np.bincount(number, weights=right - confidence.astype(np.float64), minlength=_BINS)
     return ratio(float(np.abs(gaps).sum()), len(confidence))
 
 

@@ -2,35 +2,23 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from ccln.pipeline.metrics.evaluation import NO_VALUE, Column, TaskScores, aligned
 
 
-@dataclass(frozen=True)
-class Spread:
-    """One number over several runs."""
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean, and standard deviation with n - 1 in its denominator, of the values of at least one run.
 
-    mean: float
-    """Their mean; NaN where one of them is."""
-    standard_deviation: float
-    """With n - 1 in its denominator; NaN for a single run."""
-    values: tuple[float, ...]
-    """The single runs, in their order."""
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Mean and standard deviation of the values of at least one run.
+    The mean is NaN where one of the values is, the standard deviation also for a single run.
 
     Raises:
         ValueError: There is no value.
     """
     if not values:
         raise ValueError("there is no run to take the mean of")
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
-    return Spread(float(np.mean(values)), deviation, tuple(map(float, values)))
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
@@ -43,8 +31,8 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> tuple[float, fl
     """
     if len(a) != len(b):
         raise ValueError(f"{len(a)} runs against {len(b)}: differences are taken between runs of the same seeds")
-    differences = spread([x - y for x, y in zip(a, b, strict=True)])
-    return differences.mean, differences.standard_deviation / math.sqrt(len(a))
+    mean, deviation = spread([x - y for x, y in zip(a, b, strict=True)])
+    return mean, deviation / math.sqrt(len(a))
 
 
 def seeds_table(runs: Mapping[str, Sequence[TaskScores]], reference: str | None = None) -> str:
@@ -68,7 +56,7 @@ def spread_rows(runs: Mapping[str, Sequence[TaskScores]]) -> list[list[str]]:
     columns = _columns(runs)
     rows = [["", *(f"{column.heading} {column.unit}" for column in columns)]]
     for name, scores in runs.items():
-        rows.append([name, *(_spread_text(spread(_values(scores, column)), column) for column in columns)])
+        rows.append([name, *(_spread_text(_values(scores, column), column) for column in columns)])
     return rows
 
 
@@ -81,8 +69,8 @@ def run_rows(runs: Mapping[str, Sequence[TaskScores]], column: Column, reference
         reference: Name of the method that the others are compared with; if None, they are not.
 
     Returns:
-        The rows, that of the headings first. Differences are in percentage points, reference minus method, paired by
-        seed, ± their standard error.
+        The rows, that of the headings first. Differences, reference minus method, are paired by seed, ± their standard
+        error.
 
     Raises:
         ValueError: Methods have not equally many runs, or none.
@@ -92,7 +80,7 @@ def run_rows(runs: Mapping[str, Sequence[TaskScores]], column: Column, reference
     if reference is not None:
         rows[0].append(f"{column.heading}: {reference} minus this")
     for name, scores in runs.items():
-        row = [name, _single(spread(_values(scores, column)), column)]
+        row = [name, _single(_values(scores, column), column)]
         if reference is not None:
             lost = paired_difference(_values(runs[reference], column), _values(scores, column))
             row.append(NO_VALUE if name == reference else _plus_minus(*lost, column, sign="+"))
@@ -122,8 +110,8 @@ def selected_on_test_table(runs: Mapping[str, Sequence[tuple[TaskScores, float]]
     column = Column("", scores.selected_on)
     rows = [[f"selected on test: {scores.selected_on}", "%", "of the runs %"]]
     for name, results in runs.items():
-        found = spread([value for _, value in results])
-        rows.append([name, _spread_text(found, column), _single(found, column)])
+        values = [value for _, value in results]
+        rows.append([name, _spread_text(values, column), _single(values, column)])
     return aligned(rows) + "\nThe epoch was selected on test, as some papers do: optimistic."
 
 
@@ -142,12 +130,12 @@ def _values(scores: Sequence[TaskScores], column: Column) -> list[float]:
     return [getattr(run, column.name) for run in scores]
 
 
-def _single(numbers: Spread, column: Column) -> str:
-    return " ".join(_plus_minus(value, math.nan, column) for value in numbers.values)
+def _single(values: Sequence[float], column: Column) -> str:
+    return " ".join(_plus_minus(value, math.nan, column) for value in values)
 
 
-def _spread_text(numbers: Spread, column: Column) -> str:
-    return _plus_minus(numbers.mean, numbers.standard_deviation, column)
+def _spread_text(values: Sequence[float], column: Column) -> str:
+    return _plus_minus(*spread(values), column)
 
 
 def _plus_minus(mean: float, error: float, column: Column, sign: str = "") -> str:

@@ -258,10 +258,7 @@ def events_of_classes(
 ) -> Iterator[tuple[int, list[Span], list[Span]]]:
     """Each class that a clip has or is predicted to have, with its predicted and its true events, clip by clip.
 
-    Args:
-        predicted: Integer labels (clip, segment); `class_count` is the background.
-        truth: True labels of the same shape.
-        class_count: Number of classes without the background.
+    Arguments are as of `score`.
     """
     for clips in zip(predicted, truth, strict=True):
         found, wanted = (_events_by_class(labels, class_count) for labels in clips)

@@ -8,7 +8,6 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -151,32 +150,29 @@ class Experiment:
         """
         if seeds < 1:
             raise TrainingError(f"seeds = {seeds}: expected at least 1")
-        results = []
-        for seed in range(seeds):
-            each = None if progress is None else partial(_progress_of_one, progress, f"seed {seed}", seed, seeds)
-            results.append(self.run(out / f"seed-{seed}", seed=seed, without=without, progress=each))
-        return results
+        return [
+            self.run(
+                out / f"seed-{seed}",
+                seed=seed,
+                without=without,
+                progress=_part_of(progress, f"seed {seed}", seed, seeds),
+            )
+            for seed in range(seeds)
+        ]
 
     def ablate(self, out: Path, seeds: int, *, progress: Progress | None = None) -> dict[str, list[TrainingResult]]:
         """Train the full network, the network less each of its parts, and less all of them, all with the same seeds.
 
         The runs lie in full/seed-0, ..., without-sbi/seed-0, ...; the same call again does what is left.
 
-        Args:
-            out: folder of the runs.
-            seeds: how many of each.
-            progress: called with epochs done and in all of all runs.
+        Arguments and errors are those of `run_seeds`.
 
         Returns:
             By the names that `ablations` gives, the results in the order of the seeds.
-
-        Raises:
-            TrainingError, CheckpointError: as of `run_seeds`.
         """
         results, methods = {}, ablations(self.task.parts)
         for index, (name, without) in enumerate(methods.items()):
-            each = None if progress is None else partial(_progress_of_one, progress, name, index, len(methods))
-            folder = out / name.lower().replace(" ", "-")
+            each, folder = _part_of(progress, name, index, len(methods)), out / name.lower().replace(" ", "-")
             results[name] = self.run_seeds(folder, seeds, without=without, progress=each)
         return results
 
@@ -267,7 +263,9 @@ def require_parts(task: DatasetTask | type[DatasetTask], without: Sequence[Part]
         )
 
 
-def _progress_of_one(progress: Progress, name: str, index: int, count: int, done: int, total: int, note: str) -> None:
-    """Progress of one of several equally long pieces of work as progress of the whole."""
+def _part_of(progress: Progress | None, name: str, index: int, count: int) -> Progress | None:
+    """Progress of one of several equally long pieces of work, shown as progress of the whole."""
+    if progress is None:
+        return None
     # The score comes first: a narrow terminal cuts the end.
-    progress(index * total + done, count * total, f"{note}, {name}" if note else name)
+    return lambda done, total, note: progress(index * total + done, count * total, f"{note}, {name}" if note else name)

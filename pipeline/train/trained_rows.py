@@ -23,12 +23,11 @@ def row_fingerprints(clips: Sequence[AnnotatedClip], videos: Sequence[str]) -> l
         clips: The rows.
         videos: What distinguishes each row's video from every other, wherever it lies: the cache's key of its features.
     """
-    fingerprints = []
-    for clip, video in zip(clips, videos, strict=True):
-        spans = [(float(start), float(end)) for start, end in clip.spans]
-        text = f"{video}&{clip.label}&{spans}"
-        fingerprints.append(hashlib.sha256(text.encode()).hexdigest()[:_FINGERPRINT_DIGITS])
-    return fingerprints
+    texts = (
+        f"{video}&{clip.label}&{[(float(start), float(end)) for start, end in clip.spans]}"
+        for clip, video in zip(clips, videos, strict=True)
+    )
+    return [hashlib.sha256(text.encode()).hexdigest()[:_FINGERPRINT_DIGITS] for text in texts]
 
 
 def with_rows(training: Mapping[str, Any], clips: Sequence[AnnotatedClip], videos: Sequence[str]) -> dict[str, Any]:
@@ -43,13 +42,7 @@ def trained_rows(training: Mapping[str, Any]) -> list[str] | None:
 
 
 def seen_rows(trained: Collection[str], clips: Sequence[AnnotatedClip], videos: Sequence[str]) -> list[str]:
-    """Video ids of those rows that were trained on, in their order.
-
-    Args:
-        trained: Fingerprints of the rows that the checkpoint was trained on.
-        clips: The rows to evaluate on.
-        videos: As for `row_fingerprints`.
-    """
+    """Video ids of those rows whose fingerprints are `trained`, in their order; arguments as of `row_fingerprints`."""
     known = set(trained)
     return [clip.video_id for clip, row in zip(clips, row_fingerprints(clips, videos), strict=True) if row in known]
 
@@ -58,12 +51,7 @@ def refuse_seen_rows(trained: Collection[str] | None, clips: Sequence[AnnotatedC
     """Check that none of the rows was trained on.
 
     AVE's two splits are drawn apart: 314 of the 402 test rows of cross-modality localization are training rows of
-    localization.
-
-    Args:
-        trained: Fingerprints of the rows that the checkpoint was trained on; None if it does not name them.
-        clips: The rows to evaluate on.
-        videos: As for `row_fingerprints`.
+    localization. Arguments are as of `seen_rows`; `trained` is None if the checkpoint does not name its rows.
 
     Raises:
         SeenRowsError: One was, or it is not known whether one was.

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from ccln.pipeline.cml.metrics import CmlScores
 from ccln.pipeline.metrics.seeds import (
-    Spread,
     paired_difference,
     seeds_table,
     selected_on_test_table,
@@ -33,16 +32,14 @@ def run(accuracy: float, **others: float) -> Scores:
 
 
 def test_spread_by_hand():
-    found = spread([0.80, 0.82, 0.87])
-    assert found.mean == pytest.approx(0.83)
-    assert found.standard_deviation == pytest.approx(math.sqrt((0.03**2 + 0.01**2 + 0.04**2) / 2))
-    assert found.values == (0.80, 0.82, 0.87)
+    assert spread([0.80, 0.82, 0.87]) == pytest.approx((0.83, math.sqrt((0.03**2 + 0.01**2 + 0.04**2) / 2)))
+    assert spread([1.0, 3.0]) == (2.0, math.sqrt(2))
 
 
 def test_a_single_run_has_no_spread():
-    found = spread([0.8])
-    assert (found.mean, found.values) == (0.8, (0.8,))
-    assert math.isnan(found.standard_deviation)
+    mean, deviation = spread([0.8])
+    assert mean == 0.8
+    assert math.isnan(deviation)
     assert math.isnan(paired_difference([0.8], [0.7])[1])
 
 
@@ -57,9 +54,9 @@ def test_an_offset_common_to_all_runs_of_a_seed_cancels_out():
 
 @given(SHARES)
 def test_spread_agrees_with_the_standard_library(values):
-    found = spread(values)
-    assert found.mean == pytest.approx(statistics.fmean(values))
-    assert found.standard_deviation == pytest.approx(statistics.stdev(values), abs=1e-12)
+    mean, deviation = spread(values)
+    assert mean == pytest.approx(statistics.fmean(values))
+    assert deviation == pytest.approx(statistics.stdev(values), abs=1e-12)
 
 
 @given(SHARES, st.data())
@@ -133,7 +130,3 @@ def test_results_selected_on_test_are_labelled():
     assert note.endswith("optimistic.")
     assert " ".join(line.split()) == "CCLN 76.0 ± 1.4 75.0 77.0"
     assert "accuracy" in selected_on_test_table({"CCLN": [(run(0.8), 0.9)]})
-
-
-def test_spreads_can_be_compared():
-    assert spread([1.0, 3.0]) == Spread(2.0, math.sqrt(2), (1.0, 3.0))
