@@ -69,11 +69,8 @@ class WaveformBuilder:
         source = (frame.format.name, frame.layout.name)
         if source != self._source:  # broadcasts switch between stereo and 5.1
             self._source, self._floats = source, AudioResampler(format="flt")
-        pieces = [
-            converted.to_ndarray().reshape(-1, converted.layout.nb_channels).mean(axis=1)
-            for converted in self._floats.resample(frame)
-        ]
-        return np.concatenate(pieces)
+        pieces = self._floats.resample(frame)
+        return np.concatenate([p.to_ndarray().reshape(-1, p.layout.nb_channels).mean(axis=1) for p in pieces])
 
     def _place(self, mono: np.ndarray) -> None:
         """Put samples into the clips they belong to, without those for a clip that has been taken."""
@@ -89,10 +86,8 @@ class WaveformBuilder:
     def take(self) -> np.ndarray:
         """The next clip: float32 (sample,) at 16 kHz, exactly ten seconds, silence where no audio has come."""
         waveform = np.zeros(CLIP_SECONDS * SAMPLE_RATE_HZ, np.float32)
-        samples = self._open.pop(self._clip, None)
+        if (samples := self._open.pop(self._clip, None)) is not None:
+            resampled = soxr.resample(samples, self._rate_hz, SAMPLE_RATE_HZ)[: len(waveform)]
+            waveform[: len(resampled)] = resampled
         self._clip += 1
-        if samples is not None:
-            resampled = soxr.resample(samples, self._rate_hz, SAMPLE_RATE_HZ)
-            kept = min(len(waveform), len(resampled))
-            waveform[:kept] = resampled[:kept]
         return waveform

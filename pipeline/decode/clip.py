@@ -18,11 +18,11 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
-from ccln.pipeline.decode.audio import SAMPLE_RATE_HZ, WaveformBuilder
+from ccln.pipeline.decode.audio import WaveformBuilder
 from ccln.pipeline.decode.container import Clock, DecodeError, MissingStreamError, chosen_streams, open_video
 from ccln.pipeline.decode.decord import DecordFrames
 from ccln.pipeline.decode.frames import FramePicker, FrameRequest, FrameSkipper, shown_aspect
-from ccln.pipeline.segments import CLIP_SECONDS, SEGMENT_COUNT
+from ccln.pipeline.segments import CLIP_SECONDS
 
 # Containers interleave their streams far closer than this; nothing that comes later belongs to the clip.
 _MAX_INTERLEAVE_SECONDS = 10
@@ -52,13 +52,6 @@ class DecodedClip:
     """("audio",) or ("video",) where there is none by the end of these ten seconds: silence or black frames."""
     start_seconds: float = 0.0
     """Where the ten seconds start on the file's clock."""
-
-    def __post_init__(self) -> None:
-        expected = (SEGMENT_COUNT, self.frame_seconds.shape[1])
-        if self.frames.shape[:2] != expected or self.frames.shape[4:] != (3,) or self.frame_seconds.shape != expected:
-            raise ValueError(f"frames {self.frames.shape} and times {self.frame_seconds.shape} do not fit together")
-        if self.waveform.shape != (CLIP_SECONDS * SAMPLE_RATE_HZ,):
-            raise ValueError(f"waveform {self.waveform.shape}, expected ten seconds at {SAMPLE_RATE_HZ} Hz")
 
 
 def decode_clip(
@@ -292,10 +285,8 @@ class ClipReader:
         try:
             frames = packet.decode()
         except av.error.FFmpegError as error:
-            self._refused[stream.type] = DecodeError(
-                f"{self._path}: its {stream.type} is damaged at {packet_seconds:.2f} s. Fetch the file or convert it "
-                "again."
-            )
+            place = f"{self._path}: its {stream.type} is damaged at {packet_seconds:.2f} s"
+            self._refused[stream.type] = DecodeError(f"{place}. Fetch the file or convert it again.")
             self._refused[stream.type].__cause__ = error
             return
         for frame in frames:

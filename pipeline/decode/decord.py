@@ -130,8 +130,7 @@ class DecordFrames:
     def frames(self, wanted_seconds: Sequence[Fraction]) -> Iterator[tuple[VideoFrame, float]]:
         """The frames displayed at the wanted times and at the end of the ten seconds, upright, and when each starts.
 
-        Args:
-            wanted_seconds: On the file's clock, ascending.
+        The wanted times are on the file's clock, ascending.
 
         Raises:
             DecodeError: decord cannot decode them.
@@ -153,11 +152,9 @@ class DecordFrames:
             yield frame, starts[i]
 
     def _decoded(self, numbers: Sequence[int], seconds: Sequence[float]) -> Iterator[np.ndarray]:
-        """Frames by number, ascending, as uint8 RGB (height, width, channel); only one of them is held at a time.
+        """Frames by number in display order, ascending, as uint8 RGB (height, width, channel), one held at a time.
 
-        Args:
-            numbers: In display order.
-            seconds: When all frames are displayed; decord must find the same times.
+        `seconds` are when all frames are displayed; decord must find the same times.
         """
         try:
             self._file.seek(0)

@@ -1,6 +1,7 @@
 """Report on what a video file holds, and on what would fail, before any network runs."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,7 +9,6 @@ import av.error
 import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -93,7 +93,13 @@ def inspect_clip(path: Path, *, missing_fails: bool = True) -> ClipReport:
     report = ClipReport(path)
     try:
         with open_video(path) as container:
-            report = _with_streams(report, container)
+            video, audio = chosen_streams(path, container)
+            report = ClipReport(
+                path,
+                container.duration / 1e6 if container.duration is not None else None,
+                _video_report(video, container, Clock(video, audio)) if video else None,
+                _audio_report(audio) if audio else None,
+            )
         clip = decode_clip(path, _EVERY_FRAME, on_missing="zeros")
     except DecodeError as error:
         return replace(report, problems=(str(error),))
@@ -103,16 +109,6 @@ def inspect_clip(path: Path, *, missing_fails: bool = True) -> ClipReport:
     if missing_fails:
         return replace(report, problems=lacking, remarks=tuple(_remarks(report)))
     return replace(report, remarks=(*lacking, *_remarks(report)))
-
-
-def _with_streams(report: ClipReport, container: InputContainer) -> ClipReport:
-    video, audio = chosen_streams(report.path, container)
-    return replace(
-        report,
-        duration_seconds=container.duration / 1e6 if container.duration is not None else None,
-        audio=_audio_report(audio) if audio else None,
-        video=_video_report(video, container, Clock(video, audio)) if video else None,
-    )
 
 
 def _audio_report(audio: AudioStream) -> AudioReport:
@@ -127,7 +123,8 @@ def _video_report(video: VideoStream, container: InputContainer, clock: Clock) -
         if packet.pts is not None and not packet.is_discard:
             times.append(clock.seconds(video, packet.pts))
         if first is None:
-            first = _first_frame(packet)
+            with suppress(av.error.FFmpegError):  # decode_clip reports the damage
+                first = next((frame for frame in packet.decode() if isinstance(frame, VideoFrame)), None)
         if clock.packet_seconds(packet) >= CLIP_SECONDS:
             break
     times = sorted(time for time in times if time < CLIP_SECONDS)  # after that, frames may be missing in between
@@ -146,13 +143,6 @@ def _video_report(video: VideoStream, container: InputContainer, clock: Clock) -
         interlaced=bool(first and first.interlaced_frame),
         start_seconds=_start_seconds(video),
     )
-
-
-def _first_frame(packet: Packet) -> VideoFrame | None:
-    try:
-        return next((frame for frame in packet.decode() if isinstance(frame, VideoFrame)), None)
-    except av.error.FFmpegError:
-        return None  # decode_clip reports the damage
 
 
 def _start_seconds(stream: VideoStream | AudioStream) -> float | None:
