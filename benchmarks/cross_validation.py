@@ -2,8 +2,8 @@
 
 For data sets whose splits share no source, as those of ave-composed: no image, recording, speaker or place of the one
 is in the other. A network is trained on the training split and scored on the validation split, and the other way round,
-with as many steps; no epoch is selected, the last one counts, and the test split is not used. The second
-direction has few clips to train on and many to score: it measures less how good a network is than which is better.
+with as many steps; no epoch is selected, the last one counts, and the test split is not used. The second direction has
+few clips to train on and many to score: it measures less how good a network is than which is better.
 
 uv run python benchmarks/cross_validation.py --data FOLDER --cache FOLDER [--seeds 0 1 2] [--config FILE]
 """

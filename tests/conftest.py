@@ -74,7 +74,7 @@ def one_core() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def no_curves() -> Iterator[None]:
-    """To draw them takes longer than to train on made-up clips."""
+    """Drawing the curves takes longer than training on small synthetic clips."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ccln.pipeline.report.run.pages.save_curves", lambda *_: None)
         yield

@@ -20,7 +20,7 @@ UNNEEDED = {
     *("torch._dynamo", "torch._inductor", "torchaudio", "tensorboard", "h5py", "huggingface_hub", "PIL"),
     *("scipy", "sklearn", "pandas", "sympy", "decord", "rich.console"),
 }
-"""Beside the heavy ones, what a command does without that finds events and prints them."""
+"""Besides the heavy ones, libraries that a command which finds and prints events must not import."""
 
 each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 
@@ -50,7 +50,7 @@ def misdirected(source: str, room: str) -> list[str]:
 
 
 class WithoutTypeChecking(ast.NodeTransformer):
-    """Takes out what only type checkers import: it binds nothing when the program runs."""
+    """Removes imports for type checkers only, which are not executed."""
 
     def visit_If(self, node: ast.If) -> ast.If | None:
         return None if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" else node

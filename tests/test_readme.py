@@ -1,4 +1,4 @@
-"""Every command that the README shows is run here, or is the one that runs this."""
+"""Every command of the README is run here, except the one that runs the tests."""
 
 import os
 import re

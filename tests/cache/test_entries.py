@@ -79,7 +79,7 @@ def test_strided_tensors_are_written_by_value(cache: FeatureCache) -> None:
     assert same(cache.read(key), strided)
 
 
-def test_looking_up_and_reading_write_nothing(cache: FeatureCache) -> None:
+def test_look_up_and_reading_write_nothing(cache: FeatureCache) -> None:
     assert not cache.contains(sha("absent"))
     assert cache.sweep_partial() == 0
     assert not cache.root.exists()
@@ -117,7 +117,7 @@ def test_a_second_write_replaces_the_first(cache: FeatureCache) -> None:
     assert cache.find(specification_digest(SPECIFICATION), "clip 0") == [key]
 
 
-def test_changing_a_tensor_in_place_leaves_the_file_alone(cache: FeatureCache) -> None:
+def test_changing_a_tensor_in_place_does_not_change_the_file(cache: FeatureCache) -> None:
     key = write(cache)
     features = cache.read(key)
     features.visual.zero_()
@@ -146,6 +146,6 @@ def test_reading_maps_the_file_without_loading_it(cache: FeatureCache, packed: b
     read = cache.read(key, verify=False)
     assert mapped_kilobytes("Size") > 15_000
     assert mapped_kilobytes("Rss") < 5_000  # the kernel maps a few pages around the one that is touched
-    assert float(read.visual.float().mean()) == 1.0  # the measurement does respond
+    assert float(read.visual.float().mean()) == 1.0  # shows that the measurement detects a change
     assert mapped_kilobytes("Rss") > 15_000
     assert mapped_kilobytes("Anonymous") == 0  # nothing copied: readers share the pages

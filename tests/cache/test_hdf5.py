@@ -234,7 +234,7 @@ def test_a_chunk_that_gzip_cannot_shrink_is_read(tmp_path: Path) -> None:
     assert np.array_equal(found, noise)
 
 
-def test_features_come_back_bit_for_bit(tmp_path: Path) -> None:
+def test_features_are_read_back_bit_for_bit(tmp_path: Path) -> None:
     visual = np.random.default_rng(1).integers(0, 1 << 16, (6, 10, 2, 3, 4), np.uint16).view(np.float16)
     visual[~np.isfinite(visual)] = 0  # what stays are subnormals and zeros of both signs, too
     audio = np.random.default_rng(0).normal(size=(6, 10, 5)).astype(np.float32)
@@ -254,7 +254,7 @@ def test_features_come_back_bit_for_bit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "attribute", [1.5, "variable length", np.bytes_("[1]"), np.bytes_('{"a": NaN}'), np.bytes_("[" * 60_000), [b"{}"]]
 )
-def test_an_attribute_that_is_no_specification_is_refused(tmp_path: Path, attribute: object) -> None:
+def test_an_attribute_without_a_specification_is_refused(tmp_path: Path, attribute: object) -> None:
     path = write_h5(tmp_path / "v.h5", features(1)[0])
     with h5py.File(path, "a") as file:
         file["avadataset"].attrs["ccln_specification"] = attribute

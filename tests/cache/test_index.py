@@ -152,7 +152,7 @@ def test_unknown_names_are_looked_up_without_listing_the_folder(
         assert filled.find(digest, f"unknown {number}") == []
     assert listed == []
     filled.specifications()
-    assert listed  # the measurement does respond
+    assert listed  # shows that the measurement detects a change
 
 
 def test_deleted_and_copied_shards_are_noticed(filled: FeatureCache, tmp_path: Path) -> None:

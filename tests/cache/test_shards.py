@@ -147,7 +147,7 @@ def test_clips_are_found_without_reading_the_shards(packed: FeatureCache) -> Non
     assert cache.contains(KEYS[0])
     assert cache.find(specification_digest(SPECIFICATION), "clip 0") == [KEYS[0]]
     (cache.root / "index.sqlite").unlink()
-    assert not FeatureCache(packed.root).contains(KEYS[0])  # the measurement does respond
+    assert not FeatureCache(packed.root).contains(KEYS[0])  # shows that the measurement detects a change
 
 
 # --------------------------------------------------------------------------------------------------- files over shards
@@ -200,7 +200,7 @@ def test_a_file_is_removed_only_if_its_shard_is_intact(packed: FeatureCache, tmp
 # ------------------------------------------------------------------------------------------------------ views of a map
 
 
-def test_changing_a_view_in_place_leaves_the_file_alone(packed: FeatureCache) -> None:
+def test_changing_a_view_in_place_does_not_change_the_file(packed: FeatureCache) -> None:
     (path,) = shards(packed)
     before = path.read_bytes()
     features = packed.read(KEYS[0])

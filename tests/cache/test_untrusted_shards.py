@@ -31,7 +31,7 @@ def test_every_flipped_bit_of_a_shard_is_noticed(packed: FeatureCache) -> None:
                 messages.append(str(error))
             else:
                 assert same(read, make_features(number)), f"byte {position}"
-    # a bit of a header's frame ends all six clips, a bit of a clip's own part that clip only
+    # a flipped bit in the header's frame damages all six clips, one in the part of a clip only that clip
     assert 0.9 * len(positions) < len(messages) < 5 * len(positions)
     assert all(path.name in message and "delete the file" in message for message in messages)
 

@@ -70,7 +70,7 @@ def published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str]
 
 
 @pytest.mark.parametrize("name", BUNDLES)
-def test_features_are_the_mean_of_what_the_last_layer_makes_of_each_segment(
+def test_features_are_the_mean_of_the_last_layer_over_each_segment(
     name: str, published: Callable[[str], tuple[Preset, Path]]
 ) -> None:
     preset, file = published(name)
@@ -143,7 +143,7 @@ def test_bundles_at_other_rates_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("changed", [{"output": "first-layer"}, {"mel": LIGHT.audio.mel}, {"sample_rate_hz": 48_000}])
-def test_choices_that_no_bundle_has_are_refused(changed: dict[str, Any]) -> None:
+def test_choices_of_no_bundle_are_refused(changed: dict[str, Any]) -> None:
     choice = preset_with(LIGHT, audio="torchaudio:HUBERT_BASE").audio
     with pytest.raises(ExtractorError, match="without a mel front end, and its output is last-layer-mean"):
         build_audio(replace(choice, **changed), None)

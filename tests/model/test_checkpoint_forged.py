@@ -188,7 +188,7 @@ def test_constants_that_json_does_not_have_are_refused_anywhere(folder: Path, ke
 
 @pytest.mark.parametrize("key", ["width", "members", "visual_channels", "audio_channels", "embedding_width"])
 @pytest.mark.parametrize("size", [4096, 2**31, 2**62, 2**70, 10**4000])
-def test_a_forged_size_allocates_nothing(folder: Path, key: str, size: int):
+def test_a_forged_size_allocates_no_memory(folder: Path, key: str, size: int):
     change_config(folder, lambda config: config["model"].update({key: size}))
     before_bytes = highest_memory_bytes()
     refused(folder, "config.json" if size > 2**62 else "")

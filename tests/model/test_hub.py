@@ -354,7 +354,7 @@ def test_local_paths_are_not_published(hub: Hub, tmp_path: Path):
     assert not any(b"somebody" in data for data in hub.commits["me/net"][-1].values())
 
 
-def test_the_card_of_a_matching_network_shows_no_way_to_localize(tmp_path: Path):
+def test_the_card_of_a_matching_network_has_no_localize_command(tmp_path: Path):
     card = model_card(matching().checkpoint, "me/net")
     assert 'MatchingNetwork.from_pretrained("me/net")' in card
     assert "ccln-localize" not in card

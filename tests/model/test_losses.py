@@ -272,7 +272,7 @@ def test_the_total_is_the_weighted_sum_of_its_parts(warmth: float):
 
 
 @pytest.mark.parametrize("temperature", [0.1, 0.5])
-def test_wccl_uses_no_segment_label_and_is_alike_in_both_tasks(temperature: float):
+def test_wccl_uses_no_segment_labels_and_is_equal_in_both_tasks(temperature: float):
     result, config = output(), replace(CONFIG, temperature=temperature)
     for event in (EVENT, 1 - EVENT, torch.zeros_like(EVENT)):
         loss = supervised_loss(result, event, LABELS, config)["wccl"]
@@ -354,7 +354,7 @@ def test_a_temperature_of_zero_is_refused():
         LossConfig(temperature=0.0)
 
 
-def test_each_modality_learns_the_class_of_the_event_and_nothing_of_the_background():
+def test_the_modality_loss_uses_event_seconds_only():
     generator = torch.Generator().manual_seed(0)
     heard, seen = torch.randn(3, 4, 2, generator=generator), torch.randn(3, 4, 2, generator=generator)
     event = torch.tensor([[1.0, 1, 0, 0], [0, 0, 0, 0], [0, 1, 1, 1]])

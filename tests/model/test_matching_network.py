@@ -66,7 +66,7 @@ def test_embeddings_of_a_modality_do_not_depend_on_the_other():
 
 @settings(max_examples=20, deadline=None)
 @given(spans)
-def test_a_query_cut_out_and_embedded_alone_is_the_query_in_its_clip(span: tuple[int, int]):
+def test_a_query_has_the_same_embedding_alone_and_in_its_clip(span: tuple[int, int]):
     """Nothing outside of the query, not even how much of it there is before and after, has an effect on it."""
     visual, audio = features()
     model = network().eval()

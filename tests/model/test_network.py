@@ -174,7 +174,7 @@ def test_the_output_is_the_members_mean_and_the_branchs_class_logits(training: b
     np.testing.assert_allclose(output.class_logits.detach(), expected, atol=1e-5)
 
 
-def test_members_differ_in_their_first_weights_and_in_nothing_else():
+def test_members_differ_only_in_their_first_weights():
     model = network()
     first, second = (member.state_dict() for member in members_of(model))
     assert {name: weight.shape for name, weight in first.items()} == {name: w.shape for name, w in second.items()}

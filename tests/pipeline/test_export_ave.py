@@ -225,7 +225,7 @@ class PeersBatches:
         return visual, audio, one_hots
 
 
-def test_padded_export_is_what_the_peers_code_reads(tmp_path: Path) -> None:
+def test_published_loaders_read_a_padded_export(tmp_path: Path) -> None:
     data, cache, out = tmp_path / "data", tmp_path / "cache", tmp_path / "out"
     ids = unique_annotations(data, 8)
     (data / "backgroundSet.txt").write_text("Background&b0&good&0&0\n")

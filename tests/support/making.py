@@ -119,7 +119,7 @@ def steady(count: int, rate: Fraction | int = 25, start_seconds: Fraction | int 
 
 @contextmanager
 def _own_priority() -> Iterator[None]:
-    """SVT-AV1 gives whoever encodes, if it is root, the highest real-time priority (SCHED_FIFO, 99), for ever.
+    """SVT-AV1 gives the encoding process, if it runs as root, the highest real-time priority (SCHED_FIFO, 99) for good.
 
     All processes that a test then starts inherit it, and one that is busy never lets another have its processor.
     """

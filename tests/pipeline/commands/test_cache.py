@@ -33,7 +33,7 @@ Run = Callable[..., Shown]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """The command in the test's folder and in this process: starting one takes longer than all the tests."""
+    """Run the command in the test's folder and in this process: starting another takes longer than all the tests."""
 
     def command(*words: object) -> Shown:
         monkeypatch.chdir(tmp_path)

@@ -83,7 +83,7 @@ def test_an_error_is_one_line_with_a_remedy(command: str, words: list[str], mess
     assert len(shown.stderr.strip().splitlines()) == 1
 
 
-def test_the_three_commands_need_no_option_in_one_folder(tiny_set: Path, tmp_path: Path) -> None:
+def test_the_three_commands_run_without_options_in_one_folder(tiny_set: Path, tmp_path: Path) -> None:
     (tmp_path / "videos").symlink_to(tiny_set)
     (tmp_path / "config.toml").write_text("[training]\nepochs = 1\n")
     extracted = run("ccln-extract", "videos/", cwd=tmp_path)

@@ -41,7 +41,7 @@ def with_rows_reversed(folder: Path, target: Path) -> Path:
 
 
 def described(run: Path, target: Path, training: dict) -> Path:
-    """The run's checkpoint with another account of its training."""
+    """The run's checkpoint with another training record."""
     save_checkpoint(target, replace(load_checkpoint(run), training=training))
     return target
 
@@ -136,7 +136,7 @@ def in_the_other_arithmetic(cache: Path, target: Path) -> Path:
 def test_features_in_either_arithmetic_can_be_evaluated(
     tiny_set: Path, tiny_cache: Path, split: Literal["train", "test"], tmp_path: Path
 ) -> None:
-    """Both ways round: the run counts the rows that it was trained on, and scores as on its own features."""
+    """In both directions: trained rows are counted, and the scores equal those on the run's own features."""
     caches = [tiny_cache, in_the_other_arithmetic(tiny_cache, tmp_path / "cache")]
     for number, (own, other) in enumerate([caches, caches[::-1]]):
         run = train(tiny_set, cache=own, out=tmp_path / f"run {number}", epochs=1).folder

@@ -13,7 +13,7 @@ import pytest
 from ccln.cache import FeatureCache
 from ccln.pipeline.train.state import STATE_NAME
 
-SOON_SECONDS = 15  # five, as promised, on a machine that has other things to do as well
+SOON_SECONDS = 15  # five as documented, and time for a busy machine
 SLEEPER = """
 import time
 from ccln.pipeline.commands.console import run_function

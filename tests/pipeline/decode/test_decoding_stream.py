@@ -263,7 +263,7 @@ def test_audio_and_frames_may_be_far_apart_in_the_file(
     ("frames", "audio_seconds", "expected"),
     [(250, 10.08, 10), (252, 9, 10), (500, 20, 20), (250, 10.2, 10.2), (505, 3, 20.2), (8, 0.32, 0.32)],
 )
-def test_a_rest_under_a_tenth_of_a_second_makes_no_clip(
+def test_a_remainder_under_a_tenth_of_a_second_makes_no_clip(
     tmp_path: Path, frames: int, audio_seconds: float, expected: float
 ):
     path = make_video(tmp_path / "clip.mov", Video(steady(frames), options=QUICK), noise(audio_seconds))

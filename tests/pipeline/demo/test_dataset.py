@@ -104,7 +104,7 @@ def test_ids_have_youtubes_form_and_are_safe_file_names():
     assert len({video_id.casefold() for video_id in ids}) == len(ids)
 
 
-def test_the_seed_alone_decides_a_clip_not_how_many_there_are():
+def test_a_clip_depends_on_the_seed_not_on_the_number_of_clips():
     plans = plan_demo_dataset(5)
     assert plans == plan_demo_dataset(5)
     assert plans[:7] == plan_demo_dataset(5, train=7, validation=1, test=1)[:7]
@@ -197,7 +197,7 @@ def test_every_video_lasts_ten_seconds_to_the_frame_with_both_streams_on_one_clo
 
 
 @pytest.mark.parametrize("plan", TINY_PLANS[-5:], ids=lambda plan: plan.event.class_name)
-def test_the_decoded_video_holds_what_was_planned(plan: ClipPlan, tiny_set: Path):
+def test_the_decoded_video_agrees_with_its_plan(plan: ClipPlan, tiny_set: Path):
     frames, samples = decoded(tiny_set / "AVE" / f"{plan.video_id}.mp4")
     empty, bed = background_of(plan.entropy)
     shares = visible(frames, empty).mean(axis=(1, 2))

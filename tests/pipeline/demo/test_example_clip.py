@@ -77,7 +77,7 @@ def test_each_second_of_the_event_has_one_meow_and_other_seconds_none(script: Mo
     assert loudness_db[in_event(script)].min() > loudness_db[~in_event(script)].max() + 15
 
 
-def test_the_audio_of_the_file_is_what_the_script_computes(script: ModuleType):
+def test_the_audio_of_the_file_is_that_of_the_script(script: ModuleType):
     with av.open(str(CLIP)) as container:
         decoded = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
     computed = script.sound()

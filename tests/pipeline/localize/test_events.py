@@ -65,7 +65,7 @@ def test_an_event_of_one_class_follows_another_without_a_pause():
     ]
 
 
-def test_a_second_alone_does_not_change_the_class():
+def test_a_single_second_does_not_change_the_class():
     found = events(predicted([0.98] * 15, [1] * 7 + [2] + [1] * 7))
     assert [(event.label, event.start_seconds, event.end_seconds) for event in found] == [("Cat", 0, 15)]
 

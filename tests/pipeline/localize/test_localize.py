@@ -275,7 +275,7 @@ def test_videos_of_the_same_name_get_different_files(found: Localization, tiny_r
         assert json.loads((tmp_path / "out" / name).read_text("utf-8"))["videos"][0]["path"] == str(path)
 
 
-def test_the_page_shows_every_video_and_what_failed(found: Localization, tiny_run: Path, tmp_path: Path) -> None:
+def test_the_page_shows_every_video_and_every_failure(found: Localization, tiny_run: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"not a video")
     paths = [tmp_path / "broken.mp4", *(video.path for video in found.videos)]
     page = localize(paths, checkpoint=tiny_run, html=tmp_path / "page.html").written[0].read_text("utf-8")

@@ -94,7 +94,7 @@ def test_attention_still_adds_up_to_one(reader: CCLN):
     np.testing.assert_allclose(predictions.attention.sum((1, 2)), 1, atol=1e-5)
 
 
-def test_features_held_do_not_grow_with_the_video(reader: CCLN):
+def test_features_in_memory_do_not_grow_with_the_video(reader: CCLN):
     visual, audio = video(300)
     windows = WindowedNetwork(reader, 3)
     for start in range(0, 300, TEN):

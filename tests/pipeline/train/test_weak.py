@@ -97,7 +97,7 @@ PARTS = ((), ("sbi",), ("fee",), ("wccl",), ("sbi", "fee", "wccl"))
 
 @pytest.mark.parametrize("without", PARTS)
 @pytest.mark.parametrize("labels", [[0, 1, -1, 0], [-1, -1, -1, -1], [2]])
-def test_every_part_is_trained_by_clip_labels_alone(without: Any, labels: Sequence[int]) -> None:
+def test_clip_labels_alone_train_every_part(without: Any, labels: Sequence[int]) -> None:
     torch.manual_seed(0)
     model = CCLN(ModelConfig(2, 2, 4, 5, 3, width=16, members=2, heads=2, embedding_width=8, without=without))
     output = model(torch.randn(len(labels), 10, 2, 2, 4), torch.randn(len(labels), 10, 5))
