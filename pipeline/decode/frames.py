@@ -205,7 +205,7 @@ class FrameSkipper:
         # In whole parts of a tick: most videos ask for every frame, and fractions are slow.
         self._parts = lcm((first / video.time_base).denominator, (step / video.time_base).denominator)
         self._first, self._step = (int(time / video.time_base * self._parts) for time in (first, step))
-        self._reorder_depth: int = getattr(video.codec_context, "reorder_depth", 0)  # new in PyAV 17
+        self._reorder_depth = video.codec_context.reorder_depth
         self._able = video.codec_context.name == "h264" and self._reorder_depth > 0
         self._progressive = False
         self._skipping = False
