@@ -175,8 +175,8 @@ def write_result(
         report: writes what people read into the folder.
     """
     facts, metrics = result.facts, _metrics(result)
-    write_text(result.folder / "config.toml", facts.config)
-    write_text(result.folder / METRICS_NAME, json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+    write_file(result.folder / "config.toml", facts.config.encode())
+    write_file(result.folder / METRICS_NAME, (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode())
     if report is not None:
         report(result)
     training = {
@@ -220,10 +220,10 @@ def read_finished(folder: Path) -> tuple[Trained, Identity]:
     return Trained(load_checkpoint(folder).model, best_epoch, history), identity
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old one or the whole new one."""
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old one or the whole new one."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_bytes(content)
     os.replace(partial, path)
 
 

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from ccln.pipeline.report.style import BLUE, FAINT, GREEN, INK, LINE, ORANGE, SOFT
+from ccln.pipeline.train.results import write_file
 
 _VARIABLES = {
     **{INK: "ink", SOFT: "soft", LINE: "line", FAINT: "faint"},
@@ -85,9 +86,9 @@ def save_curves(
         right.set_title("Validation, %")
         for axes in (left, right):
             axes.legend(fontsize=8)
-        partial = path.with_name(f".{path.name}.partial")
-        FigureCanvasAgg(figure).print_png(str(partial))
-    partial.replace(path)
+        picture = io.BytesIO()
+        FigureCanvasAgg(figure).print_png(picture)
+    write_file(path, picture.getvalue())
 
 
 def histogram(values: Sequence[int], *, label: str, before: str, after: str) -> Markup:

@@ -28,7 +28,7 @@ from ccln.pipeline.metrics.localization import SegmentDetails
 from ccln.pipeline.metrics.seeds import PLUS_MINUS, headlines, run_rows, spread_rows
 from ccln.pipeline.report.run.charts import dot_plot, histogram, line_chart, save_curves
 from ccln.pipeline.report.run.localization import localization_context
-from ccln.pipeline.train.results import SeveralRuns, TrainingResult
+from ccln.pipeline.train.results import SeveralRuns, TrainingResult, write_file
 
 PAGE_NAME = "report.html"
 
@@ -199,10 +199,8 @@ def _write_page(folder: Path, template: str, **context: Any) -> Path:
     style, script = (_source(environment, name) for name in ("report.css", "report.js"))
     page = environment.get_template(template).render(context, style=style, script=script)
     path = folder / PAGE_NAME
-    partial = path.with_name(f".{path.name}.partial")
     # Names of files may hold bytes that are no text; UTF-8 has no place for them.
-    partial.write_bytes(page.encode("utf-8", errors="replace"))
-    os.replace(partial, path)
+    write_file(path, page.encode("utf-8", errors="replace"))
     return path
 
 
