@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def waveforms() -> Iterator[np.ndarray]:
-    """Tone, chirp, a voice-like glide in syllables, noise, faint noise, clicks: ten seconds each, float32."""
+    """Tone, chirp, a gliding voice-like tone in syllables, noise, faint noise, clicks: ten seconds each, float32."""
     random = np.random.default_rng(0)
     seconds = np.arange(SECONDS * RATE_HZ) / RATE_HZ
     phase = 2 * np.pi * np.cumsum(140 + 60 * np.sin(2 * np.pi * 0.7 * seconds)) / RATE_HZ

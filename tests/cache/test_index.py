@@ -137,7 +137,7 @@ def test_deleted_and_copied_entries_are_noticed(filled: FeatureCache, tmp_path: 
     copied = write(other, 8, {**SPECIFICATION, "half": 0})
     shutil.copytree(other.root / "entries", filled.root / "entries", dirs_exist_ok=True)
     assert filled.find(digest, "clip 8") == []
-    filled.specifications()  # looks at the folder anew
+    filled.specifications()  # lists the folder again
     assert filled.find(digest, "clip 8") == [copied]
 
 

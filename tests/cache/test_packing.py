@@ -158,7 +158,7 @@ def test_clips_are_read_written_and_packed_at_once(cache: FeatureCache, tmp_path
         # What one packing process has put into a shard the other may have put into another, but none is lost.
         wait_for(lambda: not entries(cache) or not all(process.is_alive() for process in processes[:-1]))
     finally:
-        done.touch()  # else they go on for ever
+        done.touch()  # otherwise they never end
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0, 0]

@@ -27,7 +27,7 @@ def test_every_flipped_bit_of_an_entry_is_noticed(cache: FeatureCache) -> None:
             messages.append(str(error))
         else:
             assert same(read, make_features()), f"byte {position}"
-    assert len(messages) > 0.95 * len(whole)  # what passes are spaces in the header and the like
+    assert len(messages) > 0.95 * len(whole)  # only bits without meaning pass, such as those of spaces in the header
     assert all(path.name in message and "delete the file and run ccln-extract again" in message for message in messages)
 
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("one_core")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A whole checkpoint, for the test to spoil."""
+    """A whole checkpoint, for the test to damage."""
     save_checkpoint(tmp_path / "run", checkpoint())
     return tmp_path / "run"
 

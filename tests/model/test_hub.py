@@ -60,7 +60,7 @@ def matching() -> MatchingNetwork:
 
 
 def publish(hub: Hub, folder: Path, repository: str = "me/net", leave_out: tuple[str, ...] = ()) -> None:
-    """Put a folder's files on the hub as they are, as anyone may."""
+    """Put a folder's files on the hub unchecked, as another client may."""
     files = {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in leave_out}
     hub.commits.setdefault(repository, []).append(files)
 

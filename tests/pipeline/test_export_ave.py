@@ -28,7 +28,7 @@ TEXTS = {"Annotations.txt", *NAMES.values()}
 
 @pytest.fixture
 def folder(published: Path, tmp_path: Path) -> Path:
-    """A copy to spoil."""
+    """A copy to change."""
     shutil.copytree(published, tmp_path / "ave")
     return tmp_path / "ave"
 

@@ -29,7 +29,7 @@ SHORT: dict[Split, str] = {"train": "train", "validation": "val", "test": "test"
 
 @pytest.fixture
 def folder(published: Path, tmp_path: Path) -> Path:
-    """A copy to spoil."""
+    """A copy to change."""
     shutil.copytree(published, tmp_path / "ave")
     return tmp_path / "ave"
 

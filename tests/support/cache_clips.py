@@ -1,4 +1,4 @@
-"""What the tests of the cache share: small features, and looks at a cache from outside."""
+"""Helpers for the tests of the cache: small features, and functions that read a cache's files directly."""
 
 import hashlib
 import sqlite3

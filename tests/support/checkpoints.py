@@ -1,4 +1,4 @@
-"""Checkpoints of tiny networks, to be saved, spoilt and loaded."""
+"""Checkpoints of tiny networks, to be saved, damaged and loaded."""
 
 import json
 from collections.abc import Callable

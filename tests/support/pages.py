@@ -1,4 +1,4 @@
-"""Videos to show on a page, and a browser to look at it with."""
+"""Videos to show on a page, and a browser to open it in."""
 
 import shutil
 from collections.abc import Sequence

@@ -31,7 +31,7 @@ def random_pair(random: np.random.Generator) -> tuple[int, np.ndarray, np.ndarra
 
 
 def events_of(clip: np.ndarray, background: int) -> list[dict]:
-    """The events of a clip, found segment by segment, as sed_eval wants them."""
+    """The events of a clip, found segment by segment, as sed_eval takes them."""
     events: list[dict] = []
     for second, label in enumerate(clip.tolist()):
         if label == background:

@@ -36,7 +36,7 @@ class Case:
     more: dict[str, Any] = field(default_factory=dict)
     """For the muxer."""
     audio_leads: bool = False
-    """Whether what the audio encoder puts first starts the clock, so that all else comes up to 30 ms later."""
+    """Whether the audio encoder's priming starts the clock, so that all else is up to 30 ms later."""
     grid_seconds: float = 1e-6
     """How exactly the container keeps times."""
     decord: str = "agrees"

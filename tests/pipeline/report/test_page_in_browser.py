@@ -197,7 +197,7 @@ def test_names_are_plain_text_and_the_page_makes_no_request(visit: Visit, folder
 
 
 def test_attention_follows_the_playhead(visit: Visit) -> None:
-    """Segment s looks at region s: of the grid of 2 × 3, its middle is the brightest."""
+    """The attention of segment s is on region s: of the grid of 2 × 3, its middle is the brightest."""
     page = visit.page
     brightest = """() => {
         const canvas = document.getElementById("attention");

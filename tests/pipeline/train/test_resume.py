@@ -68,7 +68,7 @@ def test_a_stopped_run_ends_with_the_same_bits(start: Train, tmp_path: Path, tas
         with pytest.raises(StoppedError):
             start(tmp_path / "run", task=task, progress=stop_after(epoch))
         assert not (tmp_path / "run" / "config.json").exists()
-        torch.rand(7)  # whatever else happens in between
+        torch.rand(7)  # random numbers drawn in between must not matter
         time.sleep(1)  # TensorBoard orders its files by the second that they were made in
     seen = []
     start(tmp_path / "run", task=task, progress=lambda done, total, note: seen.append(done))

@@ -141,7 +141,7 @@ def test_fees_distance_is_the_mean_over_scenes_with_both_event_and_background() 
         scenes.append(int((found.any(1) & ~found.all(1)).sum()))
         alone = weak_loss(output._replace(branch=None, members=(one,)), labels, LossConfig())
         distances.append(alone["fee"] - entropies[-1])
-    assert len(set(scenes)) == 2  # else a mean of the members' means would do
+    assert len(set(scenes)) == 2  # otherwise a mean of the members' means would pass, too
     expected = sum(n * d for n, d in zip(scenes, distances, strict=True)) / sum(scenes) + sum(entropies) / 2
     torch.testing.assert_close(weak_loss(output, labels, LossConfig())["fee"], expected)
 
