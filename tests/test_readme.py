@@ -52,6 +52,7 @@ def test_the_first_command_prints_the_output_shown(tmp_path: Path) -> None:
     assert [line.split("(conf")[0] for line in lines[0]] == [line.split("(conf")[0] for line in lines[1]]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_every_other_command_works_in_the_order_shown(folder: Path) -> None:
     for command in COMMANDS:
@@ -64,6 +65,7 @@ def test_every_other_command_works_in_the_order_shown(folder: Path) -> None:
     assert (folder / "pictures" / "clip.png").exists()
 
 
+@pytest.mark.slow
 def test_the_python_examples_work_in_the_same_folder(folder: Path) -> None:
     for example in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
         example = example.replace("seed=0)", "seed=0, epochs=1)")

@@ -78,6 +78,7 @@ def test_features_of_a_clip_do_not_depend_on_the_other_clips(tiny_set: Path, tin
         assert torch.equal(alone.audio, together.audio)
 
 
+@pytest.mark.slow
 def test_a_killed_run_can_be_resumed(tiny_set: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     command = [Path(sys.executable).with_name("ccln-extract"), tiny_set, "--cache", cache]
@@ -213,6 +214,7 @@ def test_auto_never_emulates_and_bfloat16_warns_of_the_cost(
     assert ("20 times" in caplog.text) == (native == "float32")
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_from_clip_to_clip(tiny_set: Path, tmp_path: Path) -> None:
     peaks: list[int] = []
 

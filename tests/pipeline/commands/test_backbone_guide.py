@@ -14,6 +14,8 @@ from support.paths import ROOT
 from ccln.extractors import AudioExtractor, ExtractorError, VisualExtractor, preset_named, preset_with
 from ccln.extractors.registry import installed_extractor
 
+pytestmark = pytest.mark.slow
+
 GUIDE = (ROOT / "docs" / "guides" / "backbone.md").read_text("utf-8")
 NAME = "ccln-colours:grid"
 

@@ -83,6 +83,7 @@ def test_an_error_is_one_line_with_a_remedy(command: str, words: list[str], mess
     assert len(shown.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_the_three_commands_run_without_options_in_one_folder(tiny_set: Path, tmp_path: Path) -> None:
     (tmp_path / "videos").symlink_to(tiny_set)
     (tmp_path / "config.toml").write_text("[training]\nepochs = 1\n")
@@ -171,6 +172,7 @@ def test_a_clip_without_audio_is_skipped_when_asked(tiny_set: Path, tmp_path: Pa
     assert "no audio" in checked.stdout
 
 
+@pytest.mark.slow
 def test_several_seeds_give_mean_and_spread_and_finished_runs_are_kept(
     tiny_set: Path, tiny_cache: Path, tmp_path: Path
 ) -> None:

@@ -19,6 +19,8 @@ import time
 from ccln.pipeline.commands.console import run_function
 from ccln.pipeline.workers import worked_on
 
+pytestmark = pytest.mark.slow
+
 def sleep() -> None:
     '''Work on what never ends.'''
     for _ in worked_on(range(20), lambda number: print(number, flush=True) or time.sleep(600), workers=2):

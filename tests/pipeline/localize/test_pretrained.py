@@ -112,6 +112,7 @@ def test_events_do_not_depend_on_where_windows_begin(
     assert event.confidence == pytest.approx(expected.confidence, abs=0.15)
 
 
+@pytest.mark.slow
 def test_different_hops_find_the_same_event(tmp_path: Path, alone: LocatedVideo) -> None:
     longer = within_silence(tmp_path / "longer.mp4", Fraction(7))
     for hop in (1, 3, 5):

@@ -131,6 +131,7 @@ def test_a_state_cannot_run_code(start: Train, tmp_path: Path) -> None:
     assert not (tmp_path / "evil").exists()
 
 
+@pytest.mark.slow
 def test_a_run_of_a_killed_process_can_be_resumed(made: tuple[Path, Path, Path], tmp_path: Path) -> None:
     data, cache, config = made
     code = (

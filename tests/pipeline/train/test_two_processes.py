@@ -28,6 +28,8 @@ from ccln.pipeline.train.loop import Trained, process_accelerator, train_network
 from ccln.pipeline.train.state import STATE_NAME, TrainingError
 from ccln.pipeline.train.tasks import SupervisedLocalization, Task, WeakLocalization
 
+pytestmark = pytest.mark.slow
+
 # Batches of 11 clips and of one, for weak supervision of 11 and two: no share of 11 fits, of one there is none for the
 # second process. High enough a learning rate that wrong gradients would show.
 TRAINING = TrainingConfig(epochs=2, batch_size=11, learning_rate=3e-3)

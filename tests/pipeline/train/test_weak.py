@@ -228,6 +228,7 @@ def test_a_csv_has_its_own_background_rows(tmp_path: Path) -> None:
 # --- What it learns ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_boundaries_are_learnt_without_segment_labels(tmp_path: Path) -> None:
     rows = {
         split: [(f"{split}{i}", CLASSES[i % 3], *((0, 10) if i % 5 == 0 else (i % 4, 6 + i % 5))) for i in range(count)]
