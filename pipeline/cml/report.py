@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ccln.pipeline.cml.metrics import CmlDetails, FoundStarts
-from ccln.pipeline.report.run.localization import best_and_worst
+from ccln.pipeline.metrics.evaluation import best_and_worst
 
 _DIRECTIONS = {
     "a2v": "Audio looked for in the visual stream (A2V)",
@@ -16,7 +16,7 @@ _DIRECTIONS = {
 def cml_context(details: CmlDetails, segments: int) -> dict[str, Any]:
     """What the template cml.html shows of the test split, whose clips have that many segments of a second."""
     found = details.found
-    best, worst = best_and_worst(ranked_queries(found))
+    best, worst = best_and_worst(ranked_queries(found).tolist())
     return {
         "errors": {words: (getattr(found, name) - found.starts).tolist() for name, words in _DIRECTIONS.items()},
         "classes": details.worst_first(),

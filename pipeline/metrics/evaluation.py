@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
 NO_VALUE = "–"
+_SHOWN_CLIPS = 6
 ORACLE_CLASS = "oracle class, every segment an event"  # knows each clip's true class, so it is no trivial baseline
 
 
@@ -143,3 +144,9 @@ def interval_text(share: float, count: int) -> str:
     """`wilson_interval` as `53.6 to 68.5 %`, a dash where there is none."""
     low, high = wilson_interval(share, count)
     return NO_VALUE if math.isnan(low) else f"{100 * low:.1f} to {100 * high:.1f} %"
+
+
+def best_and_worst(ranked: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Positions of the clips to show, best first and worst first, from the best to the worst; no clip is in both."""
+    worst = list(ranked[::-1])[: min(_SHOWN_CLIPS, len(ranked) // 2)]
+    return list(ranked[: min(_SHOWN_CLIPS, len(ranked) - len(worst))]), worst

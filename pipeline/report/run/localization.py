@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from ccln.pipeline.metrics.evaluation import interval_text, percent
+from ccln.pipeline.metrics.evaluation import best_and_worst, interval_text, percent
 from ccln.pipeline.metrics.localization import PredictedClips, SegmentDetails
 from ccln.pipeline.metrics.segments import events_of_classes, with_partners
 from ccln.pipeline.segments import equal_runs
 
-_SHOWN_CLIPS = 6
 _SHADES = 10
 
 
@@ -26,7 +25,7 @@ def localization_context(details: SegmentDetails) -> dict[str, Any]:
     if predicted is not None:
         best, worst = (
             [_shown(predicted, names, position) for position in positions]
-            for positions in best_and_worst(ranked_clips(predicted))
+            for positions in best_and_worst(ranked_clips(predicted).tolist())
         )
         starts, ends, events = boundary_errors(predicted, len(details.class_names))
         context |= {"starts": starts, "ends": ends, "events": events, "best": best, "worst": worst}
@@ -60,13 +59,6 @@ def ranked_clips(predicted: PredictedClips) -> np.ndarray:
     perfect = right == predicted.truth.shape[1]
     steady = perfect & (predicted.truth == predicted.truth[:, :1]).all(1)
     return np.lexsort((np.where(perfect, -confidence, confidence), steady, -right))
-
-
-def best_and_worst(ranked: np.ndarray) -> tuple[list[int], list[int]]:
-    """Positions of the clips to show, best first and worst first, from the best to the worst; no clip is in both."""
-    order = ranked.tolist()
-    worst = order[::-1][: min(_SHOWN_CLIPS, len(order) // 2)]
-    return order[: min(_SHOWN_CLIPS, len(order) - len(worst))], worst
 
 
 def confidences(predicted: PredictedClips) -> np.ndarray:

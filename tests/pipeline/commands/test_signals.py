@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM sent to running commands: finished work is kept, and they end soon."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -13,17 +14,21 @@ import pytest
 from ccln.cache import FeatureCache
 from ccln.pipeline.train.state import STATE_NAME
 
+pytestmark = pytest.mark.slow
+
 SOON_SECONDS = 15  # five as documented, and time for a busy machine
 SLEEPER = """
 import time
 from ccln.pipeline.commands.console import run_function
 from ccln.pipeline.workers import worked_on
 
-pytestmark = pytest.mark.slow
-
 def sleep() -> None:
     '''Work on what never ends.'''
-    for _ in worked_on(range(20), lambda number: print(number, flush=True) or time.sleep(600), workers=2):
+    def work(number: int) -> None:
+        print(f"{number}\\n", end="", flush=True)
+        time.sleep(600)
+
+    for _ in worked_on(range(20), work, workers=2):
         pass
 
 run_function("sleeper", sleep, lambda call: call() or 0, stopped="Nothing was done.")
@@ -52,6 +57,15 @@ def wait_for(happened: Callable[[], bool]) -> None:
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def is_caught(process: subprocess.Popen[str], number: signal.Signals) -> bool:
+    """Whether the process has a handler for a signal, by what Linux says of it."""
+    if not Path("/proc/self/status").exists():
+        time.sleep(2)
+        return False
+    (mask,) = re.findall(r"SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text())
+    return bool(int(mask, 16) >> (number - 1) & 1)
 
 
 def stopped_with(process: subprocess.Popen[str], number: signal.Signals) -> str:
@@ -106,7 +120,7 @@ def test_a_second_signal_ends_the_command_at_once(number: signal.Signals) -> Non
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        time.sleep(0.5)  # signals of one number that come at the same moment are one
+        wait_for(lambda: not is_caught(process, signal.SIGINT))  # signals that come at the same moment are one
         sent = time.monotonic()
         process.send_signal(number)
         process.wait(SOON_SECONDS)

@@ -15,11 +15,11 @@ from support.training_clips import made_up_set
 
 from ccln import train
 from ccln.pipeline.data.clips import AnnotatedClip
-from ccln.pipeline.metrics.evaluation import ORACLE_CLASS, wilson_interval
+from ccln.pipeline.metrics.evaluation import ORACLE_CLASS, best_and_worst, wilson_interval
 from ccln.pipeline.metrics.localization import PredictedClips, Predictions, SegmentDetails
 from ccln.pipeline.metrics.segments import score
 from ccln.pipeline.report.run.charts import line_chart
-from ccln.pipeline.report.run.localization import best_and_worst, boundary_errors, confidences, ranked_clips
+from ccln.pipeline.report.run.localization import boundary_errors, confidences, ranked_clips
 from ccln.pipeline.report.run.pages import PAGE_NAME, write_run_page
 from ccln.pipeline.train.results import RunFacts, TrainingResult
 
@@ -224,7 +224,7 @@ def test_among_perfect_clips_those_with_boundaries_come_first() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 5, 11, 12, 13])
 def test_best_and_worst_clips_do_not_overlap(count: int) -> None:
-    best, worst = best_and_worst(np.arange(count))
+    best, worst = best_and_worst(range(count))
     assert not set(best) & set(worst)
     assert len(best) + len(worst) == min(count, 12)
     assert len(best) <= 6
