@@ -260,7 +260,7 @@ class FrameSkipper:
         return packet
 
     def _is_wanted(self, packet: Packet) -> bool:
-        """Whether a frame is displayed at a wanted time, as far as can be told."""
+        """Whether a frame is displayed at a wanted time, as far as is known."""
         time, shown = packet.pts, self._shown
         if time is None or packet.is_discard or time in (shown[0], shown[-1]):
             return True

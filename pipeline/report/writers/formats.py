@@ -6,9 +6,8 @@ from pathlib import Path
 from ccln.pipeline.localize.result import LocatedVideo
 from ccln.pipeline.report.writers.elan import to_elan
 from ccln.pipeline.report.writers.files import write_files
-from ccln.pipeline.report.writers.json_document import to_json
 from ccln.pipeline.report.writers.label_studio import to_label_studio
-from ccln.pipeline.report.writers.text import to_audacity, to_csv, to_srt, to_webvtt
+from ccln.pipeline.report.writers.text import to_audacity, to_csv, to_json, to_srt, to_webvtt
 
 FORMATS: Mapping[str, str] = {
     "json": ".json",

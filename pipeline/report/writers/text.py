@@ -1,4 +1,4 @@
-"""Events as lines of text: CSV, Audacity's label track, WebVTT and SubRip.
+"""Events as text: JSON, CSV, Audacity's label track, WebVTT and SubRip.
 
 Subtitles are written here and not by pysubs2, which reads labels as markup of its own: it drops what stands in braces,
 breaks lines at a backslash with N, escapes nothing in WebVTT, and ends at 100 hours.
@@ -6,12 +6,16 @@ breaks lines at a backslash with N, escapes nothing in WebVTT, and ends at 100 h
 
 import csv
 import io
+import json
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
-from ccln.pipeline.localize.result import Event, LocatedVideo
+from ccln.pipeline.localize.result import Event, LocatedVideo, absolute
 from ccln.pipeline.report.clock import timestamp
 
+FORMAT = "ccln-localization"
+VERSION = 3  # docs/localization-json.md says when it is raised
 COLUMNS = ("path", "label", "start_seconds", "end_seconds", "confidence")
 
 # What ends a line, or moves the cursor, in one reader or another.
@@ -19,6 +23,22 @@ _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 # All that has a meaning within a WebVTT cue; without `>` there is no `-->` either.
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+
+
+def to_json(videos: Iterable[LocatedVideo], failed: Iterable[tuple[Path, str]] = ()) -> str:
+    """The JSON document of any number of videos, as docs/localization-json.md and localization.schema.json describe it.
+
+    Args:
+        videos: what was found.
+        failed: files that could not be read, each with the reason.
+    """
+    document = {
+        "format": FORMAT,
+        "version": VERSION,
+        "videos": [located.to_dict() for located in videos],
+        "failed": [{"path": str(absolute(path)), "reason": reason} for path, reason in failed],
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def to_csv(videos: Iterable[LocatedVideo]) -> str:
