@@ -83,6 +83,12 @@ AUDIO_CHOICES = {
             mel=replace(_LOG_MEL, seconds_used=0.96),  # one patch from each segment's start
             output="embedding",  # after the last ReLU; no PCA, no quantisation
         ),
+        AudioChoice(
+            name="yamnet",
+            sample_rate_hz=16_000,
+            mel=replace(_LOG_MEL, seconds_used=0.96, log_offset=0.001),  # the patch lies within the segment
+            output="embedding",  # the mean of the last maps, 1024 numbers
+        ),
     )
 }
 

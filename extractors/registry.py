@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 from torch import nn
 
-from ccln.extractors import efficientnet_lite0, log_mel, vggish
+from ccln.extractors import efficientnet_lite0, log_mel, vggish, yamnet
 from ccln.extractors.contract import (
     TIMM_PREFIX,
     TORCHAUDIO_PREFIX,
@@ -44,7 +44,7 @@ VISUAL = {
 }
 AUDIO = {
     name: AudioExtractor(AUDIO_CHOICES[name], build)
-    for name, build in {"log-mel": log_mel.build, "vggish": vggish.build}.items()
+    for name, build in {"log-mel": log_mel.build, "vggish": vggish.build, "yamnet": yamnet.build}.items()
 }
 
 

@@ -4,20 +4,18 @@ The field's published features were made with Keras's.
 
 Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition", ICLR 2015.
 
-Keras's file holds each layer in a group of its name, a kernel (height, width, input, output) and a bias in each. The
-file is not to be trusted: only plain numbers of the layer's own shape, stored in the file itself, are read from it.
+Keras's file holds of each layer a kernel (height, width, input, output) and a bias.
 """
 
 from pathlib import Path
 
-import h5py
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.models import VGG19_Weights
 from torchvision.models import vgg19 as torchvision_vgg19
 
 from ccln.extractors.contract import ExtractorError, VisualChoice, WeightsError
+from ccln.extractors.keras import KerasFile
 from ccln.extractors.weights import (
     VISUAL_FLAG,
     check_digest,
@@ -25,7 +23,6 @@ from ccln.extractors.weights import (
     is_hdf5,
     load_into,
     read_weights,
-    unreadable,
 )
 
 RELEASE = "https://github.com/fchollet/deep-learning-models/releases/download/v0.1"
@@ -33,7 +30,6 @@ FILENAME = "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
 MD5 = "253f8cb515780f3b799900260a226db6"  # as keras.applications has it; no sha256 is published
 
 _CONVOLUTIONS_OF_BLOCK = (2, 2, 4, 4, 4)
-_MEMBERS_AT_MOST = 8
 
 
 def build(choice: VisualChoice, weights: Path | None) -> nn.Module:
@@ -89,48 +85,10 @@ def read_keras_vgg19(file: Path, model: nn.Module) -> dict[str, Tensor]:
     layers = [f"block{b}_conv{c}" for b, count in enumerate(_CONVOLUTIONS_OF_BLOCK, 1) for c in range(1, count + 1)]
     convolutions = [(name, part) for name, part in model.named_modules() if isinstance(part, nn.Conv2d)]
     state = {}
-    try:
-        with h5py.File(file, "r") as root:
-            for layer, (name, convolution) in zip(layers, convolutions, strict=True):
-                outputs, inputs, height, width = convolution.weight.shape
-                kernel = _numbers(root, layer, (height, width, inputs, outputs), file)
-                state[f"{name}.weight"] = torch.from_numpy(kernel).permute(3, 2, 0, 1).contiguous()
-                state[f"{name}.bias"] = torch.from_numpy(_numbers(root, layer, (outputs,), file))
-    except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
-        raise unreadable(file, error) from error
+    with KerasFile(file, "VGG-19") as keras:
+        for layer, (name, convolution) in zip(layers, convolutions, strict=True):
+            outputs, inputs, height, width = convolution.weight.shape
+            kernel = keras.array(layer, (height, width, inputs, outputs))
+            state[f"{name}.weight"] = torch.from_numpy(kernel).permute(3, 2, 0, 1).contiguous()
+            state[f"{name}.bias"] = torch.from_numpy(keras.array(layer, (outputs,)))
     return state
-
-
-def _numbers(root: h5py.Group, layer: str, shape: tuple[int, ...], file: Path) -> np.ndarray:
-    """Return the only array of that many dimensions in the layer's group, float32."""
-    found = [part for part in _arrays(root, layer) if len(part.shape) == len(shape)]
-    got = ", ".join(f"{part.dtype} {part.shape}" for part in found) or "none"
-    if len(found) != 1 or found[0].shape != shape or found[0].dtype.kind != "f":
-        raise WeightsError(
-            f"{file} does not hold the weights of VGG-19: layer {layer} should have one float array {shape} "
-            f"in the file itself, but has {got}; give Keras's {FILENAME}"
-        )
-    return found[0][()].astype(np.float32)
-
-
-def _arrays(root: h5py.Group, layer: str) -> list[h5py.Dataset]:
-    """Return the datasets of a layer, from `layer/` or, as newer files have it, from `layer/layer/`.
-
-    Hard links alone are followed: soft and external ones lead anywhere. So do external and virtual datasets; and chunks
-    may unpack to any size. Keras writes none of these.
-    """
-    outer = _member(root, layer)
-    inner = _member(outer, layer) if isinstance(outer, h5py.Group) else None
-    group = inner if isinstance(inner, h5py.Group) else outer
-    if not isinstance(group, h5py.Group) or len(group) > _MEMBERS_AT_MOST:
-        return []
-    members = [_member(group, str(name)) for name in group]
-    return [
-        part
-        for part in members
-        if isinstance(part, h5py.Dataset) and not part.external and not part.is_virtual and part.chunks is None
-    ]
-
-
-def _member(group: h5py.Group, name: str) -> object:
-    return group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None
