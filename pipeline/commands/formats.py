@@ -9,6 +9,7 @@ from ccln.model import EventDecoding
 from ccln.pipeline.data.clips import Split
 from ccln.pipeline.metrics.calibration import DecodingScores
 from ccln.pipeline.metrics.evaluation import ORACLE_CLASS, Evaluation, aligned, interval_text, percent
+from ccln.pipeline.metrics.kinds import kind_rows, kind_spread_rows
 from ccln.pipeline.metrics.seeds import PLUS_MINUS, seeds_table, selected_on_test_table
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ def score_table(result: "TrainingResult") -> str:
         text += "\n(selected on test, as some papers do: optimistic)"
     if result.decoding_scores:
         text += "\n\n" + decoding_text(result.decoding, result.decoding_scores)
+    for split, kinds in result.kinds.items():
+        text += f"\n\n{split}\n{aligned(kind_rows(kinds))}"
     missing = {split: count for split, count in result.missing.items() if count}
     if missing:
         text += "\nrows without features: " + ", ".join(f"{split} {count}" for split, count in missing.items())
@@ -51,10 +54,14 @@ def runs_table(methods: Mapping[str, Sequence["TrainingResult"]], reference: str
         methods: the runs of each, by its name.
         reference: the method that the others are compared with, seed by seed; if None, they are not.
     """
-    tables = []
-    for split in ("test", "validation"):
+    tables: list[str] = []
+    splits: tuple[Split, ...] = ("test", "validation")
+    for split in splits:
         scores = {name: [getattr(run, split) for run in runs] for name, runs in methods.items()}
         tables.append(f"{split}\n{seeds_table(scores, reference)}")
+        kinds = {name: [run.kinds.get(split, {}) for run in runs] for name, runs in methods.items()}
+        if rows := kind_spread_rows(kinds):
+            tables.append(aligned(rows))
     tables.append(PLUS_MINUS)
     watched = {
         name: [(run.test, run.best_test_selection) for run in runs if run.best_test_selection is not None]

@@ -15,6 +15,7 @@ from ccln.pipeline.data.clips import (
     read_annotation_file,
     row_error,
 )
+from ccln.pipeline.data.manifest import MANIFEST, read_manifest
 from ccln.pipeline.segments import CLIP_SECONDS
 
 HEADER = "Category&VideoID&Quality&StartTime&EndTime"
@@ -31,7 +32,8 @@ def read_ave_folder(folder: str | os.PathLike[str]) -> Dataset:
     """Read the annotations and the splits of a folder in AVE's layout.
 
     Annotations.txt may have its header line (as in AVE's archive) or not (as in its repository). In the latter the
-    splits are index files (train_order.h5, val_order.h5, test_order.h5): each is read if the text file is missing.
+    splits are index files (train_order.h5, val_order.h5, test_order.h5): each is read if the text file is missing. If
+    there is a manifest.jsonl, the clips have its distractors; see `read_manifest`.
 
     Args:
         folder: The folder that holds Annotations.txt, the split files and AVE/, which may be absent.
@@ -50,13 +52,16 @@ def read_ave_folder(folder: str | os.PathLike[str]) -> Dataset:
         positions_of[row].append(position)
 
     videos = videos_by_id(folder)
+    manifest = folder / MANIFEST
+    distractors = read_manifest(manifest) if manifest.exists() else {}
     clips = []
     for split, name in SPLIT_FILES.items():
         indexed = None if (folder / name).exists() else _indexed_rows(folder, split, rows)
         listed = _listed_rows(folder / name, class_names, positions_of)
         for position, row in listed if indexed is None else indexed:
-            span = (row.start_seconds, row.end_seconds)
-            clips.append(AnnotatedClip(position, row.label, row.video_id, (span,), split, videos.get(row.video_id)))
+            video_id, span = row.video_id, (row.start_seconds, row.end_seconds)
+            of_clip = videos.get(video_id), distractors.get(video_id)
+            clips.append(AnnotatedClip(position, row.label, video_id, (span,), split, *of_clip))
     return Dataset(folder, class_names, tuple(clips))
 
 

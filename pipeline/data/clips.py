@@ -3,10 +3,10 @@
 import codecs
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -22,11 +22,21 @@ VIDEO_ENDINGS = (
 )
 
 _MAX_BYTES = 8 * 2**20  # of an annotation file; AVE's largest has 144 KiB
-_ROUNDING_SECONDS = 1e-9
+LEAST_COVERED_SECONDS = 0.5 - 1e-9
+"""Of a second, for it to count as part of a span; half of it but for rounding."""
 
 
 class DatasetError(Exception):
     """A data set's folder or files are not as they should be."""
+
+
+class Distractor(NamedTuple):
+    """What is seen or heard in a span of a clip's background without being an event."""
+
+    kind: str
+    """Such as "seen_not_heard"."""
+    start_seconds: float
+    end_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,8 @@ class AnnotatedClip:
     split: Split
     path: Path | None = None
     """The video, whether or not it exists; None if an AVE folder has no video of that id."""
+    distractors: tuple[Distractor, ...] | None = None
+    """What is in its background; None where nothing is said of that."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +112,17 @@ def segment_labels(
     Raises:
         DatasetError: A clip's label is not among `class_names`.
     """
-    starts = np.arange(segments)
-    covered_seconds = np.zeros((len(clips), segments))
-    for covered, clip in zip(covered_seconds, clips, strict=True):
-        for start, end in clip.spans:
-            covered += np.maximum(np.minimum(end, starts + 1) - np.maximum(start, starts), 0)
-    is_event = covered_seconds >= 0.5 - _ROUNDING_SECONDS
+    is_event = [covered_seconds(clip.spans, segments) >= LEAST_COVERED_SECONDS for clip in clips]
+    is_event = np.array(is_event, bool).reshape(len(clips), segments)
     return np.where(is_event, class_labels(clips, class_names)[:, np.newaxis], len(class_names))
+
+
+def covered_seconds(spans: Iterable[Sequence[float]], segments: int) -> np.ndarray:
+    """How much of each second spans (start_seconds, end_seconds) without overlap cover, float64 (segment,), 0 to 1."""
+    starts, covered = np.arange(segments), np.zeros(segments)
+    for start, end in spans:
+        covered += np.maximum(np.minimum(end, starts + 1) - np.maximum(start, starts), 0)
+    return covered
 
 
 def class_labels(clips: Sequence[AnnotatedClip], class_names: Sequence[str]) -> np.ndarray:

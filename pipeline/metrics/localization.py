@@ -1,7 +1,8 @@
 """Predictions of a localization network, and their evaluation on a split."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,7 +11,9 @@ from torch import nn
 
 from ccln.pipeline.data.clips import AnnotatedClip, Split
 from ccln.pipeline.data.features import DatasetFeatures, LabelledClips
+from ccln.pipeline.data.manifest import segment_kinds
 from ccln.pipeline.metrics.evaluation import Evaluation, aligned, percent, without_nan
+from ccln.pipeline.metrics.kinds import KindScores, kind_rows, kinds_by_name, score_kinds
 from ccln.pipeline.metrics.segments import ClassScores, DetailedScores, Scores, baselines, score, score_in_detail
 from ccln.pipeline.segments import sigmoid
 
@@ -80,13 +83,15 @@ class PredictedClips:
 
 @dataclass(frozen=True, eq=False)
 class SegmentDetails:
-    """The classes one by one, and the confusion matrix."""
+    """The classes one by one, the confusion matrix, and the kinds of seconds."""
 
     class_names: tuple[str, ...]
     """In label order, background not among them."""
     scores: DetailedScores
     predicted: PredictedClips | None = None
     """Clip by clip; None where only the figures are known."""
+    kinds: Mapping[str, KindScores] = field(default_factory=dict)
+    """By kind of second; empty where no manifest says what is in the background."""
 
     format: ClassVar[tuple[str, int]] = ("ccln-evaluation", 2)
 
@@ -95,8 +100,10 @@ class SegmentDetails:
 
         `clip_accuracy`, the share of the clips whose class was named right; `classes`, a list in label order with
         `name` and the fields of `ClassScores`; `confusion` with `labels`, the class names and, last, the background,
-        and `segments`, the number of segments as a list of rows by true label of columns by predicted label.
+        and `segments`, the number of segments as a list of rows by true label of columns by predicted label; where
+        the data set has a manifest `kinds`, by kind of second the fields of `KindScores`.
         """
+        kinds = {"kinds": kinds_by_name(self.kinds)} if self.kinds else {}
         return {
             "clip_accuracy": None if math.isnan(self.scores.clip_accuracy) else self.scores.clip_accuracy,
             "classes": [
@@ -104,10 +111,11 @@ class SegmentDetails:
                 for name, scores in zip(self.class_names, self.scores.classes, strict=True)
             ],
             "confusion": {"labels": [*self.class_names, "background"], "segments": self.scores.confusion.tolist()},
+            **kinds,
         }
 
     def tables(self) -> list[str]:
-        """The classes from the worst found on, and what is taken for what where anything is."""
+        """The classes from the worst found on, what is taken for what where anything is, and the kinds of seconds."""
         rows = [
             [
                 name,
@@ -119,14 +127,12 @@ class SegmentDetails:
         ]
         classes, confusions = self.scores.classes, self.largest_confusions()
         total = ["all", str(sum(of.clips for of in classes)), str(sum(of.named_right for of in classes)), "", "", ""]
-        return [
-            aligned([["class", "clips", "named right", "recall", "precision", "event F1"], *rows, total]),
-            *(
-                [aligned([["true class → predicted as", "segments", "of the true class"], *confusions])]
-                if confusions
-                else []
-            ),
-        ]
+        tables = [[["class", "clips", "named right", "recall", "precision", "event F1"], *rows, total]]
+        if confusions:
+            tables.append([["true class → predicted as", "segments", "of the true class"], *confusions])
+        if self.kinds:
+            tables.append(kind_rows(self.kinds))
+        return [aligned(table) for table in tables]
 
     def worst_first(self) -> list[tuple[str, ClassScores]]:
         """The classes by rising recall; those without a segment last."""
@@ -155,9 +161,15 @@ def evaluate_localization(network: nn.Module, features: DatasetFeatures, split: 
     predictions = predict(network, clips)
     predicted = predictions.segment_labels()
     detailed = score_in_detail(predicted, truth, class_count, predictions.clip_labels(), clips.class_labels)
+    kinds = segment_kinds(clips.clips, truth != class_count)
     return Evaluation(
         scores=score(predicted, truth, class_count),
         ablated={},
         baselines=baselines(features.splits["train"].segment_labels, truth, class_count, clips.class_labels),
-        details=SegmentDetails(features.class_names, detailed, PredictedClips(clips.clips, truth, predictions)),
+        details=SegmentDetails(
+            features.class_names,
+            detailed,
+            PredictedClips(clips.clips, truth, predictions),
+            {} if kinds is None else score_kinds(predicted != class_count, kinds),
+        ),
     )

@@ -21,6 +21,11 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
+def spread_text(shares: Sequence[float]) -> str:
+    """Mean ± standard deviation of shares of one, in per cent and without the sign; see `spread`."""
+    return _spread_text(shares, Column("", ""))
+
+
 def paired_difference(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
     """Mean of a - b, value by value, with its standard error. Pairs share a seed, so what seeds do cancels out.
 

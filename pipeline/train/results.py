@@ -15,6 +15,7 @@ from ccln.pipeline.data.clips import Split
 from ccln.pipeline.data.features import DatasetFeatures
 from ccln.pipeline.metrics.calibration import DecodingScores, choose_decoding, score_decoding
 from ccln.pipeline.metrics.evaluation import Evaluation, TaskScores, percent, scores_by_name
+from ccln.pipeline.metrics.kinds import KindScores, kinds_by_name
 from ccln.pipeline.metrics.localization import PredictedClips, SegmentDetails
 from ccln.pipeline.train.loop import Trained
 from ccln.pipeline.train.state import Epoch, Identity, TrainingError
@@ -83,6 +84,16 @@ class TrainingResult:
     def validation(self) -> TaskScores:
         """Scores of the validation split."""
         return self.on_validation.scores
+
+    @property
+    def kinds(self) -> Mapping[Split, Mapping[str, KindScores]]:
+        """What is called event on test and validation, by kind of second; empty without a manifest."""
+        found: dict[Split, Mapping[str, KindScores]] = {}
+        evaluations: dict[Split, Evaluation] = {"test": self.on_test, "validation": self.on_validation}
+        for split, evaluation in evaluations.items():
+            if isinstance(evaluation.details, SegmentDetails) and evaluation.details.kinds:
+                found[split] = evaluation.details.kinds
+        return found
 
     @property
     def baselines(self) -> Mapping[str, TaskScores]:
@@ -242,6 +253,8 @@ def _metrics(result: TrainingResult) -> dict[str, Any]:
     if result.decoding_scores:
         scores = {split: asdict(of_split) for split, of_split in result.decoding_scores.items()}
         metrics["decoding"] = {**asdict(result.decoding), "scores": scores}
+    if result.kinds:
+        metrics["kinds"] = {split: kinds_by_name(of_split) for split, of_split in result.kinds.items()}
     if result.on_test.ablated:
         metrics["ablated"] = scores_by_name(result.on_test.ablated)
         metrics["validation_ablated"] = scores_by_name(result.on_validation.ablated)

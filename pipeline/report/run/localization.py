@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ccln.pipeline.metrics.evaluation import best_and_worst, interval_text, percent
+from ccln.pipeline.metrics.kinds import kind_rows
 from ccln.pipeline.metrics.localization import PredictedClips, SegmentDetails
 from ccln.pipeline.metrics.segments import events_of_classes, with_partners
 from ccln.pipeline.segments import equal_runs
@@ -21,6 +22,7 @@ def localization_context(details: SegmentDetails) -> dict[str, Any]:
         "labels": names,
         "confusions": details.largest_confusions(),
         "classes": _class_rows(details),
+        "kinds": kind_rows(details.kinds) if details.kinds else [],
     }
     if predicted is not None:
         best, worst = (

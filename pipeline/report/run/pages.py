@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from ccln.pipeline.cml.metrics import CmlDetails
 from ccln.pipeline.cml.report import cml_context
+from ccln.pipeline.data.clips import Split
 from ccln.pipeline.metrics.evaluation import (
     NO_VALUE,
     ORACLE_CLASS,
@@ -24,6 +25,7 @@ from ccln.pipeline.metrics.evaluation import (
     percent,
     wilson_interval,
 )
+from ccln.pipeline.metrics.kinds import kind_spread_rows
 from ccln.pipeline.metrics.localization import SegmentDetails
 from ccln.pipeline.metrics.seeds import PLUS_MINUS, headlines, run_rows, spread_rows
 from ccln.pipeline.report.run.charts import dot_plot, histogram, line_chart, save_curves
@@ -144,12 +146,16 @@ def write_runs_page(runs: SeveralRuns) -> Path:
     data = Path(first.facts.data).name or first.facts.data
     columns = [column for column in first.test.columns if column.over_seeds]
     tables = {}
-    for split in ("test", "validation"):
+    splits: tuple[Split, ...] = ("test", "validation")
+    for split in splits:
         of_split = {name: [getattr(run, split) for run in of_method] for name, of_method in runs.methods.items()}
         tables[split] = [
             spread_rows(of_split),
             *(run_rows(of_split, one, runs.reference) for one in headlines(of_split)),
         ]
+        kinds = {name: [run.kinds.get(split, {}) for run in of_method] for name, of_method in runs.methods.items()}
+        if rows := kind_spread_rows(kinds):
+            tables[split].append(rows)
     return _write_page(
         runs.folder,
         "runs.html",

@@ -12,7 +12,7 @@ from ccln import evaluate, train
 from ccln.cache import FeatureCache, specification_digest
 from ccln.model import CheckpointError, EventDecoding, load_checkpoint, save_checkpoint
 from ccln.pipeline.commands.evaluate import evaluate_command
-from ccln.pipeline.commands.formats import evaluation_json, evaluation_table, score_table
+from ccln.pipeline.commands.formats import evaluation_json, evaluation_table, runs_table, score_table
 from ccln.pipeline.data import read_dataset
 from ccln.pipeline.data.clips import DatasetError
 from ccln.pipeline.evaluate import EvaluationError, EvaluationReport
@@ -317,6 +317,45 @@ def test_the_table_of_a_run_labels_results_selected_on_test() -> None:
     watched = score_table(replace(result, best_test_selection=0.875))
     assert "accuracy of the epoch that is best on test: 87.5 %" in watched
     assert "(selected on test, as some papers do: optimistic)" in watched
+
+
+# What the background holds
+
+
+def test_a_manifest_gives_a_table_of_kinds_to_all_reports(
+    tiny_set: Path, tiny_cache: Path, tmp_path: Path, no_curves: None
+) -> None:
+    data = tmp_path / "videos"
+    shutil.copytree(tiny_set, data, ignore=shutil.ignore_patterns("AVE"))
+    (data / "AVE").symlink_to(tiny_set / "AVE")
+    clips = read_dataset(data).clips_of("test")
+    distractors = [{"type": "seen_not_heard", "t0": 0, "t1": 10}]
+    lines = [json.dumps({"id": clip.video_id, "distractors": distractors}) for clip in clips]
+    (data / "manifest.jsonl").write_text("\n".join(lines))
+
+    runs = train(data, cache=tiny_cache, out=tmp_path / "runs", epochs=1, seeds=2)
+    first = runs.methods["CCLN"][0]
+    event = sum(int(end - start) for clip in clips for start, end in clip.spans)
+    expected = {"event": event, "seen_not_heard": 10 * len(clips) - event}
+    metrics = json.loads((first.folder / "metrics.json").read_text())
+    assert {name: of["seconds"] for name, of in metrics["kinds"]["test"].items()} == expected
+    assert metrics["kinds"].keys() == {"test"}  # the manifest names no other clip
+    background = metrics["kinds"]["test"]["seen_not_heard"]["called_event"]
+    assert background == pytest.approx(1 - metrics["test"]["background_recall"])
+
+    report = evaluate(first.folder, data=data, cache=tiny_cache, device="cpu")
+    assert json.loads(evaluation_json(report))["kinds"] == metrics["kinds"]["test"]
+    for text in (evaluation_table(report), score_table(first)):
+        heading, *rows = text[text.index("kind of second") :].splitlines()
+        assert heading.split() == ["kind", "of", "second", "seconds", "called", "event"]
+        assert rows[0].split()[:2] == ["event", str(event)]
+    assert "kind of second, called event  seconds" in runs_table(runs.methods)
+    pages = [(folder / "report.html").read_text() for folder in (first.folder, runs.folder)]
+    assert all("seen_not_heard" in page for page in pages)
+    assert "What the background holds" in pages[0]
+    (data / "manifest.jsonl").write_text('{"id": 3}')
+    with pytest.raises(DatasetError, match="line 1"):
+        evaluate(first.folder, data=data, cache=tiny_cache)
 
 
 # As a command
