@@ -20,6 +20,9 @@ LEAST_TIOU = 0.5
 Span = tuple[int, int]
 """An event from its first second up to but not including its last number."""
 
+Interval = tuple[float, float]
+"""An event from its start to its end, in seconds."""
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -266,7 +269,7 @@ def events_of_classes(
             yield label, found.get(label, []), wanted.get(label, [])
 
 
-def count_within_tolerance(predicted: Sequence[Span], true: Sequence[Span]) -> int:
+def count_within_tolerance(predicted: Sequence[Interval], true: Sequence[Interval]) -> int:
     """How many events of one class in one clip pair up with both ends at most `EVENT_TOLERANCE_SECONDS` apart.
 
     The size of the largest one-to-one matching. Both lists are in order and their events do not overlap, so two matches
@@ -285,7 +288,7 @@ def count_within_tolerance(predicted: Sequence[Span], true: Sequence[Span]) -> i
     return right
 
 
-def count_overlapping(predicted: Sequence[Span], true: Sequence[Span]) -> int:
+def count_overlapping(predicted: Sequence[Interval], true: Sequence[Interval]) -> int:
     """How many events of one class in one clip pair up with a temporal intersection over union of `LEAST_TIOU` or more.
 
     The size of the largest one-to-one matching, without any search: an event that had one half or more of the union in
@@ -303,11 +306,11 @@ def with_partners(predicted: Sequence[Span], true: Sequence[Span]) -> list[tuple
     return [(found, event) for found, event in best if _overlap(found, event) > 0]
 
 
-def _overlap(a: Span, b: Span) -> int:
+def _overlap(a: Interval, b: Interval) -> float:
     """Seconds that two events share; negative where they lie apart."""
     return min(a[1], b[1]) - max(a[0], b[0])
 
 
-def _tiou(a: Span, b: Span) -> float:
+def _tiou(a: Interval, b: Interval) -> float:
     shared = max(0, _overlap(a, b))
     return shared / (a[1] - a[0] + b[1] - b[0] - shared)
