@@ -68,7 +68,7 @@ def main() -> None:
     pairs = [(one[key], other[key]) for key in one]
     same = [(a, b) for (_, a), (_, b) in pairs if spans(a) == spans(b)]
     confidences = np.array([abs(x.confidence - y.confidence) for a, b in same for x, y in zip(a, b, strict=True)])
-    tracks = np.array([abs(a.both - b.both) for (a, _), (b, _) in pairs])
+    tracks = np.array([abs(a.event_probability - b.event_probability) for (a, _), (b, _) in pairs])
     print(f"the same events (label, start, end) in {len(same)} of {len(pairs)} clips")
     for what, apart in (("confidence of these events", confidences), ("event probability of every second", tracks)):
         print(f"{what}: differs by {apart.mean():.4f} in the mean, {apart.max():.4f} at most")
