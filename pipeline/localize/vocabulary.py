@@ -6,6 +6,8 @@ ILSVRC 2012 (Russakovsky et al., 2015; the first word or words of each WordNet s
 our own, written by hand: the parent of each class (the main one where the ontology has several; it follows the ontology
 but is not a copy of it), whether it can name an event, and as which classes of ImageNet it can be seen. A class
 without any of the latter (a helicopter, say) may well be visible: ImageNet just has no name for it.
+The table also has things that look much like the source of a sound (a sitar may be taken for a guitar) or that go with
+it in pictures (a crying baby has a diaper, a speaker a suit). None of this was measured.
 """
 
 import csv
