@@ -26,7 +26,7 @@ WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
 MAX_CONFIG_BYTES = 16 * 2**20
 """An account of the training may name a million clips."""
-_FORMAT = 3
+_FORMAT = 4
 _MAX_HEADER_BYTES = 2**20  # what a safetensors file holds beside the numbers themselves
 
 
@@ -97,7 +97,7 @@ class Checkpoint:
 class _Config(msgspec.Struct, forbid_unknown_fields=True):
     """`config.json`."""
 
-    format: Literal[2, 3]
+    format: Literal[2, 3, 4]
     network: str
     model: dict[str, Any]
     class_names: tuple[str, ...]
@@ -167,6 +167,8 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
         weights = load(data)
         if config.format == 2:
             weights = {".".join(map(_new_name, name.split("."))): tensor for name, tensor in weights.items()}
+        if config.format < 4:
+            weights = _without_agreement(model.state_dict()) | weights
         _check_weights(model.state_dict(), weights)
         model.load_state_dict(weights, assign=True)
     checkpoint = Checkpoint(
@@ -207,7 +209,7 @@ def _parse_config(data: bytes) -> _Config:
     found = config.get("format") if isinstance(config, dict) else None
     if found == 1:
         raise ValueError(f"it is of format 1, and this version reads format {_FORMAT}: train again with this version")
-    if found not in (2, _FORMAT):
+    if found not in (2, 3, _FORMAT):
         raise ValueError(f"it is no config of format {_FORMAT}, the one that this version reads")
     return msgspec.convert(_migrated(config) if found == 2 else config, _Config)
 
@@ -231,6 +233,12 @@ def _migrated(config: dict[str, Any]) -> dict[str, Any]:
         if isinstance(config.get(table), dict):
             config[table] = {_new_name(name): value for name, value in config[table].items()}
     return config
+
+
+def _without_agreement(wanted: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What format 4 has beyond format 3; zeros change nothing of what a network computes."""
+    added = ("gate_agreement", "event_agreement", "event_shift")
+    return {name: torch.zeros(value.shape) for name, value in wanted.items() if name.split(".")[-1] in added}
 
 
 def _new_name(name: str) -> str:

@@ -98,6 +98,23 @@ class Fusion(nn.Module):
         return self.norm(self.sum(torch.cat([audio, visual], -1)) + product)
 
 
+_USUAL_DISAGREEMENT = 2.0
+"""Added to the agreement, so that at first it neither opens nor shuts the gate on average."""
+
+
+class Interaction(NamedTuple):
+    """Output of SBI."""
+
+    audio: Tensor
+    """a' (batch, segment, width)."""
+    visual: Tensor
+    """v' (batch, segment, width)."""
+    gate: Tensor
+    """(batch, head, visual segment, audio segment)."""
+    event_logits: Tensor
+    """What the agreement of each second adds to its event logit (batch, segment); zero in the ablation."""
+
+
 class SelfConstrainedBimodalInteraction(nn.Module):
     """SBI: each modality takes from the other only what the fused view lets pass.
 
@@ -108,8 +125,16 @@ class SelfConstrainedBimodalInteraction(nn.Module):
     Rows of Gamma add up to one at most, not to one: a second in which nothing fits takes nothing, and how much it takes
     shows the layers after it whether something fitted. A row that is normalised again shows only what fits best.
 
-    ``constrained=False`` is the ablation: G = 1 and plain softmax attention.
+    The gate is constrained by what the modalities are evidence of, too: the fused view alone does not compare them. The
+    class-wise agreement of two seconds is A = log sum_c P(seen c) P(heard c), high only where one class is both seen
+    and heard. It opens the gate of each head by u A with a learnt u, and A of each second with itself is the
+    interaction's own share of the event logit, times a learnt scale.
+
+    ``constrained=False`` is the ablation: G = 1, plain softmax attention, and no agreement.
     """
+
+    smallest_agreement = 1e-3
+    """Added to the sum of the agreement before its logarithm: nothing that is heard can be surer not to be seen."""
 
     def __init__(self, width: int, heads: int, dropout: float, constrained: bool = True) -> None:
         super().__init__()
@@ -121,37 +146,51 @@ class SelfConstrainedBimodalInteraction(nn.Module):
             self.gate_row = nn.Linear(width, width)
             self.gate_column = nn.Linear(width, width)
             self.gate_bias = nn.Parameter(torch.zeros(heads, 1, 1))
+            self.gate_agreement = nn.Parameter(torch.full((heads, 1, 1), 0.5))
+            self.event_agreement = nn.Parameter(torch.tensor(1.0))
         self.audio_value = nn.Linear(width, width)
         self.visual_value = nn.Linear(width, width)
         self.audio_norm = nn.LayerNorm(width)
         self.visual_norm = nn.LayerNorm(width)
         self.dropout = ClipDropout(dropout)
 
-    def forward(self, audio: Tensor, visual: Tensor, fused: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, audio: Tensor, visual: Tensor, fused: Tensor, audio_logits: Tensor, visual_logits: Tensor
+    ) -> Interaction:
         """Interact.
 
         Args:
             audio: (batch, segment, width).
             visual: (batch, segment, width).
             fused: (batch, segment, width), the joint view that makes the gate.
-
-        Returns:
-            a' and v', both (batch, segment, width), and the gate (batch, head, visual segment, audio segment).
+            audio_logits: (batch, segment, class), evidence for each class in the audio alone.
+            visual_logits: (batch, segment, class), in the frames alone.
         """
+        event_logits = audio.new_zeros(audio.shape[:2])
         correlation = self._pairs(self.visual_query(visual), self.audio_key(audio))  # (B, h, T, T)
         if self.constrained:
-            gate = torch.sigmoid(self._pairs(self.gate_row(fused), self.gate_column(fused)) + self.gate_bias)
+            agreement = self._agreement(audio_logits, visual_logits)  # (B, T, T)
+            constraint = self._pairs(self.gate_row(fused), self.gate_column(fused))  # (B, h, T, T)
+            # The gate reads the evidence and does not train it: WCCL, which comes after it, leaves the heads alone.
+            opened = self.gate_agreement * agreement.detach()[:, None]  # (B, h, T, T)
+            gate = torch.sigmoid(constraint + opened + self.gate_bias)
+            event_logits = self.event_agreement * agreement.diagonal(dim1=1, dim2=2)  # (B, T)
         else:
             gate = torch.ones_like(correlation)
         to_visual = correlation.softmax(-1) * gate
         to_audio = (correlation.softmax(-2) * gate).transpose(-1, -2)
         taken_by_visual = self._merge(to_visual @ self._split(self.audio_value(audio)))  # (B, T, d)
         taken_by_audio = self._merge(to_audio @ self._split(self.visual_value(visual)))  # (B, T, d)
-        return (
+        return Interaction(
             self.audio_norm(audio + self.dropout(taken_by_audio)),
             self.visual_norm(visual + self.dropout(taken_by_visual)),
             gate,
+            event_logits,
         )
+
+    def _agreement(self, audio_logits: Tensor, visual_logits: Tensor) -> Tensor:
+        both = torch.sigmoid(visual_logits) @ torch.sigmoid(audio_logits).mT  # (B, T, T)
+        return torch.log(both + self.smallest_agreement) + _USUAL_DISAGREEMENT
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, T, d) -> (B, h, T, d/h)
@@ -269,7 +308,7 @@ class EventNetwork(nn.Module):
         # 2. Fusion.
         fused = self.fusion(a, v)  # (B, T, d)
         # 3. Interaction: SBI.
-        a, v, gate = self.interaction(a, v, fused)  # (B, T, d), (B, T, d), (B, h, T, T)
+        a, v, gate, agreement = self.interaction(a, v, fused, audio_logits, visual_logits)
         # 4. Integration.
         view = self.integration(fused, a, v)  # (B, T, d)
         # 5. Enhancement: FEE. Without it no second weighs more than another.
@@ -277,7 +316,7 @@ class EventNetwork(nn.Module):
         if self.enhancement is not None:
             view, foreground_logits = self.enhancement(view)  # (B, T, d), (B, T)
         # 6. Heads: event by segment, class by clip.
-        event_logits = self.event_head(self.dropout(view)).squeeze(-1)  # (B, T)
+        event_logits = self.event_head(self.dropout(view)).squeeze(-1) + agreement  # (B, T)
         weights = torch.ones_like(event_logits) if foreground_logits is None else torch.sigmoid(foreground_logits)
         share = weights / weights.sum(1, keepdim=True).clamp_min(1e-6)  # (B, T)
         pooled = torch.einsum("bt,btd->bd", share, view)  # (B, d)
@@ -376,7 +415,7 @@ class Output(NamedTuple):
     """Output of CCLN."""
 
     event_logits: Tensor
-    """Whether the second is event (batch, segment); the members' mean."""
+    """Whether the second is event (batch, segment); the members' mean and, outside training, the shift."""
     class_logits: Tensor
     """Class of the clip's event (batch, class): the members' mean log-probabilities and the branch's logits."""
     segment_class_logits: Tensor | None
@@ -402,6 +441,10 @@ class CCLN(Pretrained, kind="ccln"):
     errors are its own.
     """
 
+    event_shift: Tensor
+    """Added to the event logits outside training. Where training clips are made harder than others, by sounds of other
+    classes laid over them, "more likely than not" lies elsewhere; it is chosen on the validation clips."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         self.standardization = Standardization(config.audio_channels)
@@ -410,6 +453,7 @@ class CCLN(Pretrained, kind="ccln"):
         )
         self.members = Ensemble(config)
         self.branch = None if "wccl" in config.without else ClassifyingBranch(config, config.width)
+        self.register_buffer("event_shift", torch.zeros(()))
 
     def forward(self, visual: Tensor, audio: Tensor) -> Output:
         """Locate the events of a batch of clips.
@@ -428,15 +472,16 @@ class CCLN(Pretrained, kind="ccln"):
         attended, attention = self.attention(visual, audio)  # (B, T, C), (B, T, H, W)
         # 3. The members, each on its own, and their mean.
         ensemble: EnsembleOutput = self.members(attended, audio)
+        event_logits = ensemble.event_logits if self.training else ensemble.event_logits + self.event_shift  # (B, T)
         # 4. The branch network, pooled with the event probability; no gradient of it reaches the rest.
         branch, class_logits = None, ensemble.class_logits  # (B, n)
         if self.branch is not None:
-            views = self.branch(attended.detach(), audio, torch.sigmoid(ensemble.event_logits.detach()))  # (B, p) twice
+            views = self.branch(attended.detach(), audio, torch.sigmoid(event_logits.detach()))  # (B, p) twice
             branch = BranchOutput(views, self.branch.class_logits(views))
             # 5. Class of the clip: members and branch together.
             class_logits = class_logits + sum(branch.class_logits)  # (B, n)
         return Output(
-            event_logits=ensemble.event_logits,
+            event_logits=event_logits,
             class_logits=class_logits,
             segment_class_logits=ensemble.segment_class_logits,
             audio_logits=ensemble.audio_logits,

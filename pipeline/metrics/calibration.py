@@ -6,15 +6,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from ccln.model import EventDecoding
+from ccln.model import CCLN, EventDecoding
+from ccln.pipeline.data.features import LabelledClips
 from ccln.pipeline.metrics.evaluation import ratio
-from ccln.pipeline.metrics.localization import Predictions
+from ccln.pipeline.metrics.localization import Predictions, predict
 from ccln.pipeline.metrics.segments import score
 from ccln.pipeline.segments import equal_runs, sigmoid
 
 _BINS = 15
 _THRESHOLDS = np.arange(1, 20) / 20  # the outermost are neighbours only
 _DURATIONS_SECONDS = (1, 2, 3)
+_SHIFTS = np.arange(-20, 61) / 10  # logits; 0 is one of them
+_BACKGROUND_WEIGHT = 2
+_SMOOTHED = 5  # shifts that are averaged, an odd number
 _TEMPERATURES = (0.1, 10.0)  # a network that makes no mistake on validation would have none at all
 
 
@@ -70,6 +74,25 @@ def choose_decoding(predictions: Predictions, truth: np.ndarray) -> EventDecodin
         event_threshold=float(_THRESHOLDS[place + 1]),
         minimum_duration_seconds=_DURATIONS_SECONDS[minimum],
     )
+
+
+def choose_event_shift(network: CCLN, clips: LabelledClips) -> None:
+    """Set the network's event shift so that most segments of the clips are on the right side of one half.
+
+    A background segment counts `_BACKGROUND_WEIGHT` times: there are few, and an event that is none is the worse error.
+    The count is averaged with those of the neighbouring shifts; of equals the smallest shift is taken.
+
+    Args:
+        network: its `event_shift` is set.
+        clips: of the validation split.
+    """
+    network.event_shift.zero_()
+    logits, is_event = predict(network, clips).event_logits, clips.event.numpy() > 0
+    weights = np.where(is_event, 1, _BACKGROUND_WEIGHT)
+    right = np.array([(((logits + shift >= 0) == is_event) * weights).sum() for shift in _SHIFTS], dtype=np.float64)
+    smooth = np.convolve(np.pad(right, _SMOOTHED // 2, mode="edge"), np.ones(_SMOOTHED), mode="valid")
+    best = np.flatnonzero(smooth >= smooth.max() - 1e-9)
+    network.event_shift.fill_(float(min(_SHIFTS[best], key=abs)))
 
 
 def decode_labels(predictions: Predictions, decoding: EventDecoding) -> np.ndarray:

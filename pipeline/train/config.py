@@ -48,6 +48,9 @@ class TrainingConfig:
     """Probability that a clip which is event throughout takes the audio of such a clip of its class."""
     surrounding: float = 0.3
     """Probability that such a clip takes the background of another around a shorter event."""
+    mismatch: float = 0.3
+    """Probability that a clip has the audio of another class laid over some of its seconds, which are then background.
+    """
     warmup_share: float = 0.125
     """Share of the training in which the learning rate and WCCL's weight rise from zero."""
 
@@ -58,7 +61,7 @@ class TrainingConfig:
         for name in ("learning_rate", "gradient_clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be above zero")
-        for name in ("warmup_share", "audio_exchange", "surrounding"):
+        for name in ("warmup_share", "audio_exchange", "surrounding", "mismatch"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} = {getattr(self, name)}: must lie between 0 and 1")
         if self.seed < 0 or not self.weight_decay >= 0:

@@ -21,6 +21,7 @@ from ccln.model.matching import is_findable
 from ccln.pipeline.data.ave import BACKGROUND_SET
 from ccln.pipeline.data.clips import Dataset, Split
 from ccln.pipeline.data.features import DatasetFeatures, LabelledClips, background_features, load_features
+from ccln.pipeline.metrics.calibration import choose_event_shift
 from ccln.pipeline.metrics.evaluation import Evaluation, Selectable
 from ccln.pipeline.metrics.localization import evaluate, evaluate_localization
 from ccln.pipeline.metrics.segments import Scores
@@ -151,8 +152,11 @@ class _Localization:
         self._splits, self._config = features.splits, config
 
     def scores(self, network: nn.Module, split: Split) -> Scores:
-        """Scores segment by segment."""
-        return evaluate(network, self._splits[split])
+        """Scores segment by segment; those on validation choose the network's event shift first."""
+        clips = self._splits[split]
+        if split == "validation" and isinstance(network, CCLN):
+            choose_event_shift(network, clips)
+        return evaluate(network, clips)
 
     @staticmethod
     def count_trained(trained: Collection[str] | None, clips: LabelledClips) -> int | None:
@@ -171,10 +175,11 @@ class SupervisedLocalization(_Localization):
         self.clips = ClipBatches(clips.visual, clips.audio, event=clips.event, label=clips.labels)
 
     def augmented(self, batch: dict[str, Tensor], random: torch.Generator) -> dict[str, Tensor]:
-        """The batch with audio exchanged between full events of one class, and some of these surrounded."""
+        """The batch with audio exchanged between full events of a class, some surrounded, and foreign audio laid in."""
         training = self._config.training
         audio = exchange_audio(batch["audio"], batch["event"], batch["label"], training.audio_exchange, random)
-        return surround({**batch, "audio": audio}, training.surrounding, random)
+        batch = surround({**batch, "audio": audio}, training.surrounding, random)
+        return mismatch(batch, training.mismatch, random)
 
     def losses(self, model: nn.Module, batch: dict[str, Tensor], warmth: float) -> dict[str, Tensor]:
         """`supervised_loss`, and how open the gates are."""
@@ -291,3 +296,38 @@ def surround(batch: dict[str, Tensor], share: float, generator: torch.Generator)
     for name in ("visual", "audio", "event"):  # the chosen are full events and lenders never are: none is both
         batch[name][clips, seconds] = batch[name][lender[clips], seconds]
     return batch
+
+
+_LONGEST_MISMATCH = 5
+"""Segments: half a clip, so that there is enough left of its own audio."""
+
+
+def mismatch(batch: dict[str, Tensor], share: float, generator: torch.Generator) -> dict[str, Tensor]:
+    """Lay the audio of another class over some seconds of clips: what is seen is not what is heard, so no event.
+
+    In few training clips is an object seen with another's sound, and a network that has not met it takes two good
+    halves for a whole. Our own addition.
+
+    Args:
+        batch: visual, audio and event, each (batch, segment, ...), and label (batch,), -1 for no event.
+        share: probability that a clip gets a span of the same seconds of a clip of another class, 0..1.
+        generator: of the random choices, on the CPU as all tensors here.
+
+    Returns:
+        The batch with new audio, event and label: -1 where no event is left.
+    """
+    labels, (clips, segments) = batch["label"], batch["event"].shape
+    other = ((labels[:, None] != labels) & (labels >= 0)).float()  # (B, B)
+    takes = (torch.rand(clips, generator=generator) < share) & other.any(1)  # (B,)
+    lender = torch.multinomial(other + 1e-9, 1, generator=generator).squeeze(1)  # (B,)
+    start = torch.randint(segments, (clips,), generator=generator)
+    length = torch.randint(1, min(_LONGEST_MISMATCH, segments) + 1, (clips,), generator=generator)
+    place = torch.arange(segments)
+    laid = takes[:, None] & (place >= start[:, None]) & (place < (start + length)[:, None])  # (B, T)
+    event = batch["event"] * ~laid
+    return {
+        **batch,
+        "audio": torch.where(laid[..., None], batch["audio"][lender], batch["audio"]),
+        "event": event,
+        "label": torch.where(event.any(1), labels, -1),
+    }

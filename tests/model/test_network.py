@@ -126,7 +126,7 @@ def test_every_ablation_trains_a_step(without: tuple[Part, ...]):
 @each_ablation
 def test_an_ablation_leaves_out_only_that_part(without: tuple[Part, ...]):
     patterns = {
-        "sbi": r"members\.\d\.interaction\.gate_",
+        "sbi": r"members\.\d\.interaction\.(gate_|event_agreement)",
         "fee": r"members\.\d\.enhancement\.",
         "wccl": r"branch\.|members\.\d\.(audio|visual)_projection\.",
     }

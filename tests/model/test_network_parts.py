@@ -22,12 +22,12 @@ pytestmark = pytest.mark.usefixtures("one_core")
 
 
 def test_without_sbi_each_modality_has_plain_attention_to_the_other():
-    audio, visual, fused = views(seed=3)
+    inputs = views(seed=3)
     for parameter_seed in range(3):
         module = interaction(parameter_seed, constrained=False)
-        new_audio, new_visual, gate = module(audio, visual, fused)
+        new_audio, new_visual, gate, _ = module(*inputs)
         assert torch.equal(gate, torch.ones_like(gate))
-        expected_audio, expected_visual = reference_interaction(module, audio, visual, fused, constrained=False)
+        expected_audio, expected_visual, _ = reference_interaction(module, inputs, constrained=False)
         np.testing.assert_allclose(new_audio.detach(), expected_audio, atol=1e-5)
         np.testing.assert_allclose(new_visual.detach(), expected_visual, atol=1e-5)
 
@@ -44,7 +44,7 @@ def test_a_members_views_are_those_after_the_interaction_pooled_with_fees_weight
     model = network(replace(SMALL, dropout=0.0, channel_dropout=0.0)).train()
     found = [results_of(member.interaction) for member in members_of(model)]
     output = model(*clips())
-    for member, [(audio, visual, gate)], one in zip(members_of(model), found, output.members, strict=True):
+    for member, [(audio, visual, gate, _)], one in zip(members_of(model), found, output.members, strict=True):
         assert one.gate is gate
         assert one.views is not None
         assert one.foreground_logits is not None
@@ -59,7 +59,9 @@ def test_a_members_views_are_those_after_the_interaction_pooled_with_fees_weight
 @pytest.mark.parametrize("without", [(), ("fee",)])
 def test_a_members_class_is_of_the_joint_view_and_the_evidence_of_event_seconds(without: tuple[Part, ...]):
     model = network(replace(SMALL, without=without)).eval()
-    for member, one in zip(members_of(model), model(*clips()).members, strict=True):
+    found = [results_of(member.interaction) for member in members_of(model)]
+    output = model(*clips())
+    for member, [interaction], one in zip(members_of(model), found, output.members, strict=True):
         view, audio, visual = (
             tensor.detach().double().numpy() for tensor in (one.enhanced, one.audio_logits, one.visual_logits)
         )
@@ -68,7 +70,8 @@ def test_a_members_class_is_of_the_joint_view_and_the_evidence_of_event_seconds(
         weights = sigmoid(foreground.detach().double().numpy())
         expected = linear(member.class_head, pooled(view, weights)) + pooled(audio + visual, weights)
         np.testing.assert_allclose(one.class_logits.detach(), expected, atol=1e-5)
-        np.testing.assert_allclose(one.event_logits.detach(), linear(member.event_head, view)[..., 0], atol=1e-5)
+        event_logits = linear(member.event_head, view)[..., 0] + interaction.event_logits.detach().numpy()
+        np.testing.assert_allclose(one.event_logits.detach(), event_logits, atol=1e-5)
 
 
 def test_the_branchs_views_and_class_logits_are_the_formulas_of_its_docstring():
@@ -119,9 +122,9 @@ def test_attention_moves_with_the_regions():
 
 
 def views(count: int = 3, segments: int = 6, width: int = 16, seed: int = 0, scale: float = 1.0) -> list[Tensor]:
-    """Audio, visual and fused view."""
+    """Audio, visual and fused view, and the audio's and the visual evidence for five classes."""
     random = torch.Generator().manual_seed(seed)
-    return [scale * torch.randn(count, segments, width, generator=random) for _ in range(3)]
+    return [scale * torch.randn(count, segments, channels, generator=random) for channels in (width,) * 3 + (5, 5)]
 
 
 def interaction(seed: int = 0, constrained: bool = True) -> SelfConstrainedBimodalInteraction:
@@ -153,13 +156,15 @@ def softmax(x: np.ndarray) -> np.ndarray:
 
 
 def reference_interaction(
-    module: SelfConstrainedBimodalInteraction, audio: Tensor, visual: Tensor, fused: Tensor, constrained: bool = True
-) -> tuple[np.ndarray, np.ndarray]:
-    """a' and v' of SBI's docstring, in float64, a head and a clip at a time."""
-    a, v, f = (view.double().numpy() for view in (audio, visual, fused))
+    module: SelfConstrainedBimodalInteraction, inputs: list[Tensor], constrained: bool = True
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """a', v' and the share of the event logit of SBI's docstring, in float64, a head and a clip at a time."""
+    a, v, f, heard, seen = (view.double().numpy() for view in inputs)
     width = a.shape[-1]
     share = width // module.heads
     taken_by_audio, taken_by_visual = np.zeros_like(a), np.zeros_like(v)
+    agreement = np.log(np.einsum("btn,bsn->bts", sigmoid(seen), sigmoid(heard)) + 1e-3) + 2
+    event_logits = np.zeros(a.shape[:2])
     for clip, head in np.ndindex(len(a), module.heads):
         part = slice(head * share, (head + 1) * share)
 
@@ -169,23 +174,44 @@ def reference_interaction(
         correlation = pairs(module.visual_query, module.audio_key, v[clip], a[clip])
         if constrained:
             bias = module.gate_bias[head].item()
-            gate = sigmoid(pairs(module.gate_row, module.gate_column, f[clip], f[clip]) + bias)
+            opened = module.gate_agreement[head].item() * agreement[clip]
+            gate = sigmoid(pairs(module.gate_row, module.gate_column, f[clip], f[clip]) + opened + bias)
+            event_logits[clip] = module.event_agreement.item() * np.diag(agreement[clip])
         else:
             gate = np.ones_like(correlation)
         to_visual, to_audio = softmax(correlation) * gate, softmax(correlation.T) * gate.T
         taken_by_visual[clip, :, part] = to_visual @ linear(module.audio_value, a[clip])[:, part]
         taken_by_audio[clip, :, part] = to_audio @ linear(module.visual_value, v[clip])[:, part]
-    return layer_norm(module.audio_norm, a + taken_by_audio), layer_norm(module.visual_norm, v + taken_by_visual)
+    return (
+        layer_norm(module.audio_norm, a + taken_by_audio),
+        layer_norm(module.visual_norm, v + taken_by_visual),
+        event_logits,
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_interaction_is_the_formula_of_its_docstring(seed: int):
-    audio, visual, fused = views(seed=seed)
-    module = interaction(seed)
-    new_audio, new_visual, _ = module(audio, visual, fused)
-    expected_audio, expected_visual = reference_interaction(module, audio, visual, fused)
-    np.testing.assert_allclose(new_audio.detach(), expected_audio, atol=1e-5)
-    np.testing.assert_allclose(new_visual.detach(), expected_visual, atol=1e-5)
+    module, inputs = interaction(seed), views(seed=seed)
+    found = module(*inputs)
+    for part, expected in zip(
+        (found.audio, found.visual, found.event_logits), reference_interaction(module, inputs), strict=True
+    ):
+        np.testing.assert_allclose(part.detach(), expected, atol=1e-5)
+
+
+def test_a_class_that_is_seen_and_heard_raises_the_event_and_two_that_differ_do_not():
+    torch.manual_seed(0)
+    module = SelfConstrainedBimodalInteraction(16, 2, 0.2).eval()
+    audio, visual, fused, *_ = views(1, 2)
+    heard = torch.tensor([[[9.0, -9.0], [9.0, -9.0]]])
+    seen = torch.tensor([[[9.0, -9.0], [-9.0, 9.0]]])
+    same, other = module(audio, visual, fused, heard, seen).event_logits[0].tolist()
+    assert same > 1 > -1 > other
+
+
+def test_without_its_constraint_the_interaction_does_not_compare_classes():
+    found = interaction(constrained=False)(*views())
+    assert (found.event_logits == 0).all()
 
 
 def used_weights(module: SelfConstrainedBimodalInteraction, inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -240,20 +266,21 @@ def test_the_gate_lies_between_zero_and_one():
 
 
 def gated_alike(bias: float) -> SelfConstrainedBimodalInteraction:
-    """An interaction whose gate is sigmoid(bias), whatever the fused view."""
+    """An interaction whose gate is sigmoid(bias), whatever it is given."""
     module = interaction()
     with torch.no_grad():
         for layer in (module.gate_row, module.gate_column):
             layer.weight.zero_()
             layer.bias.zero_()
+        module.gate_agreement.zero_()
         module.gate_bias.fill_(bias)
     return module
 
 
 def test_with_a_closed_gate_each_modality_stays_as_it_is():
     module = gated_alike(-1e4)
-    audio, visual, fused = views()
-    new_audio, new_visual, _ = module(audio, visual, fused)
+    audio, visual, *rest = views()
+    new_audio, new_visual, *_ = module(audio, visual, *rest)
     torch.testing.assert_close(new_audio, module.audio_norm(audio))
     torch.testing.assert_close(new_visual, module.visual_norm(visual))
 
@@ -261,7 +288,7 @@ def test_with_a_closed_gate_each_modality_stays_as_it_is():
 def test_gradients_are_finite_with_a_closed_gate():
     module = gated_alike(-1e4)
     inputs = [view.requires_grad_() for view in views()]
-    new_audio, new_visual, _ = module(*inputs)
+    new_audio, new_visual, *_ = module(*inputs)
     (1e4 * (new_audio * inputs[2].detach() + new_visual * inputs[2].detach())).sum().backward()
     for parameter in (*inputs, *module.parameters()):
         assert parameter.grad is None or torch.isfinite(parameter.grad).all()
@@ -272,7 +299,7 @@ def test_fusion_is_the_formula_of_its_docstring():
     module = Fusion(16)
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.3)
-    audio, visual, _ = views()
+    audio, visual, *_ = views()
     a, v = audio.double().numpy(), visual.double().numpy()
     product = linear(module.audio_factor, a) * linear(module.visual_factor, v)
     expected = layer_norm(module.norm, linear(module.sum, np.concatenate([a, v], -1)) + product)

@@ -1,8 +1,8 @@
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccln.pipeline.train.tasks import exchange_audio
+from ccln.pipeline.train.tasks import exchange_audio, mismatch
 
 clips = st.lists(st.tuples(st.integers(-1, 2), st.booleans()), min_size=1, max_size=12)
 
@@ -38,3 +38,39 @@ def test_share_is_the_fraction_of_audio_that_is_exchanged() -> None:
     assert moved[0.0] == 0
     assert 0.4 < moved[0.5] < 0.6
     assert moved[1.0] > 0.95
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), share=st.sampled_from([0.0, 0.5, 1.0]), classes=st.integers(1, 4))
+def test_foreign_audio_is_laid_over_spans_that_are_then_background(seed: int, share: float, classes: int):
+    random = torch.Generator().manual_seed(seed)
+    clips = 12
+    labels = torch.randint(-1, classes, (clips,), generator=random)
+    event = ((torch.rand(clips, 10, generator=random) < 0.7) & (labels >= 0)[:, None]).float()
+    audio = torch.arange(clips * 10.0).view(clips, 10, 1)  # each second its own number
+    batch = {"visual": audio.clone(), "audio": audio, "event": event, "label": torch.where(event.any(1), labels, -1)}
+    new = mismatch(batch, share, random)
+    changed = (new["audio"] != audio)[..., 0]
+    lender = new["audio"][..., 0].long() // 10
+    for clip in range(clips):
+        seconds = changed[clip].nonzero()[:, 0]
+        assert len(seconds) <= 5
+        if not len(seconds):
+            continue
+        assert len(seconds) == seconds[-1] - seconds[0] + 1  # one span
+        assert (new["audio"][clip, seconds, 0].long() % 10 == seconds).all()  # the same seconds of one clip
+        (of,) = set(lender[clip, seconds].tolist())
+        assert batch["label"][of] >= 0
+        assert batch["label"][of] != batch["label"][clip]
+    assert torch.equal(new["visual"], batch["visual"])
+    assert torch.equal(new["event"], event * ~changed)
+    assert torch.equal(new["label"], torch.where(new["event"].any(1), batch["label"], -1))
+    if share == 0:
+        assert not changed.any()
+
+
+def test_the_share_is_that_of_clips_with_foreign_audio():
+    audio, labels = torch.randn(400, 10, 2), torch.arange(400) % 4
+    batch = {"visual": audio, "audio": audio, "event": torch.ones(400, 10), "label": labels}
+    new = mismatch(batch, 0.5, torch.Generator().manual_seed(0))
+    assert 0.4 < (new["event"] == 0).any(1).float().mean() < 0.6
