@@ -72,6 +72,15 @@ def test_a_row_that_is_none_is_named(tmp_path: Path, row: str, words: str):
         import_module("real_clips").read_labels(tmp_path / "labels.csv", tmp_path)
 
 
+def test_the_labels_of_the_real_clips_have_seconds_and_names_of_audioset():
+    names = set(import_module("real_clips").class_names())
+    with (ROOT / "benchmarks" / "real_clips.csv").open(encoding="utf-8", newline="") as text:
+        rows = list(csv.DictReader(text))
+    for row in rows:
+        assert 0 <= float(row["start"]) < float(row["end"]) <= 10.5, row
+        assert {row["label"], *filter(None, row["also"].split(" | "))} <= names, row
+
+
 def test_scores_by_hand():
     program = import_module("real_clips")
     clip, found, event = program.LabelledClip, program.Found, program.Event
