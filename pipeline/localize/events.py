@@ -28,9 +28,18 @@ class Tracks:
     """float32 (segment,): calibrated probability of an event."""
 
 
-def decode_tracks(predictions: SegmentPredictions, decoding: EventDecoding) -> Tracks:
-    """The class of each second, and the evidence for it."""
-    event_probability = sigmoid(predictions.event_logits / decoding.event_temperature)
+def decode_tracks(
+    predictions: SegmentPredictions, decoding: EventDecoding, more_logits: np.ndarray | None = None
+) -> Tracks:
+    """The class of each second, and the evidence for it.
+
+    Args:
+        predictions: of a network.
+        decoding: of its checkpoint.
+        more_logits: (segment,), independent evidence of an event, added to the calibrated logits.
+    """
+    event_logits = predictions.event_logits / decoding.event_temperature
+    event_probability = sigmoid(event_logits if more_logits is None else event_logits + more_logits)
     classes = class_path(predictions.class_logits, event_probability)
     each = np.arange(len(classes)), classes
     seen, heard = sigmoid(predictions.visual_logits[each]), sigmoid(predictions.audio_logits[each])

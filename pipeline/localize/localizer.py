@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from ccln.extractors import (
+    ExtractorError,
     Extractors,
     load_extractors,
     pick_device,
@@ -17,14 +19,26 @@ from ccln.extractors import (
     preset_with,
     without_arithmetic,
 )
+from ccln.extractors.classes import HeardAndSeen, has_classes
 from ccln.model import CCLN, Checkpoint, EventDecoding
 from ccln.pipeline.decode.clip import DecodedClip, decode_clips
 from ccln.pipeline.decode.container import chosen_streams, open_video
 from ccln.pipeline.extract import clip_features, frame_request
 from ccln.pipeline.localize.events import decode_events, decode_tracks
+from ccln.pipeline.localize.open_events import (
+    OpenEvidence,
+    OpenVocabulary,
+    joined,
+    named_events,
+    shown_tracks,
+    unnamed_events,
+)
 from ccln.pipeline.localize.result import LocatedVideo, Provenance, VideoFormat
 from ccln.pipeline.localize.windows import HOP_SEGMENTS, WindowedNetwork
 from ccln.pipeline.segments import SEGMENT_SECONDS
+
+Classes = Literal["trained", "open", "both"]
+"""What events are named by."""
 
 # Recordings of six seconds last 6.01; a hundredth of a segment is not another segment.
 _SLIVER = 0.1
@@ -49,6 +63,8 @@ class Localizer:
         checkpoint: Checkpoint,
         *,
         decoding: EventDecoding | None = None,
+        classes: Classes | None = None,
+        named: bool = True,
         hop_seconds: int = HOP_SEGMENTS * SEGMENT_SECONDS,
         device: str = "auto",
         visual_weights: Path | str | None = None,
@@ -59,6 +75,10 @@ class Localizer:
         Args:
             checkpoint: of a network that locates events.
             decoding: how its predictions become events; if None, the checkpoint's own.
+            classes: what events are named by: the checkpoint's classes, which then alone decide where events are; the
+                open vocabulary; or the one and, where it is not sure, the other. If None, both where the extractors
+                have an open vocabulary, else the checkpoint's.
+            named: whether events are named at all.
             hop_seconds: from one ten-second window's start to the next one's, 1 to 10.
             device: "auto", "cpu", "cuda", ...
             visual_weights: local file with the visual network's weights.
@@ -66,7 +86,7 @@ class Localizer:
 
         Raises:
             OtherTaskError: the checkpoint's network does not locate events.
-            ExtractorError, WeightsError: the extractors cannot be had.
+            ExtractorError, WeightsError: the extractors cannot be had, or lack the open vocabulary that is asked for.
             SpecificationError: those that can be had are not the checkpoint's.
             ValueError: windows so far apart would leave seconds out, or would not move.
         """
@@ -102,6 +122,16 @@ class Localizer:
             audio_weights=audio_weights,
         )
         require_same_specification(checkpoint.specification, self._extractors.specification)
+        self._named, self._keeps_trained = named, classes != "open"
+        self._open: OpenVocabulary | None = None
+        if has_classes(preset):
+            if classes != "trained":
+                self._open = OpenVocabulary(HeardAndSeen(audio_weights))
+        elif classes not in (None, "trained"):
+            raise ExtractorError(
+                f"--classes {classes}: {preset.visual.name} and {preset.audio.name} have no open vocabulary, which "
+                "efficientnet-lite0 and yamnet have. Leave the option out, or train on features of the preset light"
+            )
         self._model: CCLN = checkpoint.model.to(self.device)
         WindowedNetwork(self._model, self._hop_segments)  # a wrong hop is to be known before any file is read
 
@@ -119,25 +149,36 @@ class Localizer:
         """
         windows = WindowedNetwork(self._model, self._hop_segments)
         duration_seconds = 0.0
+        evidence: list[OpenEvidence] = []
         decoder = self._extractors.preset.decoder
         for clip in decode_clips(path, frame_request(self._extractors), decoder=decoder):
             for watch in watchers:
                 watch(clip)
             features = clip_features(self._extractors, clip)
             self._require_shape((*features.visual.shape[1:], features.audio.shape[1]))
-            windows.add(
-                features.visual, features.audio, max(1, ceil(clip.duration_seconds / SEGMENT_SECONDS - _SLIVER))
-            )
+            covered = max(1, ceil(clip.duration_seconds / SEGMENT_SECONDS - _SLIVER))
+            windows.add(features.visual, features.audio, covered)
+            if self._open is not None:
+                evidence.append(self._open.evidence(features.visual[:covered], features.audio[:covered]))
             duration_seconds = clip.start_seconds + clip.duration_seconds
         predictions = windows.predictions()
-        tracks = decode_tracks(predictions, self._decoding)
+        found = joined(evidence) if evidence else None
+        tracks = decode_tracks(predictions, self._decoding, None if found is None else found.event_logits)
+        events = decode_events(predictions, tracks, self._decoding, self._class_names, duration_seconds)
+        labels = np.array(self._class_names, object)[tracks.classes]
+        seen, heard = tracks.seen, tracks.heard
+        if found is not None:
+            events = named_events(events, tracks, found, trained=self._keeps_trained)
+            seen, heard = shown_tracks(events, labels, tracks, found)
+        if not self._named:
+            events = unnamed_events(events, tracks)
         return LocatedVideo(
             path=path,
             duration_seconds=duration_seconds,
-            events=decode_events(predictions, tracks, self._decoding, self._class_names, duration_seconds),
-            labels=tuple(self._class_names[label] for label in tracks.classes),
-            seen=tracks.seen,
-            heard=tracks.heard,
+            events=events,
+            labels=tuple(labels),
+            seen=seen,
+            heard=heard,
             event_probability=tracks.event_probability,
             attention=predictions.attention,
             video_format=_video_format(path),

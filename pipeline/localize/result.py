@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -18,15 +18,31 @@ _TOLERANCE_SECONDS = 0.001
 
 
 @dataclass(frozen=True)
+class Named:
+    """A thing of the open vocabulary in an event."""
+
+    name: str
+    probability: float
+    """From 0 to 1, mean over the event."""
+
+
+@dataclass(frozen=True)
 class Event:
     """Something both seen and heard, from `start_seconds` up to but not including `end_seconds` of its video."""
 
     label: str
-    """Name of the class."""
+    """Name of the trained class, or in the open vocabulary; "unknown" where neither is sure, "event" where no name was
+    asked for."""
     start_seconds: float
     end_seconds: float
     confidence: float
     """From 0 to 1."""
+    named_by: Literal["trained", "open", "none"] = "trained"
+    """Where the label comes from."""
+    heard: tuple[Named, ...] = ()
+    """The five most probable of AudioSet's classes, where the extractors have such."""
+    seen: tuple[Named, ...] = ()
+    """The five most probable of ImageNet's classes, likewise."""
 
     @property
     def start_milliseconds(self) -> int:
@@ -86,7 +102,7 @@ class LocatedVideo:
     events: tuple[Event, ...]
     """Of any number of classes; those of different classes may overlap in time."""
     labels: tuple[str, ...]
-    """(segment,): the most probable class, whether or not there is an event."""
+    """(segment,): the most probable class, whether or not there is an event; in one with an open name, that name."""
     seen: np.ndarray
     """float32 (segment,), 0 to 1: visual evidence for that class, in the region that the audio attends to."""
     heard: np.ndarray
@@ -164,8 +180,9 @@ class LocatedVideo:
             import pandas as pd
         except ImportError as error:
             raise ImportError("to_dataframe needs pandas, which is not installed: pip install pandas") from error
-        rows = [(str(self.resolved_path), *asdict(event).values()) for event in self.events]
-        return pd.DataFrame(rows, columns=["path", *Event.__dataclass_fields__])
+        names = ["label", "start_seconds", "end_seconds", "confidence"]
+        rows = [(str(self.resolved_path), *(getattr(event, name) for name in names)) for event in self.events]
+        return pd.DataFrame(rows, columns=["path", *names])
 
     def _rounded(self, event: Event, last_milliseconds: int) -> Event:
         start, end = float(event.start_seconds), float(event.end_seconds)  # json cannot write numpy's numbers
