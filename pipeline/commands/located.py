@@ -23,9 +23,8 @@ def video_table(located: "LocatedVideo") -> str:
         lines.append(f"  event  {times}  {_short(event.label)}  (confidence {event.confidence:.2f})")
     if not located.events:
         nearest = int(located.event_probability.argmax())
-        probability, label = located.event_probability[nearest], _short(located.labels[nearest])
         lines.append("  no event is both seen and heard")
-        lines.append(f"  most like one is second {nearest}: {label}, {probability:.2f}")
+        lines.append(f"  most like one is second {nearest}: {located.event_probability[nearest]:.2f}")
     if len(located.labels) <= _SHOWN_SEGMENTS:
         for first in range(0, len(located.labels), _SEGMENTS_IN_A_ROW):
             segments = range(first, min(first + _SEGMENTS_IN_A_ROW, len(located.labels)))

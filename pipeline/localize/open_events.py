@@ -5,7 +5,8 @@ extractors name far more by themselves, see `ccln.extractors.classes`. Both uses
 
 Open agreement: A = log(sum_c P(heard c) P(seen c) + 0.001), c the specific sounds of the vocabulary, P(seen c) the
 highest probability, over the regions of the frames, of anything that makes this sound. It is added to the trained
-network's event logit, as independent evidence would be.
+network's event logit, as independent evidence would be, and so is log P(not silent): of silence, which composed clips
+hardly have, a network may make anything.
 
 Names: an event bears the trained class only if both modalities support it; else what `open_name` finds.
 """
@@ -47,10 +48,12 @@ class OpenEvidence:
 
     @property
     def event_logits(self) -> np.ndarray:
-        """(segment,): what the open agreement adds to the event logits."""
+        """(segment,): what the open agreement and the silence add to the event logits."""
         vocabulary = load_vocabulary()
         specific = ~(vocabulary.generic | vocabulary.never)
-        return np.log((self.heard * self.seen_as)[:, specific].sum(axis=1) + _SMALLEST) - USUAL_LOG_AGREEMENT
+        agreement = np.log((self.heard * self.seen_as)[:, specific].sum(axis=1) + _SMALLEST)
+        silence = self.heard[:, vocabulary.heard_names.index("Silence")]
+        return agreement - USUAL_LOG_AGREEMENT + np.log(1 - silence + _SMALLEST)
 
 
 class OpenVocabulary:

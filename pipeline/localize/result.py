@@ -162,7 +162,15 @@ class LocatedVideo:
             "width": self.video_format.width,
             "frame_rate_hz": round(self.video_format.rate_hz, 3),
             "made_by": {**asdict(self.provenance), "class_names": list(self.provenance.class_names)},
-            "events": [{**asdict(event), "confidence": round(event.confidence, 4)} for event in self.events],
+            "events": [
+                {
+                    **asdict(event),
+                    "confidence": round(event.confidence, 4),
+                    "heard": list(map(asdict, event.heard)),
+                    "seen": list(map(asdict, event.seen)),
+                }
+                for event in self.events
+            ],
             "tracks": {
                 "segment_seconds": float(SEGMENT_SECONDS),
                 "labels": list(self.labels),

@@ -87,7 +87,10 @@ def test_json_holds_all_that_was_found(found: Localization) -> None:
         assert clip["tracks"]["labels"] == list(located.labels)
         assert [e["label"] for e in clip["events"]] == [e.label for e in located.events]
         for event in clip["events"]:
-            assert event.keys() == {"label", "start_seconds", "end_seconds", "confidence"}
+            assert event.keys() == {
+                *("label", "start_seconds", "end_seconds", "confidence"),
+                *("named_by", "heard", "seen"),
+            }
         for name, track in located.tracks.items():
             assert clip["tracks"][name] == pytest.approx(track, abs=1e-4)
 

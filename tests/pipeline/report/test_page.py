@@ -69,7 +69,7 @@ def test_the_page_contains_all_that_it_shows(tmp_path: Path, video: Path) -> Non
             "duration": 6.0,
             "events": [
                 {"label": label, "start": start, "end": end, "confidence": confidence, "lane": 0}
-                for label, start, end, confidence in map(astuple, EVENTS)
+                for label, start, end, confidence, *_ in map(astuple, EVENTS)
             ],
         }
     ]
