@@ -101,15 +101,18 @@ _AVE = Preset(
     audio=AUDIO_CHOICES["vggish"],
 )
 
+_LIGHT = Preset(
+    frames_per_segment=4,
+    frame_at=0.5,
+    decoder="pyav",
+    decoding_revision=DECODING_REVISION,
+    visual=VISUAL_CHOICES["efficientnet-lite0"],
+    audio=AUDIO_CHOICES["yamnet"],
+)
+
 PRESETS = {
-    "light": Preset(
-        frames_per_segment=4,
-        frame_at=0.5,
-        decoder="pyav",
-        decoding_revision=DECODING_REVISION,
-        visual=VISUAL_CHOICES["efficientnet-lite0"],
-        audio=AUDIO_CHOICES["log-mel"],
-    ),
+    "light": _LIGHT,
+    "light-log-mel": replace(_LIGHT, audio=AUDIO_CHOICES["log-mel"]),
     "ave": _AVE,
     # How the published AVE features were made:
     "ave-legacy": replace(_AVE, frame_at=0.0, visual=VISUAL_CHOICES["vgg19-keras"]),

@@ -35,12 +35,12 @@ def extract(
     Args:
         videos: Video files, folders that are searched recursively (an AVE folder is one), and data sets as CSV files.
         cache: Folder where the features go; made if it does not exist.
-        preset: Pair of extractors: light (EfficientNet-Lite0 at 4 frames a second, log-mel; needs no download), ave
-            (VGG-19 at 16 frames a second, VGGish) or ave-legacy (the recipe of AVE's published features: Keras's
-            VGG-19).
+        preset: Pair of extractors: light (EfficientNet-Lite0 at 4 frames a second, YAMNet; needs no download),
+            light-log-mel (with log-mel in YAMNet's place), ave (VGG-19 at 16 frames a second, VGGish) or ave-legacy
+            (the recipe of AVE's published features: Keras's VGG-19).
         visual: Another visual extractor than the preset's: efficientnet-lite0, vgg19, vgg19-keras, timm:NAME for any
             timm model, or PACKAGE:NAME for one of an installed package.
-        audio: Another audio extractor than the preset's: log-mel, vggish, torchaudio:NAME for any speech
+        audio: Another audio extractor than the preset's: yamnet, log-mel, vggish, torchaudio:NAME for any speech
             representation model of torchaudio.pipelines, or PACKAGE:NAME for one of an installed package.
         visual_weights: Local file with the visual network's weights.
         audio_weights: Local file with the audio network's weights.
