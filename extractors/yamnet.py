@@ -113,9 +113,7 @@ def load_yamnet(weights: Path | None = None) -> Yamnet:
     Raises:
         WeightsError: The weights cannot be had or do not fit.
     """
-    with torch.device("meta"):  # no time spent on random numbers that the weights replace
-        network = Yamnet()
-    network = network.to_empty(device="cpu")
+    network = Yamnet()  # not on the meta device: the first random numbers there import a compiler
     file = weights or _packaged_file()
     check_digest(file)
     if is_hdf5(file):

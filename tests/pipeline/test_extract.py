@@ -43,7 +43,7 @@ def test_features_lie_under_content_and_specification_with_the_shapes_of_the_pre
     key = feature_key(source_digest(videos_of(tiny_set)[0]), specification_digest(specification))
     features = FeatureCache(tiny_cache).read(key)
     assert features.visual.shape == (10, 7, 7, 320)
-    assert features.audio.shape == (10, 128)
+    assert features.audio.shape == (10, 1024)
     assert features.duration_seconds == pytest.approx(10, abs=0.1)
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from ccln.extractors import PRESETS, AudioChoice, Preset, VisualChoice, preset_with, registry
 
 RATE_HZ = 16_000
-LIGHT, AVE, LEGACY = PRESETS["light"], PRESETS["ave"], PRESETS["ave-legacy"]
+LIGHT, AVE, LEGACY = PRESETS["light-log-mel"], PRESETS["ave"], PRESETS["ave-legacy"]
 CORNERS = list(itertools.product(range(2), range(2)))
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from support.located import located_video
 
 from ccln import localize
-from ccln.extractors import Extractors, Preset
+from ccln.extractors import PRESETS, Extractors, Preset
 from ccln.model import CheckpointError, load_checkpoint
 from ccln.pipeline.commands.localize import Localization
 from ccln.pipeline.commands.located import localization_heading, localization_json, localization_text, video_table
@@ -67,11 +67,12 @@ def test_localizing_agrees_with_evaluating_cached_features(
 
     dataset = read_ave_folder(tiny_set)
     checkpoint = load_checkpoint(tiny_run)
+    alone = localize([clip.path for clip in found.videos], checkpoint=tiny_run, classes="trained")
     for clips in load_features(dataset, FeatureCache(tiny_cache)).splits.values():
         predictions = predict(checkpoint.model, clips)
         calibrated = 1 / (1 + np.exp(-predictions.event_logits / checkpoint.decoding.event_temperature))
         for row, probability in zip(clips.clips, calibrated, strict=True):
-            for clip in found.videos:
+            for clip in alone.videos:
                 if clip.path.stem == row.video_id:
                     assert np.allclose(clip.event_probability, probability, atol=2e-3)  # the cache keeps half precision
 
@@ -170,7 +171,10 @@ def test_files_of_an_earlier_run_are_replaced_when_asked(found: Localization, ti
     (tmp_path / "label-studio.xml").write_bytes(b"another run's")
     again = localize(path, checkpoint=tiny_run, html=tmp_path / "page.html", overwrite=True, **places)
     assert (again.written, again.unwritten) == (before.written, ())
-    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == files
+    now = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    assert now.keys() == files.keys()
+    for file in files:  # an encoder with several threads may spend other bits on the same frames
+        assert now[file] == files[file] or file.suffix == ".mp4"
 
 
 def test_an_input_video_is_never_replaced(tiny_run: Path, tmp_path: Path) -> None:
@@ -423,9 +427,10 @@ def test_features_of_another_shape_than_the_networks_are_refused(
 ) -> None:
     run = shutil.copytree(tiny_run, tmp_path / "run")
     config = json.loads((run / "config.json").read_text())
-    config["specification"]["audio"]["mel"]["bands"] = 32
+    config["specification"]["audio"] = PRESETS["light-log-mel"].to_json()["audio"]
+    config["specification"]["weights_sha256"]["audio"] = None
     (run / "config.json").write_text(json.dumps(config))
-    with pytest.raises(SpecificationError, match=r"audio.*64.*128"):
+    with pytest.raises(SpecificationError, match=r"audio.*128.*1024"):
         localize(sorted((tiny_set / "AVE").iterdir())[:1], checkpoint=run)
 
 

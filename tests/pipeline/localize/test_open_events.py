@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,7 +125,7 @@ def test_the_head_is_that_of_timm_and_the_classes_those_of_yamnet():
     torch.manual_seed(0)
     classifiers = HeardAndSeen()
     maps, embedding = torch.rand(2, 7, 7, 320) * 3, torch.rand(2, 1024)
-    model = timm.create_model("tf_efficientnet_lite0").eval()
+    model: Any = timm.create_model("tf_efficientnet_lite0").eval()
     state = read_weights(packaged_file())
     model.load_state_dict(dict(zip(model.state_dict(), state.values(), strict=True)))
     with torch.inference_mode():
