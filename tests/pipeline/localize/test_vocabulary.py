@@ -1,3 +1,8 @@
+import csv
+import subprocess
+import sys
+from importlib.resources import files
+
 import numpy as np
 import pytest
 
@@ -64,6 +69,19 @@ def test_every_class_has_its_row():
     ]
 
 
+def test_the_table_is_sound():
+    rows = list(csv.DictReader((files("ccln.pipeline.localize") / "vocabulary.csv").read_text("utf-8").splitlines()))
+    assert [int(row["index"]) for row in rows] == list(range(521))
+    assert {row["kind"] for row in rows} == {"specific", "generic", "never"}
+    assert {row["parent"] for row in rows} - {""} <= {row["name"] for row in rows}
+    for row in rows:
+        bounds = [part.partition("-")[::2] for part in row["seen"].split()]
+        places = [place for first, last in bounds for place in range(int(first), int(last or first) + 1)]
+        assert places == sorted(set(places)), row["name"]
+        assert all(int(last or first) >= int(first) for first, last in bounds), row["name"]
+        assert set(places) <= set(range(1000)), row["name"]
+
+
 def test_parents_lead_to_the_top():
     vocabulary = load_vocabulary()
     assert vocabulary.parents.min() == -1
@@ -78,6 +96,12 @@ def test_parents_lead_to_the_top():
         ("Acoustic guitar", "Guitar"),
         ("Guitar", "Plucked string instrument"),
         ("Helicopter", "Aircraft"),
+        ("Chime", "Bell"),
+        ("Change ringing (campanology)", "Bell"),
+        ("Tuning fork", "Bell"),
+        ("Pizzicato", "Violin, fiddle"),
+        ("Sampler", "Synthesizer"),
+        ("Steam whistle", "Whistle"),
     ],
 )
 def test_a_class_has_its_parent(child: str, parent: str):
@@ -112,6 +136,12 @@ def test_trained_names_are_in_the_vocabulary(name: str, means: str):
 
 def test_an_unknown_name_has_no_index():
     assert load_vocabulary().index_of("Unicorn") is None
+
+
+def test_it_loads_without_torch():
+    code = "from ccln.pipeline.localize.vocabulary import load_vocabulary as load; load(); import sys; "
+    code += "assert not {'torch', 'timm', 'scipy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_arrays_cannot_be_changed():
