@@ -13,12 +13,13 @@ from support.paths import SHARED
 
 from ccln.extractors import ExtractorError
 from ccln.extractors.log_mel import LogMelFrontEnd
+from ccln.extractors.presets import AUDIO_CHOICES
 
 NOISY = SHARED / "ave" / "audio_feature_noisy.h5"
 
 
-def reference_log_mel(samples: np.ndarray) -> np.ndarray:
-    """VGGish's published front end in float64, step by step: (frame, band)."""
+def reference_log_mel(samples: np.ndarray, offset: float = 0.01) -> np.ndarray:
+    """The published front end of VGGish, and of YAMNet with offset 0.001, in float64, step by step: (frame, band)."""
     window = np.array([0.5 - 0.5 * np.cos(2 * np.pi * n / 400) for n in range(400)])
     starts = range(0, len(samples) - 400 + 1, 160)
     frames = [samples[start : start + 400].astype(np.float64) * window for start in starts]
@@ -34,7 +35,7 @@ def reference_log_mel(samples: np.ndarray) -> np.ndarray:
         for index in range(1, 257):  # the row of bin 0 stays zero
             here = mel(index * 8000 / 256)
             filters[index, band] = max(0.0, min((here - low) / (centre - low), (high - here) / (high - centre)))
-    return np.log(magnitude @ filters + 0.01)
+    return np.log(magnitude @ filters + offset)
 
 
 def reference_convolution(maps: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
@@ -77,10 +78,11 @@ def test_front_end_agrees_with_the_published_definition(name: str) -> None:
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5)
 
 
-def test_vggish_patch_is_the_first_96_frames_of_each_segment() -> None:
-    segments = np.stack([waveforms()["noise"], waveforms()["chirp"]])
-    patches = LogMelFrontEnd(AVE.audio)(torch.tensor(segments)).numpy()
-    expected = np.stack([reference_log_mel(segment)[:96] for segment in segments])
+@pytest.mark.parametrize(("name", "offset"), [("vggish", 0.01), ("yamnet", 0.001)])
+def test_patch_is_the_first_96_frames_of_each_segment(name: str, offset: float) -> None:
+    segments = np.stack(list(waveforms().values()))
+    patches = LogMelFrontEnd(AUDIO_CHOICES[name])(torch.tensor(segments)).numpy()
+    expected = np.stack([reference_log_mel(segment, offset)[:96] for segment in segments])
     np.testing.assert_allclose(patches, expected, rtol=0, atol=1e-5)
 
 
