@@ -42,7 +42,7 @@ from scipy.stats import rankdata
 
 import ccln
 from ccln.extractors.presets import AUDIO_CHOICES
-from ccln.extractors.yamnet import PACKAGE, YamnetExtractor, build
+from ccln.extractors.yamnet import PACKAGE, build, load_yamnet
 from ccln.pipeline.commands.console import ProgressBar, keep_freed_memory
 from ccln.pipeline.data.clips import LEAST_COVERED_SECONDS, covered_seconds
 from ccln.pipeline.decode.audio import SAMPLE_RATE_HZ
@@ -182,9 +182,9 @@ def baselines(waveforms: Sequence[np.ndarray], lengths: Sequence[int]) -> dict[s
     """
     seconds = [in_seconds(waveform, length) for waveform, length in zip(waveforms, lengths, strict=True)]
     network = build(AUDIO_CHOICES["yamnet"], None)
-    assert isinstance(network, YamnetExtractor)
+    classifier = load_yamnet().classifier
     with torch.inference_mode():
-        logits = [network.network.classifier(network(torch.from_numpy(clip))).numpy() for clip in seconds]
+        logits = [classifier(network(torch.from_numpy(clip))).numpy() for clip in seconds]
     names = class_names()
     specific = [number for number, name in enumerate(names) if name not in GENERIC]
     logits = [clip[:, specific] for clip in logits]

@@ -3,16 +3,17 @@
 YAMNet names 521 classes of AudioSet, EfficientNet-Lite0 the 1,000 of ImageNet.
 """
 
-from pathlib import Path
+import copy
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ccln.extractors.contract import ExtractorError, Preset
 from ccln.extractors.efficientnet_lite0 import packaged_file
+from ccln.extractors.log_mel import PatchExtractor
 from ccln.extractors.weights import read_weights
-from ccln.extractors.yamnet import load_yamnet
+from ccln.extractors.yamnet import Yamnet
 
 _NORM_EPSILON = 1e-3
 
@@ -29,17 +30,19 @@ class HeardAndSeen:
     layer. Here it is applied to each region of the map on its own, so that something small counts where it is.
     """
 
-    def __init__(self, audio_weights: Path | str | None = None) -> None:
-        """Load both.
+    def __init__(self, audio: nn.Module) -> None:
+        """Take the audio classifier from its extractor, and load the visual one.
 
         Args:
-            audio_weights: The file that the features were made with, if it is not the package's.
+            audio: The extractor that makes the features, YAMNet's.
 
         Raises:
             WeightsError: The weights cannot be had.
-            ExtractorError: EfficientNet-Lite0's file has no head.
+            ExtractorError: The extractor is another, or EfficientNet-Lite0's file has no head.
         """
-        self._audio = load_yamnet(Path(audio_weights) if audio_weights else None).classifier
+        if not (isinstance(audio, PatchExtractor) and isinstance(audio.network, Yamnet)):
+            raise ExtractorError("the audio extractor has no classes: take yamnet")
+        self._audio = copy.deepcopy(audio.network.classifier).cpu()  # features come to the CPU, wherever they are made
         state = read_weights(packaged_file())
         try:
             convolution = state["_conv_head.weight"][:, :, 0, 0]

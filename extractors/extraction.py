@@ -34,6 +34,7 @@ class Extractors:
         specification: Plain JSON dict of all that decides a feature's value: the preset's choices, and
             `weights_sha256` of each network (None where there are no weights).
         device: Where the networks are.
+        audio_network: Takes waveforms (segment, sample) to features (segment, channel).
     """
 
     def __init__(self, preset: Preset, visual: nn.Module, audio: nn.Module, device: torch.device) -> None:
@@ -45,7 +46,7 @@ class Extractors:
         self.device = device
         self._bfloat16 = preset.visual.precision == "bfloat16"
         self._visual = self._prepared(visual)
-        self._audio = audio.eval().to(device)
+        self.audio_network = audio.eval().to(device)
         self._mean = torch.tensor(preset.visual.mean, device=device)[:, None, None]
         self._std = torch.tensor(preset.visual.std, device=device)[:, None, None]
 
@@ -102,7 +103,7 @@ class Extractors:
         segments = samples.view(-1, self.preset.audio.sample_rate_hz * SEGMENT_SECONDS)
         with _exact_inference(self.device):
             return torch.cat(
-                [self._audio(chunk.to(self.device)).cpu() for chunk in segments.split(_SEGMENTS_PER_CHUNK)]
+                [self.audio_network(chunk.to(self.device)).cpu() for chunk in segments.split(_SEGMENTS_PER_CHUNK)]
             ).numpy()
 
     def _checked_frames(self, frames: np.ndarray | Tensor) -> int:

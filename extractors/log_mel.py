@@ -81,6 +81,32 @@ class LogMelFrontEnd(nn.Module):
         return torch.log(magnitude @ self.mel_matrix + self.log_offset).float()
 
 
+class PatchExtractor(nn.Module):
+    """A front end and a network of one patch from each segment's start; the state dict is the network's alone."""
+
+    def __init__(self, choice: AudioChoice, network: nn.Module, patch: tuple[int, int]) -> None:
+        """Join both.
+
+        Args:
+            choice: Its front end.
+            network: Takes log-mel patches (patch, frame, band) to embeddings (patch, channel).
+            patch: The frames and bands that the network takes.
+
+        Raises:
+            ExtractorError: The front end makes other patches.
+        """
+        super().__init__()
+        self.front_end = LogMelFrontEnd(choice)
+        self.network = network
+        found = (self.front_end.frame_count, self.front_end.bands)
+        if found != patch:
+            raise ExtractorError(f"the patch is {found}, but {choice.name} takes {patch} (frame, band)")
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Return embeddings (segment, channel) of waveform (segment, sample)."""
+        return self.network(self.front_end(waveform))
+
+
 def _mel_matrix(mel: MelChoice, sample_rate_hz: int, fft_samples: int) -> Tensor:
     """Return the triangular filters, float64 (bin, band): bins to mel bands, slopes linear in mel."""
     bins_hz = torch.linspace(0, sample_rate_hz / 2, fft_samples // 2 + 1, dtype=torch.float64)

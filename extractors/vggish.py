@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ccln.extractors.contract import AudioChoice, ExtractorError
-from ccln.extractors.log_mel import LogMelFrontEnd
+from ccln.extractors.log_mel import PatchExtractor
 from ccln.extractors.weights import AUDIO_FLAG, fetch_url, load_into, read_weights
 
 WEIGHTS_URL = "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth"
@@ -46,19 +46,6 @@ class Vggish(nn.Module):
         return self.embeddings(maps.permute(0, 2, 3, 1).flatten(1))
 
 
-class VggishExtractor(nn.Module):
-    """Front end and network; the state dict is the network's alone."""
-
-    def __init__(self, choice: AudioChoice, network: Vggish) -> None:
-        super().__init__()
-        self.front_end = LogMelFrontEnd(choice)
-        self.network = network
-
-    def forward(self, waveform: Tensor) -> Tensor:
-        """Return embeddings (segment, 128) of waveform (segment, sample): one patch from each segment's start."""
-        return self.network(self.front_end(waveform))
-
-
 def build(choice: AudioChoice, weights: Path | None) -> nn.Module:
     """Return VGGish with weights from the local file, or else from the cache or the net.
 
@@ -70,10 +57,7 @@ def build(choice: AudioChoice, weights: Path | None) -> nn.Module:
         raise ExtractorError(f"vggish has no output {choice.output!r}: its output is embedding")
     with torch.device("meta"):  # no time spent on random numbers that the weights replace
         network = Vggish()
-    extractor = VggishExtractor(choice, network.to_empty(device="cpu"))
-    patch = (extractor.front_end.frame_count, extractor.front_end.bands)
-    if patch != (PATCH_FRAMES, PATCH_BANDS):
-        raise ExtractorError(f"the patch is {patch}, but vggish takes ({PATCH_FRAMES}, {PATCH_BANDS}) (frame, band)")
+    extractor = PatchExtractor(choice, network.to_empty(device="cpu"), (PATCH_FRAMES, PATCH_BANDS))
     file = weights or fetch_url(WEIGHTS_URL, "vggish", AUDIO_FLAG)
     # The published code keeps PCA's numbers beside the network, in a file of their own; a saved model has both.
     load_into(network, read_weights(file), "vggish", file, ignored_prefixes=("pproc.",))

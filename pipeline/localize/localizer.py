@@ -126,7 +126,7 @@ class Localizer:
         self._open: OpenVocabulary | None = None
         if has_classes(preset):
             if classes != "trained":
-                self._open = OpenVocabulary(HeardAndSeen(audio_weights))
+                self._open = OpenVocabulary(HeardAndSeen(self._extractors.audio_network))
         elif classes not in (None, "trained"):
             raise ExtractorError(
                 f"--classes {classes}: {preset.visual.name} and {preset.audio.name} have no open vocabulary, which "

@@ -36,8 +36,7 @@ def open_name(heard: np.ndarray, seen: np.ndarray) -> str | None:
     vocabulary = load_vocabulary()
     heard, seen = _checked(heard, HEARD_COUNT), _checked(seen, SEEN_COUNT)
     scores = heard * (1 + SEEN_BONUS * (vocabulary.visible @ seen))
-    specific = ~vocabulary.generic & ~vocabulary.never
-    for allowed in (specific, vocabulary.generic):
+    for allowed in (vocabulary.specific, vocabulary.generic):
         allowed_scores = np.where(allowed, scores, 0)
         best = int(allowed_scores.argmax())
         if allowed_scores[best] >= MINIMUM:

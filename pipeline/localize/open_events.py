@@ -50,8 +50,7 @@ class OpenEvidence:
     def event_logits(self) -> np.ndarray:
         """(segment,): what the open agreement and the silence add to the event logits."""
         vocabulary = load_vocabulary()
-        specific = ~(vocabulary.generic | vocabulary.never)
-        agreement = np.log((self.heard * self.seen_as)[:, specific].sum(axis=1) + _SMALLEST)
+        agreement = np.log((self.heard * self.seen_as)[:, vocabulary.specific].sum(axis=1) + _SMALLEST)
         silence = self.heard[:, vocabulary.heard_names.index("Silence")]
         return agreement - USUAL_LOG_AGREEMENT + np.log(1 - silence + _SMALLEST)
 

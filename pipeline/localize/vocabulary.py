@@ -55,6 +55,11 @@ class Vocabulary:
     """Whether a heard class (rows) can be seen as an ImageNet class (columns), shape (521, 1000), bool."""
     _index: dict[str, int] = field(repr=False)
 
+    @property
+    def specific(self) -> np.ndarray:
+        """Whether a heard class names an event by itself, neither generic nor never, shape (521,), bool."""
+        return ~(self.generic | self.never)
+
     def index_of(self, name: str) -> int | None:
         """Index of the heard class that a class name means, whatever its case and punctuation; None if none is."""
         return self._index.get(_normalised(name))

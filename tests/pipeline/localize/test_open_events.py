@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from ccln.extractors.classes import HeardAndSeen, has_classes
 from ccln.extractors.efficientnet_lite0 import packaged_file
-from ccln.extractors.presets import PRESETS
+from ccln.extractors.presets import AUDIO_CHOICES, PRESETS
 from ccln.extractors.registry import preset_with
 from ccln.extractors.weights import read_weights
-from ccln.extractors.yamnet import load_yamnet
+from ccln.extractors.yamnet import build, load_yamnet
 from ccln.pipeline.localize.events import Tracks
 from ccln.pipeline.localize.open_events import (
     LEAST_SUPPORT,
@@ -123,7 +123,7 @@ def test_what_is_seen_and_heard_raises_the_event_and_another_thing_or_silence_lo
 
 def test_the_head_is_that_of_timm_and_the_classes_those_of_yamnet():
     torch.manual_seed(0)
-    classifiers = HeardAndSeen()
+    classifiers = HeardAndSeen(build(AUDIO_CHOICES["yamnet"], None))
     maps, embedding = torch.rand(2, 7, 7, 320) * 3, torch.rand(2, 1024)
     model: Any = timm.create_model("tf_efficientnet_lite0").eval()
     state = read_weights(packaged_file())
