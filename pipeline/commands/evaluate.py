@@ -21,6 +21,7 @@ def evaluate(
     split: Literal["test", "validation", "train"] = "test",
     task: TaskName | None = None,
     data: OnePath | None = None,
+    media_root: OnePath | None = None,
     cache: OnePath = defaults.CACHE,
     device: str = "auto",
 ) -> "EvaluationReport":
@@ -35,6 +36,7 @@ def evaluate(
             on: AVE has other splits for it, and most of its test rows are training rows of supervised and weak.
         data: Data set with the checkpoint's classes, an AVE folder or a CSV file. If not given, the one that the run
             was trained on, or else the AVE folder here.
+        media_root: Folder that holds the videos of a CSV data set, if they are not beside it.
         cache: Folder of the features that ccln-extract made.
         device: auto, cpu, cuda, cuda:1, ...
 
@@ -59,7 +61,7 @@ def evaluate(
         named = checkpoint.training.get("data")
         data = named if isinstance(named, str) and Path(named).exists() else defaults.find_data()
     return evaluate_checkpoint(
-        run, checkpoint, read_dataset(data), tasks[task], FeatureCache(cache), split=split, device=device
+        run, checkpoint, read_dataset(data, media_root), tasks[task], FeatureCache(cache), split=split, device=device
     )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def extract(
     videos: Paths,
     *,
+    media_root: OnePath | None = None,
     cache: OnePath = defaults.CACHE,
     preset: str = "light",
     visual: str | None = None,
@@ -34,6 +35,7 @@ def extract(
 
     Args:
         videos: Video files, folders that are searched recursively (an AVE folder is one), and data sets as CSV files.
+        media_root: Folder that holds the videos of CSV data sets, if they are not beside them.
         cache: Folder where the features go; made if it does not exist.
         preset: Pair of extractors: light (EfficientNet-Lite0 at 4 frames a second, YAMNet; needs no download),
             light-log-mel (with log-mel in YAMNet's place), ave (VGG-19 at 16 frames a second, VGGish) or ave-legacy
@@ -66,7 +68,7 @@ def extract(
     from ccln.pipeline.data import find_videos
     from ccln.pipeline.extract import extract_features
 
-    files = find_videos(videos)
+    files = find_videos(videos, media_root)
     device = pick_device(device)
     precision_made = pick_precision(precision, device)
     choices = preset_with(preset_named(preset), visual=visual, audio=audio, precision=precision_made, decoder=decoder)
@@ -94,7 +96,7 @@ def _extract(
     ] = False,
 ) -> int:
     if check:
-        return _check(call.keywords["videos"], call.keywords["on_missing"])
+        return _check(call.keywords["videos"], call.keywords["media_root"], call.keywords["on_missing"])
     with ProgressBar("extract", "clip") as bar:
         summary = call(progress=bar)
     rate = f", {summary.done / summary.seconds:.2g} clips/s" if summary.done else ""
@@ -110,11 +112,11 @@ def _extract(
     return report(summary.failed)
 
 
-def _check(videos: Paths, on_missing: str) -> int:
+def _check(videos: Paths, media_root: OnePath | None, on_missing: str) -> int:
     from ccln.pipeline.data import find_videos
     from ccln.pipeline.decode.inspect import inspect_clip, report_table
 
-    files = find_videos(videos)
+    files = find_videos(videos, media_root)
     reports = []
     with ProgressBar("check", "clip") as bar:
         for file in files:

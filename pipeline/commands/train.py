@@ -34,6 +34,7 @@ def train(*args: Any, ablate: Literal[True], **options: Any) -> "SeveralRuns": .
 def train(
     data: OnePath | None = None,
     *,
+    media_root: OnePath | None = None,
     cache: OnePath = defaults.CACHE,
     out: OnePath | None = None,
     config: OnePath | None = None,
@@ -58,6 +59,7 @@ def train(
     Args:
         data: AVE folder (Annotations.txt, trainSet.txt, valSet.txt, testSet.txt, and the videos in AVE/), or a CSV file
             with the columns path,start,end,label and perhaps split. If not given, the AVE folder here.
+        media_root: Folder that holds the videos of a CSV data set, if they are not beside it.
         cache: Folder of the features that ccln-extract made.
         out: Folder for this run; a run that was stopped there goes on. If not given, a new one in runs/.
         config: TOML file with any of the tables [model], [training], [loss]; every run writes its own whole one as
@@ -109,7 +111,7 @@ def train(
     if not several and is_finished(folder):
         raise TrainingError(f"{folder}: holds a finished run already. Choose another --out, or remove that folder.")
     experiment = prepare(
-        read_dataset(defaults.find_data() if data is None else data),
+        read_dataset(defaults.find_data() if data is None else data, media_root),
         task_type,
         FeatureCache(cache),
         read_config(config).with_training(seed=seed, epochs=epochs),

@@ -12,24 +12,32 @@ from ccln.pipeline.data.csv_file import read_csv_dataset
 log = logging.getLogger(__name__)
 
 
-def read_dataset(path: str | os.PathLike[str]) -> Dataset:
+def read_dataset(path: str | os.PathLike[str], media_root: str | os.PathLike[str] | None = None) -> Dataset:
     """Read a data set: a folder in AVE's layout, or a CSV file `path,start,end,label[,split]`.
+
+    Args:
+        path: The folder or the file.
+        media_root: The folder that holds the videos of a CSV, if they are not beside it.
 
     Raises:
         DatasetError: There is neither, or it is malformed; see `read_ave_folder` and `read_csv_dataset`.
     """
     path = Path(path)
     if path.is_dir():
+        if media_root is not None:
+            raise DatasetError(f"{path}: holds its videos itself, as AVE/. Leave --media-root out, or name a CSV file")
         return read_ave_folder(path)
     if not path.exists():
         raise DatasetError(
             f"{path}: no such file or folder. A data set is a folder that holds Annotations.txt, as AVE's, "
             "or a CSV file path,start,end,label[,split]"
         )
-    return read_csv_dataset(path)
+    return read_csv_dataset(path, media_root)
 
 
-def find_videos(paths: Path | str | Iterable[Path | str]) -> list[Path]:
+def find_videos(
+    paths: Path | str | Iterable[Path | str], media_root: str | os.PathLike[str] | None = None
+) -> list[Path]:
     """The files named, and the videos of the folders and CSV data sets named, each once.
 
     Folders are searched recursively, in sorted order. A CSV's videos come in the order of its rows; one that is not
@@ -37,6 +45,7 @@ def find_videos(paths: Path | str | Iterable[Path | str]) -> list[Path]:
 
     Args:
         paths: One or several.
+        media_root: The folder that holds the videos of the CSV files, if they are not beside them.
 
     Raises:
         FileNotFoundError: a path does not exist, or not one video is there.
@@ -51,7 +60,7 @@ def find_videos(paths: Path | str | Iterable[Path | str]) -> list[Path]:
         elif not path.exists():
             raise FileNotFoundError(f"{path}: no such file or folder. Check the path.")
         elif path.suffix.lower() == ".csv":
-            found.update(dict.fromkeys(_listed(path)))
+            found.update(dict.fromkeys(_listed(path, media_root)))
         else:
             found[path] = None
     if not found:
@@ -60,8 +69,8 @@ def find_videos(paths: Path | str | Iterable[Path | str]) -> list[Path]:
     return list(found)
 
 
-def _listed(file: Path) -> list[Path]:
-    dataset = read_dataset(file)
+def _listed(file: Path, media_root: str | os.PathLike[str] | None) -> list[Path]:
+    dataset = read_dataset(file, media_root)
     absent = [clip.video_id for clip in dataset.clips if dataset.video_of(clip) is None]
     if absent:
         log.warning("%s: %d of its videos are not there (%s, ...)", file, len(absent), ", ".join(absent[:3]))

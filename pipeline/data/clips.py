@@ -162,6 +162,22 @@ def read_annotation_file(path: Path, layout: str) -> bytes:
         raise DatasetError(f"{path} cannot be read ({error}); {layout}") from error
 
 
+def read_annotation_text(path: Path, layout: str) -> str:
+    """Read a whole annotation file as text: UTF-8, or UTF-16 with its byte order mark; arguments and errors as above.
+
+    Raises:
+        DatasetError: As of `read_annotation_file`, or the file is no such text.
+    """
+    data = read_annotation_file(path, layout)
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line_number = data.count(b"\n", 0, error.start) + 1
+        wrong = data[error.start : error.start + 10]
+        raise row_error(path, line_number, "text", wrong, "UTF-8; save the file in that encoding") from error
+
+
 def row_error(path: Path, line_number: int, name: str, value: str | bytes, expected: str) -> DatasetError:
     """The error for one value of a row: file and line, the value, and what is expected."""
     # A row may be as long as its file; a message may not.

@@ -3,15 +3,18 @@ import os
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.making import Audio, Video, make_video, steady
 from support.paths import SHARED
 
 from ccln.pipeline.data import read_dataset
 from ccln.pipeline.data.ave import read_ave_folder
 from ccln.pipeline.data.clips import AnnotatedClip, DatasetError, segment_labels
 from ccln.pipeline.data.csv_file import read_csv_dataset
+from ccln.pipeline.data.times import parse_seconds
 
 PUBLISHED = SHARED / "ave"
 HEADER = "path,start,end,label,split\n"
@@ -153,7 +156,15 @@ MALFORMED = [
     ("a.mp4,0,10,background,train", "label 'background'", "without event"),
     ("a.mp4,,,Bark,train", "start ''", "seconds, such as 2.5"),
     ("a.mp4,0,,Bark,train", "end ''", "seconds, such as 2.5"),
-    ('a.mp4,"0,5",2,Bark,train', "start '0,5'", "seconds, such as 2.5"),
+    ('a.mp4,"1,500",2000,Bark,train', "start '1,500'", "1.500 or 1500: it may mean either"),
+    ('a.mp4,"0,5",0.75,Bark,train', "end '0.75'", "fractions after ',', as in line 7"),
+    ('a.mp4,"1.000,5",2,Bark,train', "start '1.000,5'", "seconds, such as 2.5"),
+    ("a.mp4,0:60,2:00,Bark,train", "start '0:60'", "end at 59"),
+    ("a.mp4,1:75:00,2:00,Bark,train", "start '1:75:00'", "end at 59"),
+    ("a.mp4,0:5,2:00,Bark,train", "start '0:5'", "1:02.5"),
+    ("a.mp4,00:00:01:12,9,Bark,train", "start '00:00:01:12'", "1:02.5"),
+    ("a.mp4,1_0,2,Bark,train", "start '1_0'", "seconds, such as 2.5"),
+    ("a.mp4,2 s,9,Bark,train", "start '2 s'", "seconds, such as 2.5"),
     ("a.mp4,0,ten,Bark,train", "end 'ten'", "seconds"),
     ("a.mp4,nan,2,Bark,train", "start 'nan'", "seconds"),
     ("a.mp4,0,inf,Bark,train", "end 'inf'", "seconds"),
@@ -191,8 +202,10 @@ def test_a_malformed_row_is_one_clear_error(tmp_path, row, value, expected):
     "header",
     [
         "path,start,end",
-        "path;start;end;label",
+        "path|start|end|label",
+        "path;start,end,label",
         "path,start,end,label,slpit",
+        "path,start,end,label,splits,note",
         "path,start,end,label,label",
         "a.mp4,0,10,Bark",
         "",
@@ -235,6 +248,111 @@ def test_a_pipe_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "clips.csv")
     with pytest.raises(DatasetError, match="not a regular file"):
         read_csv_dataset(tmp_path / "clips.csv")
+
+
+# As people have it
+
+PLAIN = "path,start,end,label,split\na.mp4,1.5,2,Bark,train\nb.mp4,0,9.25,Cat,test\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PLAIN.replace(",", ";"),
+        PLAIN.replace(",", "\t"),
+        PLAIN.replace(",", ";").replace(".5", ",5").replace(".25", ",25"),
+        PLAIN.replace(",", "\t").replace(".5", ",5").replace(".25", ",25"),
+        PLAIN.replace("1.5", '"1,5"').replace("9.25", '"9,25"'),
+        "sep=;\r\n" + PLAIN.replace(",", ";").replace("\n", "\r\n"),
+        PLAIN.replace("1.5,2,", "0:01.5,0:00:02,").replace("9.25", "00:00:09.250"),
+        PLAIN.replace(",", ";").replace("1.5;2;", "00:01,5;2;").replace("9.25", "9,250"),
+        PLAIN.replace("split\n", "split,note,\n")
+        .replace("train\n", 'train,"far, faint",\n')
+        .replace("test\n", "test,,\n"),
+        PLAIN.replace("start,end", "start_seconds,end_seconds"),
+        ("\ufeff" + PLAIN).encode("utf-16-le"),
+        ("\ufeff" + PLAIN.replace(",", "\t").replace("\n", "\r\n")).encode("utf-16-be"),
+        PLAIN.replace("\n", "\r"),
+    ],
+)
+def test_every_way_of_writing_a_table_gives_the_same_rows(tmp_path, text):
+    assert read_csv_dataset(write(tmp_path, text)).clips == (
+        AnnotatedClip(0, "Bark", "a", ((1.5, 2),), "train", tmp_path / "a.mp4"),
+        AnnotatedClip(1, "Cat", "b", ((0, 9.25),), "test", tmp_path / "b.mp4"),
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    milliseconds=st.integers(0, 10**8),
+    form=st.sampled_from(["seconds", "clock", "long clock"]),
+    mark=st.sampled_from(".,"),
+)
+def test_a_time_is_the_same_however_it_is_written(milliseconds, form, mark):
+    seconds, rest = divmod(milliseconds, 1000)
+    minutes, hours = seconds // 60, seconds // 3600
+    written = {
+        "seconds": f"{seconds}",
+        "clock": f"{minutes}:{seconds % 60:02}",
+        "long clock": f"{hours}:{minutes % 60:02}:{seconds % 60:02}",
+    }[form]
+    assert parse_seconds(f"{written}{mark}{rest:03}") == pytest.approx(milliseconds / 1000, abs=1e-9)
+
+
+def test_ends_a_little_after_the_video_are_cut_off_there(tmp_path, caplog):
+    make_video(tmp_path / "a.mp4", Video(steady(100)), Audio(np.zeros(4 * 44_100, np.float32)))
+    rows = "a.mp4,0,1.5,Bark,train\na.mp4,2,4.6,Bark,train\nb.mp4,0,9,Bark,test\n"
+    dataset = read_csv_dataset(write(tmp_path, HEADER + rows))
+    assert dataset.clips[0].spans == ((0, 1.5), (2, pytest.approx(4, abs=0.05)))
+    assert dataset.clips[1].spans == ((0, 9),)  # of a video that is not there nothing is known
+    assert "1 events end after their video and are cut off there (line 3)" in caplog.text
+    for row, value in (("a.mp4,0,5.5,Bark,train", "end '5.5'"), ("a.mp4,4.5,4.6,Bark,train", "end '4.6'")):
+        with pytest.raises(DatasetError, match=rf"line 2: {value}; expected within the video, which lasts 4\.0"):
+            read_csv_dataset(write(tmp_path, HEADER + row))
+
+
+# Videos in another folder
+
+
+@pytest.fixture
+def media(tmp_path) -> Path:
+    for name in ("park/a.mp4", "street/a.mp4", "b.mp4"):
+        (tmp_path / "media" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "media" / name).touch()
+    (tmp_path / "tables").mkdir()
+    return tmp_path / "media"
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        ("park/a.mp4", "park/a.mp4"),
+        ("park\\a.mp4", "park/a.mp4"),
+        ("MEDIA/park/a.mp4", "park/a.mp4"),
+        ("/home/somebody/clips/park/a.mp4", "park/a.mp4"),
+        ("C:\\Users\\somebody\\clips\\street\\a.mp4", "street/a.mp4"),
+        ("/home/somebody/b.mp4", "b.mp4"),
+        ("/home/somebody/c.mp4", "home/somebody/c.mp4"),
+    ],
+)
+def test_paths_are_looked_up_in_the_media_root(media, written, found):
+    file = write(media.parent / "tables", f"{HEADER}{written.replace('MEDIA', str(media))},0,1,Bark,train\n")
+    (clip,) = read_csv_dataset(file, media).clips
+    assert clip.path == media / found
+
+
+def test_two_paths_that_would_be_one_video_are_refused(media):
+    text = f"{HEADER}/x/park/b.mp4,0,1,Bark,train\n/x/street/b.mp4,0,1,Cat,train\n"
+    with pytest.raises(DatasetError, match=r"line 3: path '/x/street/b\.mp4'; expected another video than .* line 2"):
+        read_csv_dataset(write(media.parent / "tables", text), media)
+
+
+def test_nothing_outside_the_media_root_is_read(media):
+    for written in ("../tables/a.mp4", "/x/../../a.mp4", "..\\a.mp4"):
+        with pytest.raises(DatasetError, match=r"without '\.\.'"):
+            read_csv_dataset(write(media.parent / "tables", f"{HEADER}{written},0,1,Bark,train\n"), media)
+    with pytest.raises(DatasetError, match="no such folder"):
+        read_csv_dataset(write(media.parent / "tables", PLAIN), media / "nowhere")
 
 
 # Links

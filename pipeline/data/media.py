@@ -1,0 +1,83 @@
+"""Where the videos of annotations lie, and how long they are."""
+
+import os
+import unicodedata
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+_BIDIRECTIONAL_CONTROLS = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+
+
+class MediaFolder:
+    """The folder that the paths of annotations are relative to.
+
+    Args:
+        folder: That of the annotations' file, or the one that was named for the videos.
+        named: Whether it was named: then absolute paths, those of another machine too, are looked up in it.
+    """
+
+    def __init__(self, folder: Path, *, named: bool) -> None:
+        self.folder, self._named = folder, named
+        # Links in the folder's own path are the user's; those in a row's path must stay below it.
+        self._real = Path(os.path.realpath(folder))
+
+    def find(self, written: str) -> str:
+        """The path as written, relative to the folder and normalised, whether or not there is such a file.
+
+        An absolute path that is not within the folder is the longest end of it that is a file there.
+
+        Raises:
+            ValueError: It leads out of the folder, or is no file's name; the message says what is expected.
+        """
+        if any(_is_control(letter) for letter in written):
+            raise ValueError("the name of a file, without control characters")
+        path = PurePosixPath(written)
+        if "\\" in written and not os.path.lexists(self.folder / path):  # written on Windows
+            path = PureWindowsPath(written)
+        if not path.name:
+            raise ValueError("the name of a file, without control characters")
+        if ".." in path.parts:
+            raise ValueError(f"a path relative to {self.folder} without '..'; {self._remedy}")
+        if path.is_absolute() or path.drive:
+            if not self._named:
+                raise ValueError(f"a path relative to {self.folder} without '..'; {self._remedy}")
+            path = self._within(path)
+        relative = Path(*path.parts)
+        if not Path(os.path.realpath(self._real / relative)).is_relative_to(self._real):
+            raise ValueError(f"a path whose links stay below {self.folder}; put the video itself there")
+        return relative.as_posix()
+
+    @property
+    def _remedy(self) -> str:
+        return "put the videos there" if self._named else "put the file above its videos, or name theirs: --media-root"
+
+    def _within(self, path: PurePosixPath | PureWindowsPath) -> PurePosixPath:
+        parts = path.parts[1:]
+        for folder in (Path(os.path.abspath(self.folder)), self._real):
+            if Path(path).is_relative_to(folder):
+                return PurePosixPath(Path(path).relative_to(folder))
+        ends = (PurePosixPath(*parts[start:]) for start in range(len(parts)))
+        return next((end for end in ends if os.path.isfile(self._real / end)), PurePosixPath(*parts))
+
+
+def _is_control(letter: str) -> bool:
+    return unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or letter in _BIDIRECTIONAL_CONTROLS
+
+
+def durations_seconds(files: Iterable[Path]) -> dict[Path, float]:
+    """How long the videos are by their headers; those that are absent, or do not say it, are left out."""
+    files = [file for file in files if os.path.isfile(file)]
+    with ThreadPoolExecutor() as threads:
+        found = dict(zip(files, threads.map(_duration_seconds, files), strict=True))
+    return {file: seconds for file, seconds in found.items() if seconds is not None}
+
+
+def _duration_seconds(file: Path) -> float | None:
+    from ccln.pipeline.decode.container import DecodeError, open_video  # FFmpeg, which rows alone do not need
+
+    try:
+        with open_video(file) as container:
+            return None if container.duration is None else container.duration / 1_000_000
+    except DecodeError:  # extracting its features says why
+        return None
