@@ -1,7 +1,7 @@
 """CCLN: when, in a video, an event is both seen and heard.
 
-`extract`, `train`, `evaluate`, `localize`, `demo`, `import_ave` and `export_ave` are the commands as Python functions,
-each imported when it is first used.
+`extract`, `train`, `evaluate`, `localize`, `demo`, `import_annotations`, `check_data`, `import_ave` and `export_ave`
+are the commands as Python functions, each imported when it is first used.
 """
 
 from importlib import import_module
@@ -9,19 +9,32 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ccln.pipeline.commands.cache import export_ave, import_ave
+    from ccln.pipeline.commands.data import check_data, import_annotations
     from ccln.pipeline.commands.demo import demo
     from ccln.pipeline.commands.evaluate import evaluate
     from ccln.pipeline.commands.extract import extract
     from ccln.pipeline.commands.localize import localize
     from ccln.pipeline.commands.train import train
 
-__all__ = ["demo", "evaluate", "export_ave", "extract", "import_ave", "localize", "train"]
+__all__ = [
+    "check_data",
+    "demo",
+    "evaluate",
+    "export_ave",
+    "extract",
+    "import_annotations",
+    "import_ave",
+    "localize",
+    "train",
+]
 
 _HOMES = {
+    "check_data": "commands.data",
     "demo": "commands.demo",
     "evaluate": "commands.evaluate",
     "export_ave": "commands.cache",
     "extract": "commands.extract",
+    "import_annotations": "commands.data",
     "import_ave": "commands.cache",
     "localize": "commands.localize",
     "train": "commands.train",

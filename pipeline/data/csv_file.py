@@ -136,7 +136,16 @@ def _merged(spans: Iterable[_Span]) -> tuple[_Span, ...]:
     return tuple(merged)
 
 
-def _read_rows(file: Path, media: MediaFolder) -> Iterator[_Row]:
+def read_csv_rows(file: Path) -> Iterator["_Row"]:
+    """The rows of a CSV file without splits, with their paths as written, wherever these lead.
+
+    Raises:
+        DatasetError: The file is no such CSV; see `read_csv_dataset`.
+    """
+    return _read_rows(file, None)
+
+
+def _read_rows(file: Path, media: MediaFolder | None) -> Iterator[_Row]:
     text = read_annotation_text(file, LAYOUT)
     delimiter, skipped = _delimiter(text)
     records = _records(file, text, delimiter, skipped)
@@ -146,6 +155,9 @@ def _read_rows(file: Path, media: MediaFolder) -> Iterator[_Row]:
     misspelled = difflib.get_close_matches("split", set(names) - {"split"}, cutoff=0.7) if "split" not in names else []
     if not set(_REQUIRED) <= set(names) or len(set(known)) < len(known) or misspelled:
         raise row_error(file, line_number, "header", ",".join(names), f"{','.join(_REQUIRED)}[,split]; {LAYOUT}")
+    if media is None and "split" in names:
+        expected = "no column split; a file that has it is a data set already: give it with --media-root"
+        raise row_error(file, line_number, "header", ",".join(names), expected)
     times = _Times(thousands=delimiter != ";")
     written_as: dict[str, tuple[str, int]] = {}
     for position, (line_number, cells) in enumerate(records):
@@ -155,7 +167,7 @@ def _read_rows(file: Path, media: MediaFolder) -> Iterator[_Row]:
             raise wrong("row", delimiter.join(cells), expected)
         cell = dict(zip(names, cells, strict=True))
         try:
-            path = media.find(cell["path"])
+            path = cell["path"] if media is None else media.find(cell["path"])
         except ValueError as error:
             raise wrong("path", cell["path"], str(error)) from error
         written, first_line = written_as.setdefault(path, (cell["path"], line_number))
@@ -163,6 +175,11 @@ def _read_rows(file: Path, media: MediaFolder) -> Iterator[_Row]:
             raise wrong("path", cell["path"], f"another video than {written!r} of line {first_line}; both are {path}")
         values = {name: cell[name].strip() for name in ("label", "start", "end")}
         label, span = _event(wrong, times, line_number, **values)
+        expected = f"within the first {CLIP_SECONDS} seconds, which are the clip; cut the video into clips first"
+        if media is not None and span is not None and span[1] > CLIP_SECONDS:
+            raise wrong(
+                "end" if span[0] < CLIP_SECONDS else "start", values["end" if span[0] < 10 else "start"], expected
+            )
         split = _split(wrong, cell["split"].strip()) if "split" in cell else _split_by_path(path)
         yield _Row(position, line_number, path, label, span, split)
 
@@ -232,11 +249,6 @@ def _event(
     end_seconds = times.read(wrong, line_number, "end", end)
     if not 0 <= start_seconds < end_seconds:
         raise wrong("start", start, f"at least 0 and before the end, {end}")
-    expected = f"within the first {CLIP_SECONDS} seconds, which are the clip; cut the video into clips first"
-    if start_seconds >= CLIP_SECONDS:
-        raise wrong("start", start, expected)
-    if end_seconds > CLIP_SECONDS:
-        raise wrong("end", end, expected)
     return label, (start_seconds, end_seconds)
 
 

@@ -8,6 +8,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 _BIDIRECTIONAL_CONTROLS = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
 
+_SILENCE = 1e-3  # -60 dBFS: below the noise of any microphone's room
+
 
 class MediaFolder:
     """The folder that the paths of annotations are relative to.
@@ -81,3 +83,28 @@ def _duration_seconds(file: Path) -> float | None:
             return None if container.duration is None else container.duration / 1_000_000
     except DecodeError:  # extracting its features says why
         return None
+
+
+def is_silent(file: Path) -> bool:
+    """Whether a video has audio in which no sample is above -60 dBFS; False if it cannot be decoded."""
+    import av.error
+    import numpy as np
+    from av.audio.frame import AudioFrame
+    from av.audio.resampler import AudioResampler
+
+    from ccln.pipeline.decode.container import DecodeError, chosen_streams, open_video
+
+    try:
+        with open_video(file) as container:
+            _, audio = chosen_streams(file, container)
+            if audio is None:
+                return False
+            to_float = AudioResampler("flt")  # not planar: PyAV 18 reads beyond the end of that with eight channels
+            for frame in container.decode(audio):
+                assert isinstance(frame, AudioFrame)
+                for plain in to_float.resample(frame):
+                    if np.abs(plain.to_ndarray()).max(initial=0) > _SILENCE:
+                        return False
+            return True
+    except (DecodeError, av.error.FFmpegError):  # extracting its features says why
+        return False

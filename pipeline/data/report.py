@@ -1,7 +1,7 @@
 """A report on a data set before it is used, and the data set without videos that are in two splits."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, compress
 from pathlib import Path
@@ -35,6 +35,12 @@ class DatasetReport:
     """Rows whose video does not exist."""
     unlisted: tuple[AnnotatedClip, ...]
     """Rows of a split file that Annotations.txt does not have."""
+    untrained: tuple[str, ...]
+    """Classes without a clip in the training split, if that has clips at all."""
+    copies: tuple[tuple[Path, ...], ...]
+    """Videos of one split that are equal but have different paths, as far as their content was compared."""
+    silent: tuple[Path, ...]
+    """Videos whose audio was listened to, and is silent."""
 
     def summary(self) -> str:
         """One line of counts."""
@@ -58,14 +64,27 @@ class DatasetReport:
         if 0 < len(self.missing_videos) < self.rows:
             names = [str(clip.path or clip.video_id) for clip in self.missing_videos]
             lines.append(f"videos that are missing: {len(names)} of {self.rows} ({_some(names)})")
+        if self.untrained:
+            lines.append(f"classes without training clips: {len(self.untrained)} ({_some(self.untrained)})")
+        if self.copies:
+            pairs = [" = ".join(map(str, files)) for files in self.copies]
+            lines.append(f"videos that are there more than once: {len(pairs)} ({_some(pairs)})")
+        if self.silent:
+            lines.append(f"videos with silent audio: {len(self.silent)} ({_some([str(file) for file in self.silent])})")
         if self.unlisted:
             names = [clip.video_id for clip in self.unlisted]
             lines.append(f"rows of the split files that Annotations.txt has not: {len(names)} ({_some(names)})")
         return lines
 
 
-def report_on(dataset: Dataset, digests: Digests | None = None) -> DatasetReport:
-    """Count what a data set holds and what is wrong with it; with `digests`, videos of equal content count as one."""
+def report_on(dataset: Dataset, digests: Digests | None = None, silent: Sequence[Path] = ()) -> DatasetReport:
+    """Count what a data set holds and what is wrong with it.
+
+    Args:
+        dataset: As it was read.
+        digests: With them, videos of equal content count as one.
+        silent: The videos that are known to be silent.
+    """
     ids = Counter(clip.video_id for clip in dataset.clips)
     clips_of: dict[Split, tuple[AnnotatedClip, ...]] = {split: dataset.clips_of(split) for split in SPLITS}
     identities = {split: {_identity(clip, digests) for clip in clips} for split, clips in clips_of.items()}
@@ -74,6 +93,11 @@ def report_on(dataset: Dataset, digests: Digests | None = None) -> DatasetReport
         if shared := identities[first] & identities[second]:
             found = (clip.video_id for clip in clips_of[first] if _identity(clip, digests) in shared)
             leaks[first, second] = tuple(dict.fromkeys(found))
+    trained = {clip.label for clip in clips_of["train"]}
+    files_of: defaultdict[tuple[Split, str], dict[Path, None]] = defaultdict(dict)
+    for clip in dataset.clips:
+        if clip.path is not None and (digest := (digests or {}).get(clip.path)) is not None:
+            files_of[clip.split, digest][clip.path] = None
     has_event = (segment_labels(dataset.clips, dataset.class_names) != len(dataset.class_names)).any(axis=1)
     return DatasetReport(
         rows=len(dataset.clips),
@@ -85,6 +109,9 @@ def report_on(dataset: Dataset, digests: Digests | None = None) -> DatasetReport
         empty_events=tuple(clip for clip in compress(dataset.clips, ~has_event) if clip.label is not None),
         missing_videos=tuple(clip for clip in dataset.clips if dataset.video_of(clip) is None),
         unlisted=tuple(clip for clip in dataset.clips if clip.row is None),
+        untrained=tuple(name for name in dataset.class_names if trained and name not in trained),
+        copies=tuple(tuple(files) for files in files_of.values() if len(files) > 1),
+        silent=tuple(silent),
     )
 
 

@@ -30,7 +30,7 @@ def parse_seconds(text: str, *, thousands: bool = False) -> float:
         hours, minutes, seconds = clock["hours"], int(clock["minutes"]), float(clock["seconds"].replace(",", "."))
         if seconds >= 60 or (hours is not None and minutes >= 60):
             raise ValueError(f"{FORMS}; minutes and seconds end at 59")
-        return 3600 * int(hours or 0) + 60 * minutes + seconds
+        return round(3600 * int(hours or 0) + 60 * minutes + seconds, 6)  # the double nearest to what is written
     if not _NUMBER.fullmatch(text) or not math.isfinite(seconds := float(text.replace(",", "."))):
         raise ValueError(FORMS)
     return seconds

@@ -1,8 +1,12 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
+from support.making import Audio, Video, make_video, steady
 from support.paths import SHARED
 
+from ccln import check_data
+from ccln.pipeline.commands.data import data_command
 from ccln.pipeline.data.ave import read_ave_folder
 from ccln.pipeline.data.clips import AnnotatedClip, Dataset, Split, videos_of
 from ccln.pipeline.data.csv_file import read_csv_dataset
@@ -58,10 +62,10 @@ def test_dropping_leaks_puts_every_video_in_one_split_and_keeps_test_whole():
 def test_a_report_without_warnings_is_one_line(tmp_path):
     for name in ("a", "b", "c"):
         (tmp_path / f"{name}.mp4").touch()
-    text = "path,start,end,label,split\na.mp4,0,10,Bark,train\nb.mp4,0,10,Cat,val\nc.mp4,0,1,Cat,test\n"
+    text = "path,start,end,label,split\na.mp4,0,10,Bark,train\nb.mp4,0,10,Bark,val\nc.mp4,0,1,Bark,test\n"
     (tmp_path / "clips.csv").write_text(text)
     report = report_on(read_csv_dataset(tmp_path / "clips.csv"))
-    assert (report.summary(), report.warnings()) == ("3 clips of 2 classes (1 train, 1 validation, 1 test)", [])
+    assert (report.summary(), report.warnings()) == ("3 clips of 1 classes (1 train, 1 validation, 1 test)", [])
 
 
 def test_videos_of_a_csv_are_identified_by_path_not_by_name(tmp_path):
@@ -102,6 +106,34 @@ def test_split_rows_absent_from_the_annotations_are_reported(tmp_path):
     report = report_on(read_ave_folder(tmp_path))
     assert [clip.video_id for clip in report.unlisted] == ["b"]
     assert report.warnings() == ["rows of the split files that Annotations.txt has not: 1 (b)"]
+
+
+def test_check_listens_and_compares_the_videos(tmp_path, capsys, monkeypatch):
+    tone = (0.5 * np.sin(np.arange(2 * 44_100) / 10)).astype(np.float32)
+    for name, samples in (("a", tone), ("b", tone), ("quiet", 0 * tone), ("c", tone[:44_100])):
+        make_video(tmp_path / f"{name}.mp4", Video(steady(50)), Audio(samples))
+    make_video(tmp_path / "mute.mp4", Video(steady(50)))
+    text = (
+        "path,start,end,label,split\na.mp4,0,2,Bark,train\nb.mp4,0,2,Bark,train\nquiet.mp4,,,,train\n"
+        "c.mp4,0,1,Bell,val\nmute.mp4,0,1,Bell,test\ngone.mp4,0,1,Bark,test\n"
+    )
+    (tmp_path / "clips.csv").write_text(text)
+    report = check_data(tmp_path / "clips.csv")
+    assert report.untrained == ("Bell",)
+    assert report.copies == ((tmp_path / "a.mp4", tmp_path / "b.mp4"),)
+    assert report.silent == (tmp_path / "quiet.mp4",)
+    assert [warning.split(":")[0] for warning in report.warnings()] == [
+        "videos that are missing",
+        "classes without training clips",
+        "videos that are there more than once",
+        "videos with silent audio",
+    ]
+    monkeypatch.setattr("sys.argv", ["ccln-data", "check", str(tmp_path / "clips.csv")])
+    with pytest.raises(SystemExit, match="1"):
+        data_command()
+    printed = capsys.readouterr()
+    assert printed.out.startswith("6 clips of 2 classes (3 train, 1 validation, 2 test)")
+    assert "warning: classes without training clips: 1 (Bell)" in printed.err
 
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason=f"the published AVE files are not in {PUBLISHED}")

@@ -1,0 +1,112 @@
+"""The ccln-data command: annotations from other tools, and a report on a data set before it is used."""
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from ccln.pipeline import defaults
+from ccln.pipeline.commands.console import OnePath, Paths, ProgressBar, command_of, new_app, run
+
+if TYPE_CHECKING:
+    from ccln.pipeline.data.imports import ImportedAnnotations
+    from ccln.pipeline.data.report import DatasetReport
+
+
+def data_command() -> None:
+    """Entry point of ccln-data."""
+    app = new_app("ccln-data", "Bring annotations in from other tools, and look at a data set before it is used.")
+    app.command(command_of(import_annotations, _import), name="import")
+    app.command(command_of(check_data, _check), name="check")
+    run(app)
+
+
+def import_annotations(
+    files: Paths,
+    *,
+    media_root: OnePath,
+    out: OnePath,
+    overwrite: bool = False,
+) -> "ImportedAnnotations":
+    """Write the annotations of other tools, corrected events too, as a data set: one CSV file.
+
+    Videos are found in the media root by the path or the name that the annotations have for them, or by the name of the
+    annotations' file. Labels called background are left out, and so is a confidence after a label, `Bark (0.87)`.
+
+    Args:
+        files: ELAN's .eaf, Audacity's labels and Raven's selection tables (.txt), JSON of Label Studio (JSON or
+            JSON-MIN), of VIA 3 and of ccln-localize, WebVTT, SubRip, and CSV.
+        media_root: Folder that holds the videos.
+        out: The CSV file. Its paths are relative to its folder if that holds all videos, else to the media root.
+        overwrite: Replace the file if it is there.
+
+    Raises:
+        DatasetError: A file cannot be read or is none of these, an event has no label or no length, a video is not
+            there, or its name fits several; or two files have other events of one video.
+        FileNotFoundError: There is no video in the media root.
+    """
+    from ccln.pipeline.data.imports import import_files
+
+    paths = [files] if isinstance(files, Path | str) else files
+    return import_files([Path(file) for file in paths], Path(media_root), Path(out), overwrite=overwrite)
+
+
+def check_data(
+    data: OnePath | None = None,
+    *,
+    media_root: OnePath | None = None,
+    progress: Annotated[Callable[[int, int], None] | None, Parameter(parse=False)] = None,
+) -> "DatasetReport":
+    """Report on a data set before it is used: what it holds, and what may make a result wrong.
+
+    That are classes without training clips, videos that are absent, silent, twice there or in two splits, and events
+    that fill no second.
+
+    Args:
+        data: AVE folder or CSV file. If not given, the AVE folder here.
+        media_root: Folder that holds the videos of a CSV data set, if they are not beside it.
+        progress: Called with videos looked at and videos in all, before the first and after each.
+
+    Raises:
+        NothingFoundError: ``data`` is not given and it is not clear which data set is meant.
+        DatasetError, CacheError: The data set is malformed, or a video cannot be read.
+    """
+    from ccln.cache import source_digest
+    from ccln.pipeline.data import read_dataset
+    from ccln.pipeline.data.clips import videos_of
+    from ccln.pipeline.data.media import is_silent
+    from ccln.pipeline.data.report import report_on
+    from ccln.pipeline.workers import worked_on
+
+    dataset = read_dataset(defaults.find_data() if data is None else data, media_root)
+    videos = videos_of(dataset)
+    digests, silent = {}, []
+    if progress is not None:
+        progress(0, len(videos))
+    for video, digest, nothing_heard in worked_on(videos, lambda file: (file, source_digest(file), is_silent(file))):
+        digests[video] = digest
+        silent += [video] * nothing_heard
+        if progress is not None:
+            progress(len(digests), len(videos))
+    return report_on(dataset, digests, silent)
+
+
+def _import(call: "partial[ImportedAnnotations]") -> int:
+    done = call()
+    print(f"{done.events} events in {done.videos} videos: {done.out}")
+    if done.media_root is not None:
+        print(f"its paths are relative to the media root: give --media-root {done.media_root} wherever it is used")
+    return 0
+
+
+def _check(call: "partial[DatasetReport]") -> int:
+    with ProgressBar("check", "video") as bar:
+        report = call(progress=bar)
+    print(report.summary())
+    warnings = report.warnings()
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return 1 if warnings else 0
