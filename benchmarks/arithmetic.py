@@ -16,7 +16,7 @@ from ccln.extractors import arithmetic_of
 from ccln.model import CCLN, Checkpoint, load_checkpoint
 from ccln.pipeline.data import read_dataset
 from ccln.pipeline.data.features import LabelledClips, load_features
-from ccln.pipeline.localize.events import Tracks, decode_events, decode_tracks
+from ccln.pipeline.localize.events import Tracks, decode_events, decode_tracks, long_enough
 from ccln.pipeline.localize.result import Event
 from ccln.pipeline.localize.windows import WindowedNetwork
 from ccln.pipeline.metrics.localization import evaluate
@@ -33,7 +33,7 @@ def located(checkpoint: Checkpoint, clips: LabelledClips) -> dict[str, tuple[Tra
         predictions = windows.predictions()
         tracks = decode_tracks(predictions, checkpoint.decoding)
         events = decode_events(predictions, tracks, checkpoint.decoding, checkpoint.class_names, SEGMENT_COUNT)
-        found[key] = tracks, events
+        found[key] = tracks, long_enough(events, checkpoint.decoding, SEGMENT_COUNT)
     return found
 
 

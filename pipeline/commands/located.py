@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ccln.pipeline.report.clock import moment
+from ccln.pipeline.report.names import heard_and_seen
 from ccln.pipeline.report.writers import to_csv, to_json, to_text
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ def video_table(located: "LocatedVideo") -> str:
     for event in located.events:
         times = f"{moment(event.start_seconds):>7} – {moment(event.end_seconds):>7}"
         lines.append(f"  event  {times}  {_short(event.label)}  (confidence {event.confidence:.2f})")
+        if beside := heard_and_seen(event):
+            lines.append(f"{'':28}{beside}")
     if not located.events:
         nearest = int(located.event_probability.argmax())
         lines.append("  no event is both seen and heard")
@@ -29,8 +32,8 @@ def video_table(located: "LocatedVideo") -> str:
         for first in range(0, len(located.labels), _SEGMENTS_IN_A_ROW):
             segments = range(first, min(first + _SEGMENTS_IN_A_ROW, len(located.labels)))
             lines.append("  second" + "".join(f"{segment:>5}" for segment in segments))
-            for name, track in located.tracks.items():
-                lines.append(f"  {name:6}" + "".join(f"{round(100 * track[segment]):>4}%" for segment in segments))
+            for name, track in located.known_tracks.items():
+                lines.append(f"  {name:6}" + "".join(_percent(track[segment]) for segment in segments))
     return "\n".join(lines)
 
 
@@ -51,6 +54,10 @@ def localization_text(located: "LocatedVideo", format_name: str, media_root: Pat
 def localization_json(videos: "Iterable[LocatedVideo]", failed: "Iterable[Failure]") -> str:
     """For programs: docs/localization-json.md describes every field."""
     return to_json(videos, [(failure.path, failure.reason) for failure in failed])
+
+
+def _percent(value: float | None) -> str:
+    return f"{'–':>5}" if value is None else f"{round(100 * value):>4}%"
 
 
 def _short(label: str) -> str:

@@ -53,10 +53,9 @@ def decode_events(
     class_names: Sequence[str],
     duration_seconds: float,
 ) -> tuple[Event, ...]:
-    """The maximal runs of segments of one class whose event probability reaches the threshold.
+    """The maximal runs of segments of one class whose event probability reaches the threshold, however short.
 
-    Events end with the video at the latest. Events shorter than the decoding's minimum duration are left out, unless
-    the video itself is shorter.
+    Events end with the video at the latest.
 
     Args:
         predictions: for each segment that begins within the video.
@@ -70,11 +69,10 @@ def decode_events(
         its class, that of the mean of their class log-probabilities.
     """
     probabilities = tracks.event_probability
-    minimum_duration = min(decoding.minimum_duration_seconds, len(probabilities))
     kinds = np.where(probabilities >= decoding.event_threshold, tracks.classes, -1)
     events = []
     for start, end in equal_runs(kinds):
-        if kinds[start] < 0 or end - start < minimum_duration:
+        if kinds[start] < 0:
             continue
         class_logits = predictions.class_logits[start:end].mean(axis=0, dtype=np.float64) / decoding.class_temperature
         share = np.exp(class_logits - class_logits.max())
@@ -88,6 +86,18 @@ def decode_events(
             )
         )
     return tuple(events)
+
+
+def long_enough(events: Sequence[Event], decoding: EventDecoding, segment_count: int) -> tuple[Event, ...]:
+    """The events of at least the decoding's minimum duration, or of all the video's segments if these are fewer."""
+    least = min(decoding.minimum_duration_seconds, segment_count)
+    return tuple(event for event in events if len(range(*segments_of(event).indices(segment_count))) >= least)
+
+
+def segments_of(event: Event) -> slice:
+    """The segments that an event lies in."""
+    start = int(event.start_seconds // SEGMENT_SECONDS)
+    return slice(start, max(start + 1, int(np.ceil(event.end_seconds / SEGMENT_SECONDS))))
 
 
 def class_path(class_logits: np.ndarray, weights: np.ndarray, switch_cost: float = SWITCH_COST) -> np.ndarray:

@@ -6,7 +6,6 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 from ccln.extractors import (
@@ -24,7 +23,7 @@ from ccln.model import CCLN, Checkpoint, EventDecoding
 from ccln.pipeline.decode.clip import DecodedClip, decode_clips
 from ccln.pipeline.decode.container import chosen_streams, open_video
 from ccln.pipeline.extract import clip_features, frame_request
-from ccln.pipeline.localize.events import decode_events, decode_tracks
+from ccln.pipeline.localize.events import decode_events, decode_tracks, long_enough
 from ccln.pipeline.localize.open_events import (
     OpenEvidence,
     OpenVocabulary,
@@ -126,7 +125,7 @@ class Localizer:
         self._open: OpenVocabulary | None = None
         if has_classes(preset):
             if classes != "trained":
-                self._open = OpenVocabulary(HeardAndSeen(self._extractors.audio_network))
+                self._open = OpenVocabulary(HeardAndSeen(self._extractors.audio_network, visual_weights))
         elif classes not in (None, "trained"):
             raise ExtractorError(
                 f"--classes {classes}: {preset.visual.name} and {preset.audio.name} have no open vocabulary, which "
@@ -165,20 +164,19 @@ class Localizer:
         found = joined(evidence) if evidence else None
         tracks = decode_tracks(predictions, self._decoding, None if found is None else found.event_logits)
         events = decode_events(predictions, tracks, self._decoding, self._class_names, duration_seconds)
-        labels = np.array(self._class_names, object)[tracks.classes]
-        seen, heard = tracks.seen, tracks.heard
-        if found is not None:
+        if self._named:
             events = named_events(events, tracks, found, trained=self._keeps_trained)
-            seen, heard = shown_tracks(events, labels, tracks, found)
-        if not self._named:
-            events = unnamed_events(events, tracks)
+        else:
+            events = unnamed_events(events, tracks, found)
+        shown = shown_tracks(events, self._class_names, tracks, found)
         return LocatedVideo(
             path=path,
             duration_seconds=duration_seconds,
-            events=events,
-            labels=tuple(labels),
-            seen=seen,
-            heard=heard,
+            events=long_enough(events, self._decoding, len(tracks.classes)),
+            labels=shown.labels,
+            seen=shown.seen,
+            heard=shown.heard,
+            seeable=shown.seeable,
             event_probability=tracks.event_probability,
             attention=predictions.attention,
             video_format=_video_format(path),

@@ -8,26 +8,26 @@ highest probability, over the regions of the frames, of anything that makes this
 network's event logit, as independent evidence would be, and so is log P(not silent): of silence, which composed clips
 hardly have, a network may make anything.
 
-Names: an event bears the trained class only if both modalities support it; else what `open_name` finds.
+Names: an event bears the trained class only if both modalities support it; else what `open_name` finds; else it is
+unknown. So it is, too, where there is no open vocabulary.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ccln.extractors.classes import HeardAndSeen
-from ccln.pipeline.localize.events import Tracks
+from ccln.pipeline.localize.events import Tracks, segments_of
 from ccln.pipeline.localize.naming import open_name, top_heard, top_seen
 from ccln.pipeline.localize.result import Event, Named
 from ccln.pipeline.localize.vocabulary import load_vocabulary
-from ccln.pipeline.segments import SEGMENT_SECONDS
 
 LEAST_SUPPORT = 0.3
-"""Least mean probability, in each modality on its own, of the class that an event is named by; set, not measured."""
+"""Least mean probability, in each modality on its own, of the trained class that an event is named by; set, not
+measured."""
 USUAL_LOG_AGREEMENT = -3.7
 """Median over the event seconds of ave-composed's validation clips: an event as good as those gains nothing."""
 UNKNOWN = "unknown"
@@ -45,6 +45,10 @@ class OpenEvidence:
     """float32 (segment, 1000): probabilities of ImageNet's classes, mean of the regions."""
     seen_as: np.ndarray
     """float32 (segment, 521): the highest probability, in any region, of anything that makes the sound."""
+
+    def means(self, place: slice) -> tuple[np.ndarray, np.ndarray]:
+        """`heard` and `seen_as`, averaged over some segments."""
+        return self.heard[place].mean(axis=0), self.seen_as[place].mean(axis=0)
 
     @property
     def event_logits(self) -> np.ndarray:
@@ -83,80 +87,103 @@ def joined(parts: Sequence[OpenEvidence]) -> OpenEvidence:
     )
 
 
+def trained_name_stands(event: Event, tracks: Tracks) -> bool:
+    """Whether an event keeps the name of its trained class: what is seen and what is heard each support it."""
+    place = segments_of(event)
+    return bool(min(tracks.seen[place].mean(), tracks.heard[place].mean()) >= LEAST_SUPPORT)
+
+
 def named_events(
-    events: Sequence[Event], tracks: Tracks, evidence: OpenEvidence, *, trained: bool
+    events: Sequence[Event], tracks: Tracks, evidence: OpenEvidence | None = None, *, trained: bool = True
 ) -> tuple[Event, ...]:
-    """Name events anew, and join those that touch and have one open name.
+    """Give events the names that are supported, and join those that touch and have one name that is not trained.
 
     Args:
         events: of trained classes, in order of time.
         tracks: that they were decoded from.
-        evidence: of the same segments.
-        trained: Whether the trained class stays where both modalities support it.
+        evidence: of the same segments; None where there is no open vocabulary.
+        trained: Whether the trained class stays where it is supported.
     """
-    found: list[Event] = []
+    named = []
     for event in events:
-        place = _segments(event)
-        heard, seen = evidence.heard[place].mean(axis=0), evidence.seen[place].mean(axis=0)
-        event = replace(
-            event,
-            heard=tuple(Named(name, round(value, 4)) for name, value in top_heard(heard)),
-            seen=tuple(Named(name, round(value, 4)) for name, value in top_seen(seen)),
-        )
-        if not (trained and min(tracks.seen[place].mean(), tracks.heard[place].mean()) >= LEAST_SUPPORT):
-            name = open_name(heard, seen)
-            probability = float(tracks.event_probability[place].mean())
-            event = replace(event, label=name or UNKNOWN, named_by="open" if name else "none", confidence=probability)
-        found.append(event)
-    return _with_touching_joined(found)
+        if not (trained and trained_name_stands(event, tracks)):
+            name = None if evidence is None else open_name(*evidence.means(segments_of(event)))
+            event = replace(event, label=name or UNKNOWN, named_by="open" if name else "none")
+        named.append(event)
+    return _described(_with_touching_joined(named), tracks, evidence)
 
 
-def unnamed_events(events: Sequence[Event], tracks: Tracks) -> tuple[Event, ...]:
-    """Return when there is an event of whatever kind: without names, those that touch joined."""
-    return _with_touching_joined(
-        [
-            replace(
-                event,
-                label=UNNAMED,
-                named_by="none",
-                confidence=float(tracks.event_probability[_segments(event)].mean()),
-            )
-            for event in events
-        ]
-    )
+def unnamed_events(events: Sequence[Event], tracks: Tracks, evidence: OpenEvidence | None = None) -> tuple[Event, ...]:
+    """Return when there is an event of whatever kind: as `named_events`, but none has a name."""
+    unnamed = [replace(event, label=UNNAMED, named_by="none") for event in events]
+    return _described(_with_touching_joined(unnamed), tracks, evidence)
+
+
+@dataclass(frozen=True, eq=False)
+class ShownTracks:
+    """What is shown of each segment; in an event it is of the event's name."""
+
+    labels: tuple[str, ...]
+    """The trained class outside events."""
+    seen: np.ndarray
+    """float32 (segment,): evidence for the label, in events without a name for the trained class."""
+    heard: np.ndarray
+    """float32 (segment,), likewise."""
+    seeable: np.ndarray
+    """bool (segment,): False in events whose name is of a thing that ImageNet has no name for; `seen` is 0 there."""
 
 
 def shown_tracks(
-    events: Sequence[Event], labels: np.ndarray, tracks: Tracks, evidence: OpenEvidence
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the tracks seen and heard, which in events with an open name are of that name; so become the labels."""
-    seen, heard = tracks.seen.copy(), tracks.heard.copy()
+    events: Sequence[Event], class_names: Sequence[str], tracks: Tracks, evidence: OpenEvidence | None = None
+) -> ShownTracks:
+    """Return the tracks to show.
+
+    Args:
+        events: of `named_events` or `unnamed_events`, however short.
+        class_names: in label order.
+        tracks: that they were decoded from.
+        evidence: of the same segments; None where no event has an open name.
+    """
+    labels = np.array(class_names, object)[tracks.classes]
+    seen, heard, seeable = tracks.seen.copy(), tracks.heard.copy(), np.ones(len(labels), bool)
     for event in events:
-        index = load_vocabulary().index_of(event.label) if event.named_by == "open" else None
-        if index is not None:
-            place = _segments(event)
-            labels[place] = event.label
-            seen[place], heard[place] = evidence.seen_as[place, index], evidence.heard[place, index]
-    return seen, heard
+        place = segments_of(event)
+        labels[place] = event.label
+        if event.named_by == "open":
+            vocabulary = load_vocabulary()
+            assert evidence is not None
+            index = vocabulary.heard_names.index(event.label)
+            seeable[place] = vocabulary.seeable[index]
+            seen[place] = evidence.seen_as[place, index] if vocabulary.seeable[index] else 0
+            heard[place] = evidence.heard[place, index]
+    return ShownTracks(tuple(labels), seen, heard, seeable)
 
 
-def _segments(event: Event) -> slice:
-    start = int(event.start_seconds // SEGMENT_SECONDS)
-    return slice(start, max(start + 1, int(np.ceil(event.end_seconds / SEGMENT_SECONDS))))
-
-
-def _with_touching_joined(events: Sequence[Event]) -> tuple[Event, ...]:
+def _with_touching_joined(events: Sequence[Event]) -> list[Event]:
     found = list(events[:1])
-    for before, event in pairwise(events):
+    for event in events[1:]:
         last = found[-1]
         alike = (last.label, last.named_by) == (event.label, event.named_by) and event.named_by != "trained"
-        if alike and before.end_seconds == event.start_seconds:
-            lengths = (last.end_seconds - last.start_seconds, event.end_seconds - event.start_seconds)
-            confidence = float(np.average([last.confidence, event.confidence], weights=lengths))
-            longer = last if lengths[0] >= lengths[1] else event
-            found[-1] = replace(
-                longer, start_seconds=last.start_seconds, end_seconds=event.end_seconds, confidence=confidence
-            )
+        if alike and last.end_seconds == event.start_seconds:
+            found[-1] = replace(last, end_seconds=event.end_seconds)
         else:
             found.append(event)
-    return tuple(found)
+    return found
+
+
+def _described(events: Sequence[Event], tracks: Tracks, evidence: OpenEvidence | None) -> tuple[Event, ...]:
+    """Add what is heard and seen, and the confidence of those without a trained name: that there is an event."""
+    described = []
+    for event in events:
+        place = segments_of(event)
+        if event.named_by != "trained":
+            event = replace(event, confidence=float(tracks.event_probability[place].mean()))
+        if evidence is not None:
+            heard, seen = top_heard(evidence.heard[place].mean(axis=0)), top_seen(evidence.seen[place].mean(axis=0))
+            event = replace(event, heard=_named(heard), seen=_named(seen))
+        described.append(event)
+    return tuple(described)
+
+
+def _named(top: Sequence[tuple[str, float]]) -> tuple[Named, ...]:
+    return tuple(Named(name, round(probability, 4)) for name, probability in top)

@@ -102,17 +102,20 @@ class LocatedVideo:
     events: tuple[Event, ...]
     """Of any number of classes; those of different classes may overlap in time."""
     labels: tuple[str, ...]
-    """(segment,): the most probable class, whether or not there is an event; in one with an open name, that name."""
+    """(segment,): in an event its label, else the most probable class; so, too, in what is too short for an event."""
     seen: np.ndarray
-    """float32 (segment,), 0 to 1: visual evidence for that class, in the region that the audio attends to."""
+    """float32 (segment,), 0 to 1: visual evidence for that class, where there is no name for the most probable one."""
     heard: np.ndarray
-    """float32 (segment,), 0 to 1: evidence for that class in the audio alone."""
+    """float32 (segment,), 0 to 1: evidence for that class in the audio alone, likewise."""
     event_probability: np.ndarray
     """float32 (segment,), 0 to 1: calibrated probability of an event, both seen and heard; events are made of it."""
     attention: np.ndarray
     """float32 (segment, height, width): audio-guided visual attention; a segment's numbers add up to one."""
     video_format: VideoFormat
     provenance: Provenance
+    seeable: np.ndarray | None = None
+    """bool (segment,): False where no picture could show the label, since ImageNet has no name for it, and `seen` is
+    0. If None, every label can be seen."""
 
     def __post_init__(self) -> None:
         """Check everything, and round times to milliseconds."""
@@ -124,6 +127,8 @@ class LocatedVideo:
         for name, track in self.tracks.items():
             if track.shape != (count,) or not np.all((track >= 0) & (track <= 1)):
                 raise ValueError(f"{self.path}: the track {name!r} {track.shape} needs {count} numbers from 0 to 1")
+        if self.seeable is not None and (self.seeable.shape != (count,) or self.seen[~self.seeable].any()):
+            raise ValueError(f"{self.path}: seeable {self.seeable.shape} needs {count} values, with seen 0 where False")
         if len(self.labels) != count:
             raise ValueError(f"{self.path}: {len(self.labels)} labels; expected {count}, one for each segment")
         if self.attention.ndim != 3 or len(self.attention) != count or 0 in self.attention.shape[1:]:
@@ -147,6 +152,13 @@ class LocatedVideo:
     def tracks(self) -> Mapping[str, np.ndarray]:
         """The three tracks by the names under which they are shown: seen, heard and event."""
         return {"seen": self.seen, "heard": self.heard, "event": self.event_probability}
+
+    @property
+    def known_tracks(self) -> Mapping[str, list[float | None]]:
+        """The same, with None where a modality can say nothing about the label: what is not `seeable`."""
+        seeable = np.ones(len(self.seen), bool) if self.seeable is None else self.seeable
+        seen = [value if known else None for value, known in zip(self.seen.tolist(), seeable, strict=True)]
+        return {"seen": seen, "heard": self.heard.tolist(), "event": self.event_probability.tolist()}
 
     @property
     def resolved_path(self) -> Path:
@@ -175,6 +187,7 @@ class LocatedVideo:
                 "segment_seconds": float(SEGMENT_SECONDS),
                 "labels": list(self.labels),
                 **{name: [round(float(value), 4) for value in track] for name, track in self.tracks.items()},
+                "seeable": [value is not None for value in self.known_tracks["seen"]],
             },
         }
 

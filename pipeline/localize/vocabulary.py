@@ -5,7 +5,8 @@ The names and their order are YAMNet's class map, that is, 521 classes of the Au
 ILSVRC 2012 (Russakovsky et al., 2015; the first word or words of each WordNet synset). The table `vocabulary.csv` is
 our own, written by hand: the parent of each class (the main one where the ontology has several; it follows the ontology
 but is not a copy of it), whether it can name an event, and as which classes of ImageNet it can be seen. A class
-without any of the latter (a helicopter, say) may well be visible: ImageNet just has no name for it.
+without any of the latter (a helicopter, say) may well be visible: ImageNet just has no name for it. Nor has it one for
+people: for their sounds, clothes and cradles are evidence, but that there are none is not evidence against.
 The table also has things that look much like the source of a sound (a sitar may be taken for a guitar) or that go with
 it in pictures (a crying baby has a diaper, a speaker a suit). None of this was measured.
 """
@@ -20,6 +21,7 @@ import numpy as np
 
 HEARD_COUNT = 521
 SEEN_COUNT = 1000
+_PEOPLE_COUNT = 67  # AudioSet begins with the sounds of people
 
 _ALIASES = {
     "Male speech, man speaking": "Speech",
@@ -51,14 +53,24 @@ class Vocabulary:
     """Whether a heard class names an event only if no specific one does, shape (521,), bool."""
     never: np.ndarray
     """Whether a heard class never names an event, shape (521,), bool."""
+    group: np.ndarray
+    """Whether a heard class is a family of alike sources (percussion), which names an event where none of its members
+    stands out, shape (521,), bool."""
     visible: np.ndarray
     """Whether a heard class (rows) can be seen as an ImageNet class (columns), shape (521, 1000), bool."""
     _index: dict[str, int] = field(repr=False)
 
     @property
     def specific(self) -> np.ndarray:
-        """Whether a heard class names an event by itself, neither generic nor never, shape (521,), bool."""
-        return ~(self.generic | self.never)
+        """Whether a heard class names an event by itself: no group, generic or never, shape (521,), bool."""
+        return ~(self.group | self.generic | self.never)
+
+    @property
+    def seeable(self) -> np.ndarray:
+        """Whether ImageNet has names for what makes the sound, shape (521,), bool; it has none for people."""
+        seeable = self.visible.any(axis=1)
+        seeable[:_PEOPLE_COUNT] = False
+        return seeable
 
     def index_of(self, name: str) -> int | None:
         """Index of the heard class that a class name means, whatever its case and punctuation; None if none is."""
@@ -87,10 +99,11 @@ def load_vocabulary() -> Vocabulary:
         depths=_depths(parents),
         generic=np.array([row["kind"] == "generic" for row in rows]),
         never=np.array([row["kind"] == "never" for row in rows]),
+        group=np.array([row["kind"] == "group" for row in rows]),
         visible=visible,
         _index=index,
     )
-    for array in (parents, vocabulary.depths, vocabulary.generic, vocabulary.never, visible):
+    for array in (parents, vocabulary.depths, vocabulary.generic, vocabulary.never, vocabulary.group, visible):
         array.flags.writeable = False
     return vocabulary
 

@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection
 
+from ccln.pipeline.localize.result import Event
 from ccln.pipeline.report.writers.text import one_line
 
 
@@ -18,6 +19,15 @@ def short_names(labels: Collection[str]) -> dict[str, str]:
     firsts = {label: label.split(",")[0] for label in labels}
     counts = Counter(firsts.values())
     return {label: printable(first if first and counts[first] == 1 else label) for label, first in firsts.items()}
+
+
+def heard_and_seen(event: Event) -> str:
+    """What is heard and what is seen most in an event without a trained name; empty where that is not known."""
+    if event.named_by == "trained" or not (event.heard and event.seen):
+        return ""
+    most = event.heard[0], event.seen[0]
+    heard, seen = (f"{thing.name.split(',')[0]} {thing.probability:.0%}" for thing in most)
+    return f"heard {heard}, seen {seen}"
 
 
 def shortened(text: str, fits: Callable[[str], bool]) -> str:

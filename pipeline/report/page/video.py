@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ccln.pipeline.localize.result import LocatedVideo
+from ccln.pipeline.report.names import heard_and_seen
 from ccln.pipeline.report.style import attention_strength, class_numbers, pack_lanes
 from ccln.pipeline.segments import SEGMENT_SECONDS
 
@@ -45,6 +46,7 @@ class PageVideo:
                 "end": event.end_seconds,
                 "confidence": round(event.confidence, 3),
                 "lane": next(lanes[event.label]),
+                "beside": heard_and_seen(event),
             }
             for event in self.located.events
         ]
@@ -55,7 +57,10 @@ class PageVideo:
         return {
             "segmentSeconds": float(SEGMENT_SECONDS),
             "minimumSeconds": self.located.provenance.minimum_duration_seconds,
-            **{name: [round(float(value), 3) for value in track] for name, track in self.located.tracks.items()},
+            **{
+                name: [None if value is None else round(value, 3) for value in track]
+                for name, track in self.located.known_tracks.items()
+            },
             "labels": _runs(self.located.labels),
             "attention": {
                 "height": strength.shape[1],

@@ -16,7 +16,7 @@ from ccln.pipeline.report.clock import timestamp
 
 FORMAT = "ccln-localization"
 VERSION = 3  # docs/localization-json.md says when it is raised
-COLUMNS = ("path", "label", "start_seconds", "end_seconds", "confidence")
+COLUMNS = ("path", "label", "start_seconds", "end_seconds", "confidence", "named_by", "heard", "seen")
 
 # What ends a line, or moves the cursor, in one reader or another.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
@@ -54,7 +54,9 @@ def to_csv(videos: Iterable[LocatedVideo]) -> str:
     for located in videos:
         for event in located.events:
             times = (event.start_seconds, event.end_seconds)
-            rows.writerow([str(located.resolved_path), event.label, *times, round(event.confidence, 4)])
+            most = ["".join(thing.name for thing in things[:1]) for things in (event.heard, event.seen)]
+            named = [round(event.confidence, 4), event.named_by, *most]
+            rows.writerow([str(located.resolved_path), event.label, *times, *named])
     return text.getvalue()
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ccln.model import EventDecoding
-from ccln.pipeline.localize.events import class_path, decode_events, decode_tracks
+from ccln.pipeline.localize.events import class_path, decode_events, decode_tracks, long_enough
 from ccln.pipeline.localize.result import Event
 from ccln.pipeline.localize.windows import SegmentPredictions
 from ccln.pipeline.metrics.calibration import (
@@ -47,7 +47,8 @@ def events(
     given: SegmentPredictions, decoding: EventDecoding = AS_IS, duration_seconds: float | None = None
 ) -> tuple[Event, ...]:
     seconds = float(len(given.event_logits)) if duration_seconds is None else duration_seconds
-    return decode_events(given, decode_tracks(given, decoding), decoding, NAMES, seconds)
+    found = decode_events(given, decode_tracks(given, decoding), decoding, NAMES, seconds)
+    return long_enough(found, decoding, len(given.event_logits))
 
 
 def test_runs_at_or_above_the_threshold_are_events():

@@ -1,4 +1,6 @@
 from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,12 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccln.extractors.classes import HeardAndSeen, has_classes
+from ccln.extractors.contract import ExtractorError
 from ccln.extractors.efficientnet_lite0 import packaged_file
 from ccln.extractors.presets import AUDIO_CHOICES, PRESETS
 from ccln.extractors.registry import preset_with
 from ccln.extractors.weights import read_weights
 from ccln.extractors.yamnet import build, load_yamnet
-from ccln.pipeline.localize.events import Tracks
+from ccln.model import EventDecoding
+from ccln.pipeline.localize.events import Tracks, long_enough, segments_of
+from ccln.pipeline.localize.naming import LEAST_EVIDENCE
 from ccln.pipeline.localize.open_events import (
     LEAST_SUPPORT,
     UNKNOWN,
@@ -28,7 +33,9 @@ from ccln.pipeline.localize.open_events import (
 from ccln.pipeline.localize.result import Event
 from ccln.pipeline.localize.vocabulary import load_vocabulary
 
-BARK, SILENCE, SPEECH = (load_vocabulary().heard_names.index(name) for name in ("Bark", "Silence", "Speech"))
+BARK, SILENCE, SPEECH, HELICOPTER = map(
+    load_vocabulary().heard_names.index, ("Bark", "Silence", "Speech", "Helicopter")
+)
 RETRIEVER, PIANO = 207, 579
 
 
@@ -48,7 +55,7 @@ def tracks(seen: float, heard: float, seconds: int = 4) -> Tracks:
     return Tracks(np.zeros(seconds, np.int64), seen * seconds_of, heard * seconds_of, 0.9 * seconds_of)
 
 
-def named(events: Sequence[Event], seen: float, heard: float, found: OpenEvidence, *, trained: bool = True):
+def named(events: Sequence[Event], seen: float, heard: float, found: OpenEvidence | None, *, trained: bool = True):
     return named_events(events, tracks(seen, heard), found, trained=trained)
 
 
@@ -75,6 +82,13 @@ def test_where_nothing_is_heard_the_event_is_unknown():
     assert (event.label, event.named_by) == (UNKNOWN, "none")
 
 
+def test_without_an_open_vocabulary_a_class_that_is_not_supported_is_unknown():
+    (event,) = named(CLOCK, 0.02, 0.12, None)
+    assert (event.label, event.named_by, event.heard, event.seen) == (UNKNOWN, "none", (), ())
+    assert event.confidence == pytest.approx(0.9)
+    assert named(CLOCK, 0.9, 0.8, None) == tuple(CLOCK)
+
+
 def test_open_alone_never_gives_the_trained_name():
     (event,) = named(CLOCK, 0.9, 0.9, DOG, trained=False)
     assert event.named_by == "open"
@@ -91,25 +105,76 @@ def test_events_that_touch_and_have_one_open_name_are_one():
     assert [event.label for event in kept] == ["Clock", "Cat", "Cat"]
 
 
+def test_what_is_said_of_a_joined_event_is_of_all_its_seconds():
+    found = evidence({BARK: 0.9}, {RETRIEVER: 0.8})
+    found.heard[:2, BARK], found.seen[:2, RETRIEVER] = 0.5, 0.4
+    parts = [Event("Clock", 0.0, 2.0, 0.5), Event("Cat", 2.0, 4.0, 0.5)]
+    (event,) = named(parts, 0.1, 0.1, found)
+    assert (event.heard[0].probability, event.seen[0].probability) == (pytest.approx(0.7), pytest.approx(0.6))
+
+
 def test_without_names_events_that_touch_are_one_of_whatever_kind():
     parts = [Event("Clock", 0.0, 2.0, 0.5), Event("Cat", 2.0, 4.0, 0.5)]
     (event,) = unnamed_events(parts, tracks(0.9, 0.9))
     assert (event.label, event.named_by, event.start_seconds, event.end_seconds) == (UNNAMED, "none", 0.0, 4.0)
 
 
-@settings(max_examples=50, deadline=None)
-@given(seen=st.floats(0, 1, width=32), heard=st.floats(0, 1, width=32))
-def test_no_row_contradicts_its_name(seen: float, heard: float):
-    labels = np.array(["Clock"] * 4, object)
-    events = named(CLOCK, seen, heard, DOG)
-    shown_seen, shown_heard = shown_tracks(events, labels, tracks(seen, heard), DOG)
-    if events[0].named_by == "trained":
-        assert min(shown_seen.mean(), shown_heard.mean()) >= LEAST_SUPPORT - 1e-6
-        assert set(labels) == {"Clock"}
-    else:
-        assert set(labels) == {"Bark"}
-        assert shown_heard == pytest.approx(0.9)
-        assert shown_seen == pytest.approx(0.8)
+def test_events_are_joined_before_short_ones_are_left_out():
+    parts = [Event("Clock", 0.0, 1.0, 0.5), Event("Cat", 1.0, 2.0, 0.5), Event("Cat", 3.0, 4.0, 0.5)]
+    decoding = EventDecoding(minimum_duration_seconds=2)
+    for found in (unnamed_events(parts, tracks(0.9, 0.9)), named(parts, 0.1, 0.1, DOG), named(parts, 0.1, 0.1, None)):
+        (event,) = long_enough(found, decoding, 4)
+        assert (event.start_seconds, event.end_seconds) == (0.0, 2.0)
+
+
+def test_a_name_that_no_picture_can_show_has_nothing_seen():
+    (event,) = named(CLOCK, 0.1, 0.1, evidence({HELICOPTER: 0.9}, {PIANO: 0.9}))
+    shown = shown_tracks([event], ["Clock"], tracks(0.1, 0.1), evidence({HELICOPTER: 0.9}, {PIANO: 0.9}))
+    assert event.label == "Helicopter"
+    assert not shown.seeable.any()
+    assert not shown.seen.any()
+
+
+probabilities = st.floats(0, 1, width=32)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    support=st.lists(st.tuples(probabilities, probabilities), min_size=4, max_size=4),
+    heard=st.dictionaries(st.integers(0, 520), probabilities, max_size=5),
+    seen=st.dictionaries(st.sampled_from([RETRIEVER, PIANO, 834, 569, 344]), probabilities, max_size=3),
+    classes=st.sampled_from(["trained", "both", "open"]),
+    cuts=st.sets(st.integers(1, 3)),
+)
+def test_no_row_contradicts_its_name(
+    support: list[tuple[float, float]],
+    heard: dict[int, float],
+    seen: dict[int, float],
+    classes: str,
+    cuts: set[int],
+):
+    given_tracks = Tracks(
+        np.array([second % 2 for second in range(4)]),
+        *np.array(support, np.float32).T,
+        np.full(4, 0.96, np.float32),
+    )
+    found = None if classes == "trained" else evidence(heard, seen)
+    edges = [0, *sorted(cuts), 4]
+    runs = [Event("Clock", float(start), float(end), 0.9) for start, end in pairwise(edges)]
+    events = named_events(runs, given_tracks, found, trained=classes != "open")
+    shown = shown_tracks(events, ["Clock", "Cat"], given_tracks, found)
+    for event in events:
+        place = segments_of(event)
+        assert set(shown.labels[place]) == {event.label}
+        seen_of, heard_of = shown.seen[place].mean(), shown.heard[place].mean()
+        if event.named_by == "trained":
+            assert event.label == "Clock"
+            assert min(seen_of, heard_of) >= LEAST_SUPPORT - 1e-6
+        elif event.named_by == "open":
+            assert heard_of >= LEAST_EVIDENCE - 1e-6
+            assert seen_of >= LEAST_EVIDENCE - 1e-6 or not shown.seeable[place].any()
+        else:
+            assert event.label == UNKNOWN
 
 
 def test_what_is_seen_and_heard_raises_the_event_and_another_thing_or_silence_lowers_it():
@@ -138,6 +203,30 @@ def test_the_head_is_that_of_timm_and_the_classes_those_of_yamnet():
     found = OpenVocabulary(classifiers).evidence(maps, embedding)
     assert (found.heard.shape, found.seen.shape, found.seen_as.shape) == ((2, 521), (2, 1000), (2, 521))
     assert found.seen.sum(1) == pytest.approx([1, 1], abs=1e-4)
+
+
+def renamed(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The package's weights under timm's names."""
+    return dict(zip(timm.create_model("tf_efficientnet_lite0").state_dict(), state.values(), strict=True))
+
+
+def test_what_is_seen_is_named_by_the_head_of_the_weights_that_are_given(tmp_path: Path):
+    audio, maps = build(AUDIO_CHOICES["yamnet"], None), torch.rand(1, 7, 7, 320) * 3
+    state = read_weights(packaged_file())
+    wanted = HeardAndSeen(audio).seen(maps)
+    torch.save(renamed(state), tmp_path / "timm.pth")
+    torch.testing.assert_close(HeardAndSeen(audio, tmp_path / "timm.pth").seen(maps), wanted)
+    torch.save({**state, "_fc.bias": state["_fc.bias"] + torch.arange(1000)}, tmp_path / "other.pth")
+    assert HeardAndSeen(audio, tmp_path / "other.pth").seen(maps).argmax(-1).eq(999).all()
+
+
+@pytest.mark.parametrize("damage", ["_fc.weight", "_conv_head.weight"])
+def test_weights_without_their_head_are_refused_with_a_remedy(damage: str, tmp_path: Path):
+    state = read_weights(packaged_file())
+    for name, part in (("gone", {}), ("cut", {damage: state[damage][:10]})):
+        torch.save({**{key: state[key] for key in state if key != damage}, **part}, tmp_path / f"{name}.pth")
+        with pytest.raises(ExtractorError, match=rf"{name}\.pth has no classifier.*--classes trained"):
+            HeardAndSeen(build(AUDIO_CHOICES["yamnet"], None), tmp_path / f"{name}.pth")
 
 
 def test_only_features_of_both_extractors_can_be_named():

@@ -67,6 +67,7 @@
       button.type = "button";
       const label = element("span", "label");
       label.append(element("span", "swatch"), event.label);
+      if (event.beside) label.append(element("span", "beside", event.beside));
       const times = `${clock(event.start, true)}–${clock(event.end, true)}`;
       button.append(label, element("span", "when", times), element("span", "when", event.confidence.toFixed(2)));
       button.setAttribute("aria-label", describe(event));
@@ -78,7 +79,7 @@
     });
     const hidden = open.events.length - events.length;
     const lasting = open.minimumSeconds > 1 ? `, each at least ${open.minimumSeconds} s long` : "";
-    const none = "None: the network found nothing of its classes that is both seen and heard.";
+    const none = "None: the network found nothing that is both seen and heard.";
     get("event-count").textContent = [
       events.length ? `${count(events.length, "event")}${lasting}: start–end, confidence.` : hidden ? "" : none,
       hidden ? `${count(hidden, "event")} of other classes hidden.` : "",

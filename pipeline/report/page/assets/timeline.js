@@ -294,7 +294,13 @@ class Timeline {
     }
     const fill = color(name);
     for (const {first, last, x, end} of bins) {
-      const its = values.slice(first, last);
+      const its = values.slice(first, last).filter((value) => value !== null);
+      if (!its.length) {
+        context.globalAlpha = 1;
+        context.fillStyle = color("soft");
+        if (end - x >= 8) context.fillText("–", (x + end) / 2, height - 4);
+        continue;
+      }
       const mean = its.reduce((sum, value) => sum + value, 0) / its.length;
       const width = end - x > 4 ? end - x - 1 : Math.max(1, end - x);
       context.fillStyle = fill;
@@ -323,8 +329,9 @@ function fitting(context, text, width) {
 
 /** An event in words, all of it. */
 function describe(event) {
-  const {label, start, end, confidence} = event;
-  return `${label}, ${clock(start, true)} to ${clock(end, true)}, confidence ${confidence.toFixed(2)}`;
+  const {label, start, end, confidence, beside} = event;
+  const words = `${label}, ${clock(start, true)} to ${clock(end, true)}, confidence ${confidence.toFixed(2)}`;
+  return beside ? `${words}; ${beside}` : words;
 }
 
 /** Players answer a seek with the time up to a microsecond or so. */
