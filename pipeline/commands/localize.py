@@ -90,7 +90,8 @@ def localize(
         overwrite: Replace files that are there already. Without it nothing is done if there is one.
         classes: What events are named by: trained, the checkpoint's classes alone; open, the 521 sounds that YAMNet
             knows; both, the checkpoint's where it is sure that they are seen and heard, else the open ones. If not
-            given, both where the features are of the preset light, else trained.
+            given, both where the features are of the preset light, else trained. What has no name in them that
+            picture and sound support is called unknown.
         any_event: Give events of whatever kind, without names.
         threshold: Least probability of the seconds of an event. If not given, the checkpoint's, chosen on validation.
         minimum_duration: Seconds that an event must last. If not given, the checkpoint's, chosen on validation.

@@ -16,11 +16,11 @@ GENERIC_MINIMUM = 0.2
 """Least score of a generic name: a tagger nearly always gives some music, speech or vehicle a few per cent."""
 UNSEEN_SHARE = 0.2
 """Of its probability in the sound, what a class scores that could be seen and is not; all where it is sure to be."""
-UNSEEABLE_SHARE = 0.4
+UNSEEABLE_SHARE = 0.3
 """The same of a class that ImageNet has no names for."""
 CHILD_SHARE = 0.5
 """Least share of the best class's score at which one below it is preferred: a tagger scores parents higher."""
-LEAD = 1.5
+LEAD = 2.0
 """How many times its best sibling's score a class needs to be named and not its parent."""
 
 

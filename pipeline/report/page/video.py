@@ -46,7 +46,7 @@ class PageVideo:
                 "end": event.end_seconds,
                 "confidence": round(event.confidence, 3),
                 "lane": next(lanes[event.label]),
-                "beside": heard_and_seen(event),
+                **({"beside": beside} if (beside := heard_and_seen(event)) else {}),
             }
             for event in self.located.events
         ]

@@ -25,8 +25,11 @@ from ccln.pipeline.decode.audio import SAMPLE_RATE_HZ
 from ccln.pipeline.decode.clip import decode_clip
 from ccln.pipeline.decode.frames import FrameRequest
 from ccln.pipeline.extract import Failure
+from ccln.pipeline.localize.events import segments_of
 from ccln.pipeline.localize.localizer import Localizer, SpecificationError, require_same_specification
-from ccln.pipeline.localize.result import Event, Provenance, VideoFormat
+from ccln.pipeline.localize.naming import LEAST_EVIDENCE
+from ccln.pipeline.localize.open_events import LEAST_SUPPORT, UNKNOWN
+from ccln.pipeline.localize.result import Event, Named, Provenance, VideoFormat
 from ccln.pipeline.report.writers import OutputError, to_text
 
 
@@ -35,14 +38,42 @@ def found(tiny_set: Path, tiny_run: Path) -> Localization:
     return localize(sorted((tiny_set / "AVE").iterdir())[:2], checkpoint=tiny_run)
 
 
+@pytest.mark.parametrize("classes", ["trained", "open", "both"])
+def test_no_row_contradicts_itself_whatever_names_events(classes: Any, found: Localization, tiny_run: Path) -> None:
+    for video in localize([video.path for video in found.videos], checkpoint=tiny_run, classes=classes).videos:
+        for event in video.events:
+            place = segments_of(event)
+            assert set(video.labels[place]) == {event.label}
+            seen, heard = video.known_tracks["seen"][place], video.known_tracks["heard"][place]
+            known = [[value for value in track if value is not None] for track in (seen, heard)]
+            assert event.named_by in {"trained": ("trained", "none"), "open": ("open", "none")}.get(
+                classes, ("trained", "open", "none")
+            )
+            if event.named_by == "none":
+                assert event.label == UNKNOWN
+            else:
+                least = LEAST_SUPPORT if event.named_by == "trained" else LEAST_EVIDENCE
+                assert all(np.mean(track) >= least - 1e-6 for track in known if track)
+            assert bool(event.heard) == (classes != "trained")
+
+
+def test_any_event_has_no_name_and_its_seconds_neither(found: Localization, tiny_run: Path) -> None:
+    paths = [video.path for video in found.videos]
+    for video in localize(paths, checkpoint=tiny_run, any_event=True, minimum_duration=1).videos:
+        assert {(event.label, event.named_by) for event in video.events} <= {("event", "none")}
+        is_event = video.event_probability >= video.provenance.event_threshold
+        assert [label == "event" for label in video.labels] == is_event.tolist()
+        ends = [event.end_seconds for event in video.events]
+        assert not set(ends) & {event.start_seconds for event in video.events}  # those that touch are one
+
+
 def test_events_are_the_segments_whose_probability_reaches_the_threshold(found: Localization, tiny_run: Path) -> None:
     decoding = load_checkpoint(tiny_run).decoding
     videos = localize([clip.path for clip in found.videos], checkpoint=tiny_run, minimum_duration=1).videos
     for clip in videos:
-        assert len(set(clip.labels)) == 1  # of ten seconds
         inside = np.zeros(len(clip.event_probability), bool)
         for event in clip.events:
-            assert event.label == clip.labels[0]
+            assert event.label == clip.labels[math.floor(event.start_seconds)]
             inside[math.floor(event.start_seconds) : math.ceil(event.end_seconds)] = True
         assert inside.tolist() == (clip.event_probability >= decoding.event_threshold).tolist()
 
@@ -118,6 +149,16 @@ def test_table_names_every_clip_and_second(found: Localization) -> None:
         assert str(clip.path) in table
         assert table.count("seen") >= 1
         assert "   0    1    2    3    4    5    6    7    8    9" in table
+
+
+def test_table_shows_what_is_heard_and_seen_beside_an_open_name_and_nothing_seen_as_none() -> None:
+    event = Event("Helicopter", 1.0, 2.0, 0.9, "open", (Named("Helicopter", 0.6),), (Named("alp", 0.12),))
+    seeable = np.array([True, False, True])
+    table = video_table(
+        located_video("a.mp4", 3.0, [event], seen=np.array([0.1, 0, 0.3], np.float32), seeable=seeable)
+    ).splitlines()
+    assert table[2].strip() == "heard Helicopter 60%, seen alp 12%"
+    assert next(line for line in table if line.startswith("  seen")).split() == ["seen", "10%", "–", "30%"]
 
 
 def test_a_bad_file_is_reported_and_the_rest_is_located(tiny_set: Path, tiny_run: Path, tmp_path: Path) -> None:

@@ -56,9 +56,9 @@ def test_some_classes_never_name_an_event():
 
 
 def test_what_is_seen_decides_between_similar_sounds():
-    sound = heard(Explosion=0.24, Fireworks=0.2, Gunshot_gunfire=0.15)
+    sound = heard(Explosion=0.3, Fireworks=0.3, Gunshot_gunfire=0.22)
     assert open_name(sound, seen_as()) == "Fireworks"
-    assert open_name(sound, seen_as(rifle=0.7)) == "Gunshot, gunfire"
+    assert open_name(sound, seen_as(rifle=0.9)) == "Gunshot, gunfire"
     pet = heard(Domestic_animals_pets=0.9, Dog=0.2, Cat=0.15)
     assert open_name(pet, seen_as(tabby=0.8)) == "Cat"
     assert open_name(pet, DOG) == "Dog"

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from support.located import BELL, DOG, VIDEO, as_one_line, expected, located_video, located_videos
 from support.paths import ROOT
 
-from ccln.pipeline.localize.result import LocatedVideo
+from ccln.pipeline.localize.result import Event, LocatedVideo, Named
 from ccln.pipeline.report.writers import OutputError, labelling_configuration, to_csv, to_json
 from ccln.pipeline.report.writers.label_studio import to_label_studio
 from ccln.pipeline.report.writers.text import to_audacity
@@ -77,12 +77,20 @@ def test_csv_of_several_videos_has_one_heading(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.chdir(tmp_path)
     tower, odd = VIDEO.resolved_path, tmp_path / 'odd, "name".mp4'
     assert to_csv([VIDEO, located_video(odd.name, 4.0, (BELL,))]).splitlines() == [
-        "path,label,start_seconds,end_seconds,confidence",
-        f'"{tower}","Church bell",1.0,4.0,0.875',
-        f'"{tower}","Dog",2.5,6.006,0.5',
-        f'"{tower}","Church bell",5.0,6.0,0.25',
-        f'"{tmp_path}/odd, ""name"".mp4","Church bell",1.0,4.0,0.875',
+        "path,label,start_seconds,end_seconds,confidence,named_by,heard,seen",
+        f'"{tower}","Church bell",1.0,4.0,0.875,"trained","",""',
+        f'"{tower}","Dog",2.5,6.006,0.5,"trained","",""',
+        f'"{tower}","Church bell",5.0,6.0,0.25,"trained","",""',
+        f'"{tmp_path}/odd, ""name"".mp4","Church bell",1.0,4.0,0.875,"trained","",""',
     ]
+
+
+def test_csv_names_what_is_heard_and_seen_most():
+    barking = Event(
+        "Bark", 0.0, 2.0, 0.5, "open", (Named("Dog", 0.9), Named("Bark", 0.8)), (Named("pug", 0.5), Named("tub", 0.2))
+    )
+    (row,) = csv.DictReader(io.StringIO(to_csv([located_video(events=(barking,))])))
+    assert (row["label"], row["named_by"], row["heard"], row["seen"]) == ("Bark", "open", "Dog", "pug")
 
 
 @settings(deadline=None, max_examples=40)
