@@ -37,6 +37,7 @@ def train(
     media_root: OnePath | None = None,
     cache: OnePath = defaults.CACHE,
     out: OnePath | None = None,
+    init: OnePath | None = None,
     config: OnePath | None = None,
     task: TaskName = "supervised",
     seed: Annotated[int | None, Parameter(show_default="0", validator=validators.Number(gte=0))] = None,
@@ -62,6 +63,8 @@ def train(
         media_root: Folder that holds the videos of a CSV data set, if they are not beside it.
         cache: Folder of the features that ccln-extract made.
         out: Folder for this run; a run that was stopped there goes on. If not given, a new one in runs/.
+        init: Run folder of a network to start from: its weights, new heads for classes that it does not know, and its
+            standardization and shape. The features must be those of its extractors.
         config: TOML file with any of the tables [model], [training], [loss]; every run writes its own whole one as
             config.toml.
         task: supervised learns from the label of every segment; weak from the class of the clip alone, and from
@@ -89,10 +92,12 @@ def train(
         TrainingError: ``out`` holds a finished run, or an unfinished one with other settings, the task's network has no
             such part to leave out, or training diverged.
         NothingFoundError: ``data`` is not given and it is not clear which data set is meant.
+        CheckpointError: ``init`` holds no usable checkpoint.
         DatasetError, CacheError, ConfigError: the inputs are not what they must be.
         ExtractorError: there is no such device.
     """
     from ccln.cache import FeatureCache
+    from ccln.model import load_checkpoint
     from ccln.pipeline.data import read_dataset
     from ccln.pipeline.report.run.pages import write_run_page, write_runs_page
     from ccln.pipeline.train.config import read_config
@@ -119,6 +124,7 @@ def train(
         drop_leaks=drop_leaks,
         watch_test=watch_test,
         device=device,
+        init=None if init is None else load_checkpoint(Path(init)),
         report=write_run_page,
     )
     if not several:

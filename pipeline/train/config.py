@@ -21,7 +21,8 @@ def _names(kind: type) -> list[str]:
     return [key.name for key in fields(kind)]
 
 
-_MODEL_KEYS = [name for name in _names(ModelConfig) if name not in {*_FROM_DATA, "without"}]
+MODEL_KEYS = [name for name in _names(ModelConfig) if name not in {*_FROM_DATA, "without"}]
+"""What the table [model] may hold."""
 
 
 class ConfigError(Exception):
@@ -89,7 +90,7 @@ class RunConfig:
         for name, values in tables.items():
             lines.append(f"[{name}]")
             for key, value in values.items():
-                from_data = name == "model" and key not in _MODEL_KEYS
+                from_data = name == "model" and key not in MODEL_KEYS
                 written = list(value) if isinstance(value, tuple) else value
                 lines.append(f"{'# ' if from_data else ''}{key} = {written!r}")
             lines.append("")
@@ -112,7 +113,7 @@ def read_config(path: Path | str | None) -> RunConfig:
     _refuse_unknown(path, "table", tables, ("model", "training", "loss"))
     training = _convert(path, "training", tables, TrainingConfig, _names(TrainingConfig), {})
     loss = _convert(path, "loss", tables, LossConfig, _names(LossConfig), {})
-    _convert(path, "model", tables, ModelConfig, _MODEL_KEYS, _FROM_DATA)  # to validate it
+    _convert(path, "model", tables, ModelConfig, MODEL_KEYS, _FROM_DATA)  # to validate it
     return RunConfig(training, loss, tables.get("model", {}))
 
 

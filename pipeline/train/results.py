@@ -174,6 +174,7 @@ def write_result(
     features: DatasetFeatures,
     *,
     drop_leaks: bool,
+    init: Checkpoint | None = None,
     report: Callable[[TrainingResult], object] | None = None,
 ) -> None:
     """Write config, scores, report and, last of all, the checkpoint, which marks a finished run.
@@ -183,6 +184,7 @@ def write_result(
         trained: the network.
         features: what it was trained on.
         drop_leaks: whether rows that leak into later splits were left out.
+        init: the network that training started from; its rows were trained on, too.
         report: writes what people read into the folder.
     """
     facts, metrics = result.facts, _metrics(result)
@@ -199,11 +201,12 @@ def write_result(
         "test": metrics["test"],
         "validation": metrics["validation"],
         "warnings": list(result.warnings),
+        **({} if init is None else {"init": init.weights_sha256}),
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
         "versions": dict(facts.versions),
     }
     clips, network = features.splits["train"], cast(Network, trained.model)  # the loop takes any
-    training = with_rows(training, clips.clips, clips.keys)
+    training = with_rows(training, clips.clips, clips.keys, earlier=None if init is None else init.training)
     save_checkpoint(
         result.folder, Checkpoint(network, features.class_names, features.specification, training, result.decoding)
     )

@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import torch
 from accelerate.utils import set_seed
 
 from ccln.cache import FeatureCache, specification_digest
-from ccln.model import ModelConfig, Network, Part
+from ccln.model import Checkpoint, ModelConfig, Network, Part
 from ccln.pipeline.data.clips import Dataset
 from ccln.pipeline.data.features import DatasetFeatures
 from ccln.pipeline.train.config import RunConfig
@@ -28,8 +28,10 @@ from ccln.pipeline.train.results import (
     read_finished,
     write_result,
 )
+from ccln.pipeline.train.start import shape_of, take_weights
 from ccln.pipeline.train.state import Identity, TrainingError, remove_state, require_same_run
 from ccln.pipeline.train.tasks import DatasetTask
+from ccln.pipeline.train.trained_rows import seen_rows, trained_rows
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ def prepare(
     drop_leaks: bool = False,
     watch_test: bool = False,
     device: str = "auto",
+    init: Checkpoint | None = None,
     report: Callable[[TrainingResult], object] | None = None,
 ) -> "Experiment":
     """Read the features of a data set once, for one run or many.
@@ -61,15 +64,41 @@ def prepare(
             has.
         watch_test: also give the score of the epoch that is best on test; the checkpoint is selected on validation.
         device: "auto", "cpu", "cuda", ...
+        init: the network to start from; if None, a new one.
         report: called with each result before its checkpoint is written; writes what people read into its folder.
 
     Raises:
         DatasetError, CacheError: the data set does not serve this task, or the cache lacks its features.
+        TrainingError: a specification or a shape of the network is asked for that is not that of ``init``.
     """
     config = config or RunConfig()
-    features = task_type.load_features(dataset, cache, specification, drop_leaks=drop_leaks)
+    if init is not None:
+        if specification is not None:
+            raise TrainingError("--init: its extractors are those to train on. Leave --specification out")
+        config = replace(config, model=shape_of(init, config.model))
+    wanted = specification if init is None else init.specification
+    features = task_type.load_features(dataset, cache, wanted, drop_leaks=drop_leaks)
+    if init is not None:
+        _compare(init, features)
     task = task_type(features, config)
-    return Experiment(dataset.source, features, task, config, drop_leaks, watch_test, device, report)
+    return Experiment(dataset.source, features, task, config, drop_leaks, watch_test, device, report, init)
+
+
+def _compare(init: Checkpoint, features: DatasetFeatures) -> None:
+    """Say which classes are new or given up, and which clips to evaluate on were trained on."""
+    new, gone = (
+        [name for name in names if name not in others]
+        for names, others in ((features.class_names, init.class_names), (init.class_names, features.class_names))
+    )
+    if new:
+        log.info("--init: classes that are new: %s", ", ".join(new))
+    if gone:
+        log.warning("--init: classes that the data set has not, and that are given up: %s", ", ".join(gone))
+    trained = trained_rows(init.training) or ()
+    for split in ("validation", "test"):
+        clips = features.splits[split]
+        if seen := seen_rows(trained, clips.clips, clips.keys):
+            log.warning("--init: was trained on %d of the %d %s clips", len(seen), len(clips), split)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +114,8 @@ class Experiment:
     watch_test: bool
     device: str
     report: Callable[[TrainingResult], object] | None
+    init: Checkpoint | None = None
+    """The network that training starts from; None for a new one."""
 
     def run(
         self, out: Path, *, seed: int | None = None, without: Sequence[Part] = (), progress: Progress | None = None
@@ -124,7 +155,7 @@ class Experiment:
         for warning in result.warnings:
             log.warning("%s: %s", out, warning)
         if process_accelerator().is_main_process:  # of several that train together one writes
-            write_result(result, trained, self.features, drop_leaks=self.drop_leaks, report=self.report)
+            write_result(result, trained, self.features, drop_leaks=self.drop_leaks, init=self.init, report=self.report)
             remove_state(out)
         return result
 
@@ -177,10 +208,12 @@ class Experiment:
         return results
 
     def new_network(self, without: Sequence[Part] = ()) -> Network:
-        """An untrained network for these features, less the parts left out; its standardization is of the training.
+        """A network to train on these features, less the parts left out.
+
+        It is new, with the standardization of the training split, or starts from a checkpoint and has that one's.
 
         Raises:
-            TrainingError: the task's network has no such part.
+            TrainingError: the task's network has no such part, or the checkpoint's network does not fit.
         """
         network = self.task.network_type(self.model_config())
         if without:
@@ -189,7 +222,10 @@ class Experiment:
             with torch.device("meta"):
                 network = self.task.network_type(self.model_config(without))
             network.load_state_dict(full, strict=False, assign=True)
-        network.standardization.learn(torch.stack(self.features.splits["train"].audio))
+        if self.init is None:
+            network.standardization.learn(torch.stack(self.features.splits["train"].audio))
+        else:  # which has a standardization of its own
+            take_weights(network, self.features.class_names, self.init)
         return network
 
     def model_config(self, without: Sequence[Part] = ()) -> ModelConfig:
@@ -240,6 +276,7 @@ class Experiment:
             "specification": specification_digest(self.features.specification)[:12],
             **{f"{name}.{key}": value for name, table in tables.items() for key, value in asdict(table).items()},
             "watch_test": self.watch_test,
+            **({} if self.init is None else {"init": self.init.weights_sha256}),
         }
 
 

@@ -30,9 +30,21 @@ def row_fingerprints(clips: Sequence[AnnotatedClip], videos: Sequence[str]) -> l
     return [hashlib.sha256(text.encode()).hexdigest()[:_FINGERPRINT_DIGITS] for text in texts]
 
 
-def with_rows(training: Mapping[str, Any], clips: Sequence[AnnotatedClip], videos: Sequence[str]) -> dict[str, Any]:
-    """A checkpoint's account of its training, and in it the rows; arguments as of `row_fingerprints`."""
-    return {**training, _ROWS: " ".join(row_fingerprints(clips, videos))}
+def with_rows(
+    training: Mapping[str, Any],
+    clips: Sequence[AnnotatedClip],
+    videos: Sequence[str],
+    earlier: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A checkpoint's account of its training, and in it the rows; clips and videos as of `row_fingerprints`.
+
+    With `earlier`, the account of a network that training started from, that one's rows are among them; if these are
+    not known, none are named.
+    """
+    before = [] if earlier is None else trained_rows(earlier)
+    if before is None:
+        return dict(training)
+    return {**training, _ROWS: " ".join(dict.fromkeys([*before, *row_fingerprints(clips, videos)]))}
 
 
 def trained_rows(training: Mapping[str, Any]) -> list[str] | None:
