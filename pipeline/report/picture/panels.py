@@ -75,6 +75,10 @@ def timeline_figure(
     for axes, (name, track) in zip(tracks, located.tracks.items(), strict=True):
         ticks = (0, threshold, 1) if name == "event" else (0, 1)
         _draw_track(axes, name, track, duration, ticks)
+    for segment, value in enumerate(located.known_tracks["seen"]):
+        if value is None and _segments_per_bin(len(located.labels)) == 1:
+            middle = (segment + 0.5) * SEGMENT_SECONDS
+            tracks[0].text(min(middle, duration), 0.1, "–", ha="center", color=SOFT)
     tracks[-1].axhline(threshold, color="white", lw=1.2)  # between the dashes: white on black and black on white
     tracks[-1].axhline(threshold, color=INK, lw=1.2, ls=(0, (4, 4)))
     _draw_events(event_row, lanes, duration)
@@ -167,7 +171,11 @@ def _draw_spectrogram(axes: Axes, power: np.ndarray, column_seconds: float) -> N
 
 def _tracks_caption(located: LocatedVideo) -> str:
     classes = set(located.labels)
-    whose = f"for {printable(next(iter(classes)))}" if len(classes) == 1 else "for each second's most probable class"
+    whose = (
+        f"for {printable(next(iter(classes)))}"
+        if len(classes) == 1
+        else "for each second's event, else for its most probable class"
+    )
     caption = f"Evidence {whose}; event: probability of an event, from the dashed line on"
     per_bin = _segments_per_bin(len(located.labels))
     return caption if per_bin == 1 else f"{caption}; dark: mean, pale: highest of {per_bin} s"

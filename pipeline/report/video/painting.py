@@ -209,14 +209,17 @@ class _Timeline:
     def _draw_tracks(self, page: _Page, draw: ImageDraw.ImageDraw) -> None:
         first = int(page.start_seconds // SEGMENT_SECONDS)
         last = int(-(-page.end_seconds // SEGMENT_SECONDS))
-        for row, (name, track) in enumerate(self._located.tracks.items()):
+        for row, (name, track) in enumerate(self._located.known_tracks.items()):
             top = self._tracks_top + row * self._row
             bottom = top + self._row - self._gap
             draw.text((self._left - self._gap, (top + bottom) / 2), name, fill=INK, font=self._small, anchor="rm")
             draw.rectangle((self._left, top, self._right - 1, bottom), _SHADE)
             for segment, value in enumerate(track[first:last], start=first):
                 left, right = (self.x(page, edge * SEGMENT_SECONDS) for edge in (segment, segment + 1))
-                height = round(float(value) * (bottom - top + 1))
+                if value is None:
+                    draw.text(((left + right) / 2, (top + bottom) / 2), "–", fill=INK, font=self._small, anchor="mm")
+                    continue
+                height = round(value * (bottom - top + 1))
                 if height and right > left:
                     draw.rectangle((left, bottom - height + 1, right - 1, bottom), TRACK_COLORS[name])
 

@@ -1,5 +1,7 @@
 """The commands, run as on a command line."""
 
+import csv
+import io
 import json
 import subprocess
 import sys
@@ -127,6 +129,30 @@ def test_localize_prints_a_format_and_files_are_json_unless_named(
     written = run("ccln-localize", clip, "--checkpoint", tiny_run, "--out", "events", cwd=tmp_path)
     assert written.returncode == 0, written.stderr
     assert [path.name for path in (tmp_path / "events").iterdir()] == [f"{clip.stem}.json"]
+
+
+@pytest.mark.parametrize(
+    ("words", "named_by"),
+    [
+        (("--any",), {"none"}),
+        (("--classes", "trained"), {"trained", "none"}),
+        (("--classes", "open"), {"open", "none"}),
+        (("--classes", "both"), {"trained", "open", "none"}),
+    ],
+)
+def test_localize_names_events_by_what_is_asked_for(
+    words: tuple[str, ...], named_by: set[str], tiny_set: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    clips = sorted((tiny_set / "AVE").iterdir())[:3]
+    words = (*words, "--threshold", "0.2", "--checkpoint", str(tiny_run))
+    shown = run("ccln-localize", *clips, *words, "--format", "csv", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    rows = list(csv.DictReader(io.StringIO(shown.stdout)))
+    assert rows
+    assert {row["named_by"] for row in rows} <= named_by
+    names = {row["label"] for row in rows if row["named_by"] == "none"}
+    assert names <= {"event" if "--any" in words else "unknown"}
+    assert {bool(row["heard"] and row["seen"]) for row in rows} == {"trained" not in words}
 
 
 def test_the_formats_offered_are_a_table_and_those_that_are_written() -> None:

@@ -153,11 +153,8 @@ def test_no_row_contradicts_its_name(
     classes: str,
     cuts: set[int],
 ):
-    given_tracks = Tracks(
-        np.array([second % 2 for second in range(4)]),
-        *np.array(support, np.float32).T,
-        np.full(4, 0.96, np.float32),
-    )
+    seen_track, heard_track = np.array(support, np.float32).T
+    given_tracks = Tracks(np.arange(4) % 2, seen_track, heard_track, np.full(4, 0.96, np.float32))
     found = None if classes == "trained" else evidence(heard, seen)
     edges = [0, *sorted(cuts), 4]
     runs = [Event("Clock", float(start), float(end), 0.9) for start, end in pairwise(edges)]
