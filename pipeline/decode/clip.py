@@ -22,6 +22,7 @@ from ccln.pipeline.decode.audio import WaveformBuilder
 from ccln.pipeline.decode.container import Clock, DecodeError, MissingStreamError, chosen_streams, open_video
 from ccln.pipeline.decode.decord import DecordFrames
 from ccln.pipeline.decode.frames import FramePicker, FrameRequest, FrameSkipper, shown_aspect
+from ccln.pipeline.decode.packets import ContinuousPackets
 from ccln.pipeline.segments import CLIP_SECONDS
 
 # Containers interleave their streams far closer than this; nothing that comes later belongs to the clip.
@@ -66,6 +67,9 @@ def decode_clip(
     A frame is displayed from its presentation time until the next frame's; the frame for a wanted time is the one
     displayed then. Before the first frame that is the first, after the last it is the last. Frames are turned upright
     as the metadata say; mirroring is not undone. Interlaced frames are used as they are, both fields in one.
+
+    Timestamps that restart or jump, as in recordings joined byte by byte, go on where both streams ended (see
+    `ContinuousPackets`).
 
     Audio is placed on the clock by its timestamps (gaps are silence), mixed to mono as the mean of its channels, and
     resampled to 16 kHz.
@@ -148,7 +152,7 @@ def _check_ends_with_first_clip(path: Path) -> None:
     with open_video(path) as container:
         streams = chosen_streams(path, container)
         clock = Clock(*streams)
-        for packet in container.demux(*(stream for stream in streams if stream)):
+        for packet in ContinuousPackets(container, [stream for stream in streams if stream]):
             if packet.pts is None:
                 continue
             clock.start(packet.stream, packet.pts)
@@ -258,7 +262,7 @@ class ClipReader:
 
     def packets(self) -> Iterator[tuple[Packet, float]]:
         """All packets of both streams, each with the time in seconds when it is due."""
-        packets = self._container.demux(*self._streams)
+        packets = ContinuousPackets(self._container, self._streams)
         for packet in packets if self._skipper is None else self._skipper.packets(packets):
             yield packet, self._clock.packet_seconds(packet)
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import av.error
 import numpy as np
 from av.audio.stream import AudioStream
-from av.container import InputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ccln.pipeline.decode.clip import decode_clip
 from ccln.pipeline.decode.container import Clock, DecodeError, chosen_streams, open_video, stream_start
 from ccln.pipeline.decode.frames import FrameRequest
+from ccln.pipeline.decode.packets import ContinuousPackets
 from ccln.pipeline.segments import CLIP_SECONDS
 
 # -60 dBFS: below the noise of any microphone's room.
@@ -77,6 +78,8 @@ class ClipReport:
     """Whether there is audio, but in the first ten seconds no sample above -60 dBFS."""
     covered_seconds: float = 0.0
     """How much of the ten seconds the file covers; the rest would be padding."""
+    restart_seconds: tuple[float, ...] = ()
+    """When, in the first ten seconds, the file's timestamps go on from another time."""
     problems: tuple[str, ...] = ()
     """Messages of `decode_clip`'s errors."""
     remarks: tuple[str, ...] = ()
@@ -94,11 +97,14 @@ def inspect_clip(path: Path, *, missing_fails: bool = True) -> ClipReport:
     try:
         with open_video(path) as container:
             video, audio = chosen_streams(path, container)
+            clock = Clock(video, audio)
+            packets = ContinuousPackets(container, [stream for stream in (video, audio) if stream])
             report = ClipReport(
                 path,
                 container.duration / 1e6 if container.duration is not None else None,
-                _video_report(video, container, Clock(video, audio)) if video else None,
+                _video_report(video, packets, clock) if video else None,
                 _audio_report(audio) if audio else None,
+                restart_seconds=tuple(restart.seconds - float(clock.zero or 0) for restart in packets.restarts),
             )
         clip = decode_clip(path, _EVERY_FRAME, on_missing="zeros")
     except DecodeError as error:
@@ -116,10 +122,12 @@ def _audio_report(audio: AudioStream) -> AudioReport:
     return AudioReport(context.name, context.sample_rate, layout.nb_channels, layout.name, _start_seconds(audio))
 
 
-def _video_report(video: VideoStream, container: InputContainer, clock: Clock) -> VideoReport:
+def _video_report(video: VideoStream, packets: Iterable[Packet], clock: Clock) -> VideoReport:
     times: list[float] = []
     first: VideoFrame | None = None
-    for packet in container.demux(video):
+    for packet in packets:
+        if packet.stream is not video:
+            continue
         if packet.pts is not None and not packet.is_discard:
             times.append(clock.seconds(video, packet.pts))
         if first is None:
@@ -162,6 +170,8 @@ def _remarks(report: ClipReport) -> Iterable[str]:
             yield f"variable frame rate, {report.video.rate_hz:.2f} a second on average"
         if report.video.interlaced:
             yield "interlaced: both fields are taken as one frame"
+    for seconds in report.restart_seconds:
+        yield f"its timestamps restart at {seconds:.2f} s: what follows is taken as the continuation"
     starts = [stream.start_seconds for stream in (report.video, report.audio) if stream is not None]
     if len(starts) == 2 and None not in starts:
         late = float(starts[0] or 0) - float(starts[1] or 0)

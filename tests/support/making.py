@@ -82,7 +82,7 @@ def sweep_heard_at(waveform: np.ndarray, rate_hz: int) -> float:
 
 @dataclass(frozen=True)
 class Video:
-    """The video stream to be made; frame i carries the number i."""
+    """The video stream to be made; frame i carries the number ``first_number`` + i."""
 
     seconds: Sequence[Fraction]
     """When each frame is displayed."""
@@ -96,6 +96,7 @@ class Video:
     """Grid of the times. AVI and MPEG-2 want one over the frame rate."""
     options: Mapping[str, str] = field(default_factory=dict)
     """Of the encoder."""
+    first_number: int = 0
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ def _add_video(output: OutputContainer, video: Video) -> VideoStream:
 
 def _video_frames(video: Video) -> list[tuple[Fraction, VideoFrame | AudioFrame]]:
     frames: list[tuple[Fraction, VideoFrame | AudioFrame]] = []
-    for number, seconds in enumerate(video.seconds):
+    for number, seconds in enumerate(video.seconds, video.first_number):
         stored = np.rot90(numbered_frame(number, video.height, video.width), -video.quarter_turns)
         colourless = np.full((stored.shape[0] // 2, stored.shape[1]), 128, np.uint8)
         frame = VideoFrame.from_ndarray(np.concatenate([stored, colourless]), format="yuv420p")

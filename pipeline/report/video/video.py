@@ -14,6 +14,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ccln.pipeline.decode.container import Clock, DecodeError, MissingStreamError, chosen_streams, open_video
+from ccln.pipeline.decode.packets import ContinuousPackets
 from ccln.pipeline.localize.result import LocatedVideo
 from ccln.pipeline.report.video.file import VideoFile, common_ticks, suffix_for
 from ccln.pipeline.report.video.painting import Painter
@@ -82,7 +83,7 @@ def _beginning(source: Path) -> tuple[VideoFrame, Fraction]:
         if video is None:
             raise MissingStreamError(f"{source}: has no video stream, so there is nothing to draw on. Leave it out.")
         clock = Clock(video, audio)
-        for packet in container.demux(*(stream for stream in (video, audio) if stream)):
+        for packet in ContinuousPackets(container, [stream for stream in (video, audio) if stream]):
             if packet.stream is audio and packet.pts is not None:
                 clock.start(packet.stream, packet.pts)
             for frame in packet.decode() if packet.stream is video else ():
@@ -101,7 +102,7 @@ def _pieces(
     """
     latest: dict[Stream, int] = {}
     refused: DecodeError | None = None
-    for packet in container.demux(*(stream for stream in (video, audio) if stream)):
+    for packet in ContinuousPackets(container, [stream for stream in (video, audio) if stream]):
         frames: Sequence[Any] = ()
         if packet.stream is audio:
             if packet.size and _comes_next(packet.stream, packet.dts, latest):
