@@ -1,7 +1,7 @@
 """The cache of extracted features: safetensors files of one clip or of many, and an index that can be thrown away."""
 
 from ccln.cache.entry import Features
-from ccln.cache.keys import JSON, CacheError, feature_key, source_digest, specification_digest
+from ccln.cache.keys import JSON, CacheError, clip_digest, feature_key, source_digest, specification_digest
 from ccln.cache.maintenance import (
     Packed,
     Pruned,
@@ -26,6 +26,7 @@ __all__ = [
     "Repaired",
     "SpecificationSummary",
     "Verified",
+    "clip_digest",
     "describe",
     "feature_key",
     "pack",

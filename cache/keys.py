@@ -71,6 +71,21 @@ def source_digest(path: str | os.PathLike[str]) -> str:
         raise CacheError(f"{path}: cannot be read ({reason}); check the path and its permissions") from error
 
 
+def clip_digest(source_sha256: str, start_seconds: int) -> str:
+    """What stands for the content of a part of a file: sha256 (hex) of the file's and of where the part starts.
+
+    Of the part at the start it is the file's own.
+
+    Raises:
+        CacheError: If `source_sha256` is not a sha256 in lower-case hex, or the start is negative.
+    """
+    if not is_digest(source_sha256) or start_seconds < 0:
+        raise CacheError(f"no part of a file: sha256 {source_sha256!r}, from {start_seconds} s on")
+    if start_seconds == 0:
+        return source_sha256
+    return hashlib.sha256(f"{source_sha256}@{start_seconds}".encode()).hexdigest()
+
+
 def feature_key(source_sha256: str, specification_sha256: str) -> str:
     """Key of the features that one specification gives for one source file: sha256 (hex) over both digests.
 

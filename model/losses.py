@@ -19,7 +19,12 @@ EVENT_SHARE = 0.1
 
 
 def supervised_loss(
-    output: Output, event: Tensor, labels: Tensor, config: LossConfig, wccl_warmth: float = 1.0
+    output: Output,
+    event: Tensor,
+    labels: Tensor,
+    config: LossConfig,
+    wccl_warmth: float = 1.0,
+    classes: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """All losses of full supervision, and their weighted sum under "total".
 
@@ -29,6 +34,7 @@ def supervised_loss(
         labels: class of each clip's event (batch,); -1 for a clip without any event.
         config: the weights.
         wccl_warmth: 0..1, multiplies WCCL's weight.
+        classes: class of each event segment (batch, segment), for clips with several; if None the clip's.
 
     Returns:
         Scalars: event, class, modality, and fee and wccl where the network has these parts, the mean over the members;
@@ -36,11 +42,12 @@ def supervised_loss(
     """
     every = joined(output.members)
     every_event, every_label = event.repeat(len(output.members), 1), labels.repeat(len(output.members))
+    every_class = every_label[:, None] if classes is None else classes.repeat(len(output.members), 1)
     losses = {
         "event": F.binary_cross_entropy_with_logits(every.event_logits, every_event),
         "class": class_loss(every.class_logits, every_label),
-        "modality": seen_and_heard_loss(every.audio_logits, every.visual_logits, every_event, every_label)
-        + each_modality_loss(every.audio_logits, every.visual_logits, every_event, every_label),
+        "modality": seen_and_heard_loss(every.audio_logits, every.visual_logits, every_event, every_class)
+        + each_modality_loss(every.audio_logits, every.visual_logits, every_event, every_class),
     }
     if every.foreground_logits is not None:
         weights = torch.sigmoid(every.foreground_logits)
@@ -152,13 +159,13 @@ def seen_and_heard_loss(audio_logits: Tensor, visual_logits: Tensor, event: Tens
         audio_logits: (batch, segment, class), from the audio alone.
         visual_logits: (batch, segment, class), from the frames.
         event: (batch, segment), 1 in event segments.
-        labels: (batch,), -1 for a clip without any event.
+        labels: class of each segment (batch, segment), or of all of a clip (batch, 1); it matters in events alone.
 
     Returns:
         A scalar: summed over classes, averaged over segments.
     """
     classes = torch.arange(audio_logits.shape[-1], device=labels.device)
-    target = (labels[:, None] == classes).to(event.dtype)[:, None, :] * event[..., None]  # (B, T, n)
+    target = (labels[..., None] == classes).to(event.dtype) * event[..., None]  # (B, T, n)
     log_both, log_not_both = log_both_and_not(audio_logits, visual_logits)
     return -(target * log_both + (1 - target) * log_not_both).sum(-1).mean()
 
@@ -175,12 +182,12 @@ def each_modality_loss(audio_logits: Tensor, visual_logits: Tensor, event: Tenso
         audio_logits: (batch, segment, class), from the audio alone.
         visual_logits: (batch, segment, class), from the frames.
         event: (batch, segment), 1 in event segments.
-        labels: (batch,), -1 for a clip without any event.
+        labels: class of each segment (batch, segment), or of all of a clip (batch, 1); it matters in events alone.
 
     Returns:
         A scalar: summed over classes and modalities, averaged over event segments; zero if there is none.
     """
-    target = F.one_hot(labels.clamp_min(0), audio_logits.shape[-1]).to(event.dtype)[:, None, :].expand_as(audio_logits)
+    target = F.one_hot(labels.clamp_min(0), audio_logits.shape[-1]).to(event.dtype).expand_as(audio_logits)
     per_segment = sum(
         F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(-1)
         for logits in (audio_logits, visual_logits)

@@ -10,7 +10,8 @@ from ccln.extractors import pick_device
 from ccln.model import Checkpoint, EventDecoding
 from ccln.pipeline.data.clips import Dataset, Split
 from ccln.pipeline.metrics.calibration import DecodingScores
-from ccln.pipeline.metrics.evaluation import Evaluation, TaskScores, scores_by_name
+from ccln.pipeline.metrics.evaluation import Evaluation, TaskScores, scores_by_name, without_nan
+from ccln.pipeline.metrics.videos import VideoScores, score_videos
 from ccln.pipeline.train.results import decoding_scores
 from ccln.pipeline.train.tasks import DatasetTask
 from ccln.pipeline.train.trained_rows import trained_rows
@@ -38,6 +39,8 @@ class EvaluationReport:
     """Of the checkpoint."""
     decoding_scores: DecodingScores | None
     """How good it is on the split; None where the task finds no events."""
+    videos: VideoScores | None
+    """On whole videos; None where the split has none longer than a clip, or the task finds no events."""
     trained_on: int | None
     """Rows evaluated on that the network was trained on; None where the checkpoint does not name those."""
 
@@ -59,7 +62,8 @@ class EvaluationReport:
         fields of the task's scores; and what the format has of its own:
 
         - "ccln-evaluation", localization, scored per segment: `Scores`, `SegmentDetails.as_dict`, and `decoding`, the
-          checkpoint's `EventDecoding` with its `DecodingScores`.
+          checkpoint's `EventDecoding` with its `DecodingScores`; where the split has videos longer than a clip
+          `videos`, the `VideoScores` of their merged timelines.
         - "ccln-cml-evaluation", cross-modality localization: `CmlScores`, `CmlDetails.as_dict`, and `ablated`, by what
           was taken from the clips, with the fields of the scores.
         """
@@ -79,6 +83,7 @@ class EvaluationReport:
             **ablated,
             "baselines": scores_by_name(self.baselines),
             **({"decoding": decoding} if decoding else {}),
+            **({"videos": without_nan(self.videos)} if self.videos else {}),
             **self.evaluation.details.as_dict(),
         }
 
@@ -134,6 +139,7 @@ def evaluate_checkpoint(
         missing=len(clips.missing),
         decoding=checkpoint.decoding,
         decoding_scores=decoding_scores(evaluation, checkpoint.decoding),
+        videos=score_videos(checkpoint.model, clips, checkpoint.class_names, checkpoint.decoding),
         trained_on=trained_on,
     )
 

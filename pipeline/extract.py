@@ -1,21 +1,25 @@
 """From video files to cached features: list what is missing, do that, lose nothing."""
 
+import itertools
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
 
-from ccln.cache import CacheError, FeatureCache, Features, feature_key, source_digest, specification_digest
+from ccln.cache import CacheError, FeatureCache, Features, clip_digest, feature_key, source_digest, specification_digest
 from ccln.extractors import ExtractorError, Extractors
-from ccln.pipeline.decode.clip import DecodedClip, decode_clip
+from ccln.pipeline.data.clips import clip_name
+from ccln.pipeline.decode.clip import DecodedClip, decode_clip, decode_clips
 from ccln.pipeline.decode.container import DecodeError, MissingStreamError
 from ccln.pipeline.decode.frames import FrameRequest
+from ccln.pipeline.segments import CLIP_SECONDS
 from ccln.pipeline.workers import device_lock, worked_on
 
 OnMissing = Literal["error", "zeros", "skip"]
@@ -53,7 +57,7 @@ class ExtractionSummary:
 
 
 def extract_features(
-    files: Sequence[Path],
+    files: Mapping[Path, Collection[int]] | Sequence[Path],
     extractors: Extractors,
     cache: FeatureCache,
     *,
@@ -64,13 +68,14 @@ def extract_features(
     """Extract the features of video files into a cache; what is there already is not done again.
 
     Args:
-        files: Video files.
+        files: Video files, and of each the seconds, multiples of ten, at which the clips to extract start; without
+            these its first ten seconds alone.
         extractors: The networks to run.
         cache: Where the features go.
         on_missing: What to do with a file that has no video stream, or no audio stream: it fails; or black frames and
             silence stand for what is missing, which the entry records; or it is skipped.
         workers: Clips in work at the same time; as many as there are processors if None.
-        progress: Called with clips done and clips in all, before the first clip and after each.
+        progress: Called with files done and files in all, before the first and after each.
 
     Raises:
         CacheError: The cache cannot be written.
@@ -78,19 +83,20 @@ def extract_features(
     """
     cache.sweep_partial()
     worker = _Worker(extractors, cache, on_missing)
+    starts_of = list(files.items()) if isinstance(files, Mapping) else [(file, (0,)) for file in files]
     outcomes: list[_Outcome] = []
     started = time.perf_counter()
     if progress is not None:
         progress(0, len(files))
-    for outcome in worked_on(files, worker, workers):
+    for outcome in worked_on(starts_of, worker, workers):
         outcomes.append(outcome)
         if progress is not None:
             progress(len(outcomes), len(files))
     return ExtractionSummary(
-        done=sum(outcome.kind == "done" for outcome in outcomes),
-        cached=sum(outcome.kind == "cached" for outcome in outcomes),
-        skipped=tuple(outcome.failure for outcome in outcomes if outcome.kind == "skipped" and outcome.failure),
-        failed=tuple(outcome.failure for outcome in outcomes if outcome.kind == "failed" and outcome.failure),
+        done=sum(outcome.done for outcome in outcomes),
+        cached=sum(outcome.cached for outcome in outcomes),
+        skipped=tuple(outcome.failure for outcome in outcomes if outcome.failure and outcome.skipped),
+        failed=tuple(outcome.failure for outcome in outcomes if outcome.failure and not outcome.skipped),
         specification=worker.specification_digest,
         precision=extractors.preset.visual.precision,
         seconds=time.perf_counter() - started,
@@ -125,52 +131,93 @@ def clip_features(extractors: Extractors, clip: DecodedClip) -> Features:
     return Features(torch.from_numpy(visual), torch.from_numpy(audio), clip.duration_seconds, clip.missing)
 
 
-class _Outcome(NamedTuple):
-    kind: Literal["done", "cached", "skipped", "failed"]
+@dataclass
+class _Outcome:
+    """What became of a file."""
+
+    done: int = 0
+    """Clips whose features were made."""
+    cached: int = 0
+    """Clips whose features were there."""
     failure: Failure | None = None
+    """Why there are no more."""
+    skipped: bool = False
+    """Whether that was to be left out."""
     decode_seconds: float = 0.0
     network_seconds: float = 0.0
 
 
 class _Worker:
-    """Takes one clip after another from file to cache; any number of threads may call it."""
+    """Takes one file after another to the cache; any number of threads may call it."""
 
     def __init__(self, extractors: Extractors, store: FeatureCache, on_missing: OnMissing) -> None:
         self.specification_digest = specification_digest(extractors.specification)
         self._extractors = extractors
         self._store = store
         self._on_missing: OnMissing = on_missing
-        # Two files of one content are one clip: the second waits, and finds it in the cache.
+        # Two files of one content have the same clips: the second waits, and finds them in the cache.
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._network = device_lock(extractors.device)
 
-    def __call__(self, path: Path) -> _Outcome:
+    def __call__(self, file: tuple[Path, Collection[int]]) -> _Outcome:
+        path, starts = file
+        outcome = _Outcome()
         try:
             source = source_digest(path)
         except CacheError as error:  # the file cannot be read; a cache that cannot be written ends the run
-            return _Outcome("failed", Failure(path, str(error)))
+            outcome.failure = Failure(path, str(error))
+            return outcome
         try:
-            key = feature_key(source, self.specification_digest)
-            with self._locks[key]:
-                return _Outcome("cached") if self._store.contains(key) else self._extract(path, source)
+            with self._locks[source]:
+                digests = {start: clip_digest(source, start) for start in starts}
+                missing = {
+                    start: digest
+                    for start, digest in digests.items()
+                    if not self._store.contains(feature_key(digest, self.specification_digest))
+                }
+                outcome.cached = len(digests) - len(missing)
+                if missing:
+                    self._extract(path, missing, outcome)
         except MissingStreamError as error:
-            return _Outcome("skipped" if self._on_missing == "skip" else "failed", Failure(path, str(error)))
+            outcome.failure, outcome.skipped = Failure(path, str(error)), self._on_missing == "skip"
         except (DecodeError, ExtractorError) as error:
-            return _Outcome("failed", Failure(path, str(error)))
+            outcome.failure = Failure(path, str(error))
+        return outcome
 
-    def _extract(self, path: Path, source: str) -> _Outcome:
+    def _extract(self, path: Path, missing: Mapping[int, str], outcome: _Outcome) -> None:
+        """Extract the clips of a file that start at some seconds; by these, the digests of their content."""
         started = time.perf_counter()
-        clip = decode_clip(
-            path,
-            frame_request(self._extractors),
-            on_missing="zeros" if self._on_missing == "zeros" else "error",
-            decoder=self._extractors.preset.decoder,
-        )
-        decoded = time.perf_counter()
-        with self._network:
-            features = clip_features(self._extractors, clip)
-        finished = time.perf_counter()
-        self._store.write(
-            features, source_sha256=source, source_path=path, specification=self._extractors.specification
-        )
-        return _Outcome("done", None, decoded - started, finished - decoded)
+        end_seconds = 0.0
+        with closing(self._decoded(path, max(missing))) as clips:
+            for clip in clips:
+                end_seconds = clip.start_seconds + clip.duration_seconds
+                if (digest := missing.get(round(clip.start_seconds))) is None:
+                    continue
+                decoded = time.perf_counter()
+                with self._network:
+                    features = clip_features(self._extractors, clip)
+                outcome.decode_seconds += decoded - started
+                self._store.write(
+                    features,
+                    source_sha256=digest,
+                    source_path=path.with_name(f"{clip_name(path.stem, round(clip.start_seconds))}{path.suffix}"),
+                    specification=self._extractors.specification,
+                )
+                outcome.done += 1
+                started = time.perf_counter()
+                outcome.network_seconds += started - decoded
+        if absent := [start for start in missing if start >= end_seconds]:
+            raise DecodeError(
+                f"{path}: ends at {end_seconds:.2f} s, and {len(absent)} clips after that are wanted. Correct times "
+                "in the data set"
+            )
+
+    def _decoded(self, path: Path, last_start: int) -> Generator[DecodedClip]:
+        """The clips of a file up to one that starts there."""
+        request, decoder = frame_request(self._extractors), self._extractors.preset.decoder
+        on_missing = "zeros" if self._on_missing == "zeros" else "error"
+        if last_start == 0:
+            yield decode_clip(path, request, on_missing=on_missing, decoder=decoder)
+            return
+        with closing(decode_clips(path, request, on_missing=on_missing, decoder=decoder)) as clips:
+            yield from itertools.islice(clips, last_start // CLIP_SECONDS + 1)

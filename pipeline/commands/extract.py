@@ -34,7 +34,8 @@ def extract(
     """Turn videos into cached features; what is cached already is not done again.
 
     Args:
-        videos: Video files, folders that are searched recursively (an AVE folder is one), and data sets as CSV files.
+        videos: Video files and folders that are searched recursively (an AVE folder is one), of which the first ten
+            seconds are extracted, and data sets as CSV files, of which all ten seconds that they use are.
         media_root: Folder that holds the videos of CSV data sets, if they are not beside them.
         cache: Folder where the features go; made if it does not exist.
         preset: Pair of extractors: light (EfficientNet-Lite0 at 4 frames a second, YAMNet; needs no download),
@@ -54,7 +55,7 @@ def extract(
             in its place (which the cache records), skip leaves it out.
         device: auto, cpu, cuda, cuda:1, ...
         workers: Clips in work at the same time. As many as there are processors if not given.
-        progress: Called with clips done and clips in all, before the first clip and after each.
+        progress: Called with files done and files in all, before the first and after each.
 
     Raises:
         ExtractorError, WeightsError: The extractors cannot be had.
@@ -65,10 +66,10 @@ def extract(
     """
     from ccln.cache import FeatureCache
     from ccln.extractors import load_extractors, pick_device, pick_precision, preset_named, preset_with
-    from ccln.pipeline.data import find_videos
+    from ccln.pipeline.data import find_clips
     from ccln.pipeline.extract import extract_features
 
-    files = find_videos(videos, media_root)
+    files = find_clips(videos, media_root)
     device = pick_device(device)
     precision_made = pick_precision(precision, device)
     choices = preset_with(preset_named(preset), visual=visual, audio=audio, precision=precision_made, decoder=decoder)

@@ -11,6 +11,7 @@ from ccln.pipeline.metrics.calibration import DecodingScores
 from ccln.pipeline.metrics.evaluation import ORACLE_CLASS, Evaluation, aligned, interval_text, percent
 from ccln.pipeline.metrics.kinds import kind_rows, kind_spread_rows
 from ccln.pipeline.metrics.seeds import PLUS_MINUS, seeds_table, selected_on_test_table
+from ccln.pipeline.metrics.videos import VideoScores
 
 if TYPE_CHECKING:
     from ccln.pipeline.evaluate import EvaluationReport
@@ -28,6 +29,8 @@ def score_table(result: "TrainingResult") -> str:
         text += "\n(selected on test, as some papers do: optimistic)"
     if result.decoding_scores:
         text += "\n\n" + decoding_text(result.decoding, result.decoding_scores)
+    if result.videos:
+        text += "\n\n" + videos_text(result.videos)
     for split, kinds in result.kinds.items():
         text += f"\n\n{split}\n{aligned(kind_rows(kinds))}"
     missing = {split: count for split, count in result.missing.items() if count}
@@ -45,6 +48,14 @@ def decoding_text(decoding: EventDecoding, decoding_scores: Mapping[Split, Decod
     threshold, minimum = decoding.event_threshold, decoding.minimum_duration_seconds
     chosen = f"an event: {minimum} s or more at a probability of {threshold:g} or more (chosen on validation)"
     return f"{aligned(rows)}\n{chosen}"
+
+
+def videos_text(videos: Mapping[Split, VideoScores]) -> str:
+    """How well the events of whole videos are found, as text."""
+    rows = [["whole videos, windows merged", "videos", "seconds", "event F1", "accuracy"]]
+    for split, of in videos.items():
+        rows.append([split, str(of.videos), str(of.seconds), percent(of.event_f1), percent(of.segment_accuracy)])
+    return aligned(rows)
 
 
 def runs_table(methods: Mapping[str, Sequence["TrainingResult"]], reference: str | None = None) -> str:
@@ -87,6 +98,8 @@ def evaluation_table(report: "EvaluationReport") -> str:
         if report.decoding_scores is None
         else [decoding_text(report.decoding, {report.split: report.decoding_scores})]
     )
+    if report.videos is not None:
+        read.append(videos_text({report.split: report.videos}))
     return "\n\n".join([f"{report.run} on {report.data}", scores, *read, *report.evaluation.details.tables()])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ccln.pipeline.data.ave import read_ave_folder
-from ccln.pipeline.data.clips import VIDEO_ENDINGS, Dataset, DatasetError, videos_of
+from ccln.pipeline.data.clips import VIDEO_ENDINGS, Dataset, DatasetError
 from ccln.pipeline.data.csv_file import read_csv_dataset
 
 log = logging.getLogger(__name__)
@@ -38,10 +38,18 @@ def read_dataset(path: str | os.PathLike[str], media_root: str | os.PathLike[str
 def find_videos(
     paths: Path | str | Iterable[Path | str], media_root: str | os.PathLike[str] | None = None
 ) -> list[Path]:
-    """The files named, and the videos of the folders and CSV data sets named, each once.
+    """The files named, and the videos of the folders and CSV data sets named, each once; see `find_clips`."""
+    return list(find_clips(paths, media_root))
 
-    Folders are searched recursively, in sorted order. A CSV's videos come in the order of its rows; one that is not
-    there is left out, with a warning.
+
+def find_clips(
+    paths: Path | str | Iterable[Path | str], media_root: str | os.PathLike[str] | None = None
+) -> dict[Path, set[int]]:
+    """The files named, and the videos of the folders and CSV data sets named, each with where its clips start.
+
+    That is second 0 for files and those of folders; a CSV data set may have any of a video's windows. Folders are
+    searched recursively, in sorted order. A CSV's videos come in the order of its rows; one that is not there is left
+    out, with a warning.
 
     Args:
         paths: One or several.
@@ -52,26 +60,34 @@ def find_videos(
         DatasetError: a CSV file is no data set.
     """
     paths = [Path(path) for path in ([paths] if isinstance(paths, Path | str) else paths)]
-    found: dict[Path, None] = {}
+    found: dict[Path, set[int]] = {}
     for path in paths:
         if path.is_dir():
             inside = (file for file in sorted(path.rglob("*")) if file.suffix.lower() in VIDEO_ENDINGS)
-            found.update(dict.fromkeys(file for file in inside if file.is_file()))
+            for file in filter(Path.is_file, inside):
+                found.setdefault(file, set()).add(0)
         elif not path.exists():
             raise FileNotFoundError(f"{path}: no such file or folder. Check the path.")
         elif path.suffix.lower() == ".csv":
-            found.update(dict.fromkeys(_listed(path, media_root)))
+            for file, starts in _listed(path, media_root).items():
+                found.setdefault(file, set()).update(starts)
         else:
-            found[path] = None
+            found.setdefault(path, set()).add(0)
     if not found:
         names = ", ".join(map(str, paths))
         raise FileNotFoundError(f"{names}: no video in it (no file that ends in {', '.join(VIDEO_ENDINGS)}).")
-    return list(found)
+    return found
 
 
-def _listed(file: Path, media_root: str | os.PathLike[str] | None) -> list[Path]:
+def _listed(file: Path, media_root: str | os.PathLike[str] | None) -> dict[Path, set[int]]:
     dataset = read_dataset(file, media_root)
-    absent = [clip.video_id for clip in dataset.clips if dataset.video_of(clip) is None]
+    found: dict[Path, set[int]] = {}
+    absent: dict[str, None] = {}
+    for clip in dataset.clips:
+        if (video := dataset.video_of(clip)) is None:
+            absent[clip.video_id] = None
+        else:
+            found.setdefault(video, set()).add(clip.start_seconds)
     if absent:
-        log.warning("%s: %d of its videos are not there (%s, ...)", file, len(absent), ", ".join(absent[:3]))
-    return videos_of(dataset)
+        log.warning("%s: %d of its videos are not there (%s, ...)", file, len(absent), ", ".join(list(absent)[:3]))
+    return found

@@ -4,7 +4,7 @@ import codecs
 import os
 import stat
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -48,7 +48,7 @@ class AnnotatedClip:
     also the clip's place in the published feature files. None if a split file has a row that Annotations.txt has not.
     """
     label: str | None
-    """Class of the event; None if the clip is background throughout."""
+    """Class of the event, of several that of most of the time; None if the clip is background throughout."""
     video_id: str
     """Name of the video without its ending. Not unique."""
     spans: tuple[tuple[float, float], ...]
@@ -59,6 +59,20 @@ class AnnotatedClip:
     """The video, whether or not it exists; None if an AVE folder has no video of that id."""
     distractors: tuple[Distractor, ...] | None = None
     """What is in its background; None where nothing is said of that."""
+    labels: tuple[str, ...] = ()
+    """Class of each span; empty where all are of `label`."""
+    start_seconds: int = 0
+    """Where in its video the clip starts; the spans are from there."""
+
+    @property
+    def name(self) -> str:
+        """The name under which its features are found where the video is absent."""
+        return clip_name(self.video_id, self.start_seconds)
+
+
+def clip_name(video_name: str, start_seconds: int) -> str:
+    """The name of a clip of a video: the video's own for the first ten seconds."""
+    return f"{video_name}@{start_seconds}s" if start_seconds else video_name
 
 
 @dataclass(frozen=True)
@@ -98,8 +112,9 @@ def segment_labels(
     """Class index of every second of every clip.
 
     A segment has its clip's class if the clip's spans cover at least half of its second, else it is background,
-    `len(class_names)`. For whole seconds, as in AVE, that is start <= segment < end, which gives every cell of the
-    published label files; the rule for fractions is our reading.
+    `len(class_names)`; of several classes it has the one that covers most, of equals the earlier. For whole seconds, as
+    in AVE, that is start <= segment < end, which gives every cell of the published label files; the rule for fractions
+    is our reading.
 
     Args:
         clips: The clips.
@@ -114,7 +129,22 @@ def segment_labels(
     """
     is_event = [covered_seconds(clip.spans, segments) >= LEAST_COVERED_SECONDS for clip in clips]
     is_event = np.array(is_event, bool).reshape(len(clips), segments)
-    return np.where(is_event, class_labels(clips, class_names)[:, np.newaxis], len(class_names))
+    classes = np.repeat(class_labels(clips, class_names)[:, np.newaxis], segments, axis=1)
+    for row, clip in zip(classes, clips, strict=True):
+        if clip.labels:
+            row[:] = _main_classes(clip, class_names, segments)
+    return np.where(is_event, classes, len(class_names))
+
+
+def _main_classes(clip: AnnotatedClip, class_names: Sequence[str], segments: int) -> np.ndarray:
+    """Of each second of a clip with several classes the one that covers most, int64 (segment,)."""
+    names = list(dict.fromkeys(clip.labels))
+    covered = [
+        covered_seconds([span for span, label in zip(clip.spans, clip.labels, strict=True) if label == name], segments)
+        for name in names
+    ]
+    index_of = class_labels([replace(clip, label=name) for name in names], class_names)
+    return index_of[np.argmax(covered, axis=0)]
 
 
 def covered_seconds(spans: Iterable[Sequence[float]], segments: int) -> np.ndarray:

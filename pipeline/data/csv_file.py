@@ -4,9 +4,11 @@ import csv
 import difflib
 import hashlib
 import io
+import itertools
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +16,7 @@ from typing import NamedTuple
 from ccln.pipeline.data.clips import AnnotatedClip, Dataset, DatasetError, Split, read_annotation_text, row_error
 from ccln.pipeline.data.media import MediaFolder, durations_seconds
 from ccln.pipeline.data.times import decimal_mark, parse_seconds
+from ccln.pipeline.data.windows import SLIVER_SECONDS, LabelledSpan, balanced, windows_of, without_overlap
 from ccln.pipeline.segments import CLIP_SECONDS
 
 log = logging.getLogger(__name__)
@@ -27,10 +30,10 @@ _OWN_NAMES = {"start_seconds": "start", "end_seconds": "end"}  # those of ccln-l
 _DELIMITERS = (",", ";", "\t")
 _SPLIT_NAMES: dict[str, Split] = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 _TRAIN_SHARE, _VALIDATION_SHARE = 0.7, 0.15
-_SLIVER_SECONDS = 0.1
-"""An end that is no further after its video's is no mistake: encoders round to whole frames."""
 _CLIPPED_SECONDS = 1.0
 """An end that is no further after its video's is taken for the video's."""
+_MAX_SECONDS = 3_600_000
+"""Of all videos together, so that a wrong time, or a forged header, does not exhaust the memory with windows."""
 
 _Span = tuple[float, float]
 _RowError = Callable[[str, str, str], DatasetError]
@@ -41,9 +44,11 @@ def read_csv_dataset(file: str | os.PathLike[str], media_root: str | os.PathLike
     """Read a data set from a CSV file.
 
     A row is one event: `path` relative to the CSV's folder, `start` and `end` in seconds or as m:ss or h:mm:ss
-    (fractions allowed, half-open, within the first ten seconds, which are the clip), `label` the class. A clip with
-    several events of its class has several rows; its spans that overlap or touch are merged. A row with a path alone is
-    a clip that is background throughout. Space around labels, times and splits is ignored, and so are other columns.
+    (fractions allowed, half-open), `label` the class. Videos may have any length and any number of events; they are cut
+    into windows as `ccln.pipeline.data.windows` says, which also says what becomes of events that overlap. A video is
+    annotated up to its last end: what no event covers until then is background, and what is after it is not used. A row
+    without a label is not an event, but is annotated, too; a row with a path alone is a video that is background
+    throughout. Space around labels, times and splits is ignored, and so are other columns.
 
     The separator is that of the header: a comma, a semicolon or a tab. Fractions follow a point or a comma, one of them
     throughout the file. The text is UTF-8, or UTF-16 with its byte order mark. An end up to a second after the end of
@@ -69,9 +74,18 @@ def read_csv_dataset(file: str | os.PathLike[str], media_root: str | os.PathLike
     rows_of: dict[str, list[_Row]] = {}
     for row in _read_rows(file, media):
         rows_of.setdefault(row.path, []).append(row)
-    rows_of = _within_videos(file, media.folder, rows_of)
-    clips = tuple(_clip(file, media.folder, rows) for rows in rows_of.values())
-    class_names = tuple(dict.fromkeys(clip.label for clip in clips if clip.label is not None))
+    durations = durations_seconds(media.folder / path for path in rows_of)
+    rows_of = _within_videos(file, media.folder, rows_of, durations)
+    annotated = sum(_annotated_seconds(rows, durations.get(media.folder / path)) for path, rows in rows_of.items())
+    if annotated > _MAX_SECONDS:
+        raise DatasetError(
+            f"{file}: its videos are annotated for {annotated / 3600:.0f} hours; a data set has "
+            f"{_MAX_SECONDS // 3600} at most. Check the largest ends, or make several data sets"
+        )
+    paths = {path: media.folder / path for path in rows_of}
+    videos = [_windows(file, paths[path], rows, durations.get(paths[path])) for path, rows in rows_of.items()]
+    clips = tuple(_with_rows(balanced(videos), sum(map(len, rows_of.values()))))
+    class_names = tuple(dict.fromkeys(row.label for rows in rows_of.values() for row in rows if row.label is not None))
     if not class_names:
         raise DatasetError(f"{file} has no row with a label; {LAYOUT}")
     return Dataset(file, class_names, clips)
@@ -86,14 +100,22 @@ class _Row(NamedTuple):
     split: Split
 
 
-def _within_videos(file: Path, folder: Path, rows_of: dict[str, list[_Row]]) -> dict[str, list[_Row]]:
+def _with_rows(clips: Iterable[AnnotatedClip], row_count: int) -> Iterator[AnnotatedClip]:
+    """The clips, each with a row of its own: those after the first of their video have one after all rows."""
+    more = itertools.count(row_count)
+    for clip in clips:
+        yield clip if clip.start_seconds == 0 else replace(clip, row=next(more))
+
+
+def _within_videos(
+    file: Path, folder: Path, rows_of: dict[str, list[_Row]], durations: Mapping[Path, float]
+) -> dict[str, list[_Row]]:
     """The rows with the ends that are a little after their videos' set to these."""
-    durations = durations_seconds(folder / path for path in rows_of)
     clipped: list[_Row] = []
 
     def within(row: _Row) -> _Row:
         duration = durations.get(folder / row.path)
-        if row.span is None or duration is None or row.span[1] <= duration + _SLIVER_SECONDS:
+        if row.span is None or duration is None or row.span[1] <= duration + SLIVER_SECONDS:
             return row
         start, end = row.span
         if end > duration + _CLIPPED_SECONDS or start >= duration:
@@ -109,31 +131,25 @@ def _within_videos(file: Path, folder: Path, rows_of: dict[str, list[_Row]]) -> 
     return found
 
 
-def _clip(file: Path, folder: Path, rows: list[_Row]) -> AnnotatedClip:
-    """The clip that the rows of one path describe together."""
+def _windows(file: Path, path: Path, rows: list[_Row], duration: float | None) -> list[AnnotatedClip]:
+    """The windows of the video that the rows of one path describe together."""
     first = rows[0]
     for row in rows[1:]:
-        if row.label != first.label:
-            shown = "none" if first.label is None else repr(first.label)
-            expected = f"{shown}, as in line {first.line_number}: a clip has one class"
-            raise row_error(file, row.line_number, f"label of {row.path!r}", row.label or "", expected)
         if row.split != first.split:
-            expected = f"{first.split}, as in line {first.line_number}: a clip is in one split"
+            expected = f"{first.split}, as in line {first.line_number}: a video is in one split"
             raise row_error(file, row.line_number, f"split of {row.path!r}", row.split, expected)
-    spans = _merged(row.span for row in rows if row.span is not None)
-    path = folder / first.path
-    return AnnotatedClip(first.position, first.label, path.stem, spans, first.split, path)
+        if None in (row.span, first.span):
+            expected = f"no row beside line {first.line_number}: a row with a path alone says that there is no event"
+            raise row_error(file, row.line_number, f"row of {row.path!r}", row.label or "", expected)
+    events = [LabelledSpan(row.label, *row.span) for row in rows if row.label is not None and row.span is not None]
+    annotated = _annotated_seconds(rows, duration)
+    clip = AnnotatedClip(first.position, None, path.stem, (), first.split, path)
+    return windows_of(clip, without_overlap(events), annotated)
 
 
-def _merged(spans: Iterable[_Span]) -> tuple[_Span, ...]:
-    """The spans in order; those that overlap or touch are merged."""
-    merged: list[_Span] = []
-    for start, end in sorted(spans):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = merged[-1][0], max(end, merged[-1][1])
-        else:
-            merged.append((start, end))
-    return tuple(merged)
+def _annotated_seconds(rows: list[_Row], duration: float | None) -> float:
+    whole = CLIP_SECONDS if duration is None else duration
+    return max((row.span[1] for row in rows if row.span is not None), default=whole)
 
 
 def read_csv_rows(file: Path) -> Iterator["_Row"]:
@@ -175,11 +191,6 @@ def _read_rows(file: Path, media: MediaFolder | None) -> Iterator[_Row]:
             raise wrong("path", cell["path"], f"another video than {written!r} of line {first_line}; both are {path}")
         values = {name: cell[name].strip() for name in ("label", "start", "end")}
         label, span = _event(wrong, times, line_number, **values)
-        expected = f"within the first {CLIP_SECONDS} seconds, which are the clip; cut the video into clips first"
-        if media is not None and span is not None and span[1] > CLIP_SECONDS:
-            raise wrong(
-                "end" if span[0] < CLIP_SECONDS else "start", values["end" if span[0] < 10 else "start"], expected
-            )
         split = _split(wrong, cell["split"].strip()) if "split" in cell else _split_by_path(path)
         yield _Row(position, line_number, path, label, span, split)
 
@@ -241,15 +252,15 @@ def _event(
 ) -> tuple[str | None, _Span | None]:
     if not label and not start and not end:
         return None, None
-    if not label or not label.isprintable():
-        raise wrong("label", label, "a printable name, or a row without start and end, too")
+    if not label.isprintable():
+        raise wrong("label", label, "a printable name, or none for background")
     if label.lower() == "background":
-        raise wrong("label", label, "a class; a clip without event has no label, start and end")
+        raise wrong("label", label, "a class; background has no label")
     start_seconds = times.read(wrong, line_number, "start", start)
     end_seconds = times.read(wrong, line_number, "end", end)
     if not 0 <= start_seconds < end_seconds:
         raise wrong("start", start, f"at least 0 and before the end, {end}")
-    return label, (start_seconds, end_seconds)
+    return label or None, (start_seconds, end_seconds)
 
 
 def _split(wrong: _RowError, value: str) -> Split:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ccln.cache import FeatureCache, Features, feature_key, source_digest, specification_digest
+from ccln.cache import FeatureCache, Features, clip_digest, feature_key, source_digest, specification_digest
 from ccln.extractors import arithmetic_of, pick_device, pick_precision, without_arithmetic
 from ccln.pipeline.data.ave import listed_background_ids, videos_by_id
 from ccln.pipeline.data.clips import (
@@ -54,6 +54,8 @@ class LabelledClips:
     videos."""
     missing: tuple[AnnotatedClip, ...]
     """Rows of the split without features; they are in none of the other fields."""
+    durations_seconds: tuple[float, ...]
+    """How much of each clip its video covers; the rest is padding."""
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -68,6 +70,11 @@ class LabelledClips:
         """int64 (clip,): class of each clip's event, -1 if no segment is event."""
         classes = torch.from_numpy(self.class_labels)
         return torch.where(self.event.any(1), classes, -1)
+
+    @property
+    def classes(self) -> Tensor:
+        """int64 (clip, segment): class of each event segment, that of the clip but for clips with several; else 0."""
+        return torch.from_numpy(np.where(self.segment_labels == self.class_count, 0, self.segment_labels))
 
 
 @dataclass(frozen=True)
@@ -245,12 +252,13 @@ def _found(dataset: Dataset, digests: Digests, lookup: _Lookup) -> dict[Annotate
 
     def entry_of(row: AnnotatedClip) -> _Entry | None:
         source = None if row.path is None else digests.get(row.path)
-        if source is not None and (entry := lookup.by_content(source)) is not None:
+        content = None if source is None else clip_digest(source, row.start_seconds)
+        if content is not None and (entry := lookup.by_content(content)) is not None:
             return entry
-        if row.row is not None and (entry := named(row, published_name(row.row, row.video_id))) is not None:
+        if row.row is not None and (entry := named(row, published_name(row.row, row.name))) is not None:
             return entry
         # A name is no evidence if the video exists, or if the data set itself has two files of that name.
-        return named(row, row.video_id) if source is None and len(files_of[row.video_id]) == 1 else None
+        return named(row, row.name) if source is None and len(files_of[row.video_id]) == 1 else None
 
     return {row: entry for row in dataset.clips if (entry := entry_of(row)) is not None}
 
@@ -285,6 +293,7 @@ def _labelled(
         class_count=len(dataset.class_names),
         keys=tuple(feature_key(found[row].source_sha256, identity) for row in present),
         missing=missing,
+        durations_seconds=tuple(entry.duration_seconds for entry in features),
     )
 
 

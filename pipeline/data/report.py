@@ -62,8 +62,9 @@ class DatasetReport:
             for (first, second), ids in self.leaks.items()
         ]
         if 0 < len(self.missing_videos) < self.rows:
-            names = [str(clip.path or clip.video_id) for clip in self.missing_videos]
-            lines.append(f"videos that are missing: {len(names)} of {self.rows} ({_some(names)})")
+            names = list(dict.fromkeys(str(clip.path or clip.video_id) for clip in self.missing_videos))
+            count = f"{len(self.missing_videos)} of {self.rows}"
+            lines.append(f"videos that are missing: {count} ({_some(names)})")
         if self.untrained:
             lines.append(f"classes without training clips: {len(self.untrained)} ({_some(self.untrained)})")
         if self.copies:
@@ -85,7 +86,7 @@ def report_on(dataset: Dataset, digests: Digests | None = None, silent: Sequence
         digests: With them, videos of equal content count as one.
         silent: The videos that are known to be silent.
     """
-    ids = Counter(clip.video_id for clip in dataset.clips)
+    ids = Counter((clip.video_id, clip.start_seconds) for clip in dataset.clips)
     clips_of: dict[Split, tuple[AnnotatedClip, ...]] = {split: dataset.clips_of(split) for split in SPLITS}
     identities = {split: {_identity(clip, digests) for clip in clips} for split, clips in clips_of.items()}
     leaks = {}
@@ -104,7 +105,7 @@ def report_on(dataset: Dataset, digests: Digests | None = None, silent: Sequence
         clips={split: len(clips) for split, clips in clips_of.items()},
         class_count=len(dataset.class_names),
         background=sum(clip.label is None for clip in dataset.clips),
-        duplicate_ids=tuple(video_id for video_id, count in ids.items() if count > 1),
+        duplicate_ids=tuple(dict.fromkeys(video_id for (video_id, _), count in ids.items() if count > 1)),
         leaks=leaks,
         empty_events=tuple(clip for clip in compress(dataset.clips, ~has_event) if clip.label is not None),
         missing_videos=tuple(clip for clip in dataset.clips if dataset.video_of(clip) is None),

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -14,9 +14,10 @@ from ccln.model import Checkpoint, EventDecoding, Network, load_checkpoint, save
 from ccln.pipeline.data.clips import Split
 from ccln.pipeline.data.features import DatasetFeatures
 from ccln.pipeline.metrics.calibration import DecodingScores, choose_decoding, score_decoding
-from ccln.pipeline.metrics.evaluation import Evaluation, TaskScores, percent, scores_by_name
+from ccln.pipeline.metrics.evaluation import Evaluation, TaskScores, percent, scores_by_name, without_nan
 from ccln.pipeline.metrics.kinds import KindScores, kinds_by_name
 from ccln.pipeline.metrics.localization import PredictedClips, SegmentDetails
+from ccln.pipeline.metrics.videos import VideoScores, score_videos
 from ccln.pipeline.train.loop import Trained
 from ccln.pipeline.train.state import Epoch, Identity, TrainingError
 from ccln.pipeline.train.tasks import DatasetTask
@@ -72,6 +73,8 @@ class TrainingResult:
     best_test_selection: float | None
     """What validation is selected on, of the epoch that is best on test: selected on test, as some papers do, and so
     optimistic. None where it was not asked for."""
+    videos: Mapping[Split, VideoScores] = field(default_factory=dict)
+    """Of whole videos in validation and test; without those that have none longer than a clip."""
     warnings: tuple[str, ...] = ()
     """Why not to rely on the network."""
 
@@ -126,6 +129,11 @@ def evaluate_run(
         "validation": decoding_scores(on_validation, decoding),
         "test": decoding_scores(on_test, decoding),
     }
+    videos: dict[Split, VideoScores] = {
+        split: found
+        for split in scores
+        if (found := score_videos(trained.model, features.splits[split], features.class_names, decoding)) is not None
+    }
     return TrainingResult(
         folder=folder,
         facts=facts,
@@ -138,6 +146,7 @@ def evaluate_run(
         decoding=decoding,
         decoding_scores={split: of_split for split, of_split in scores.items() if of_split is not None},
         best_test_selection=max(watched, default=None),
+        videos=videos,
         warnings=tuple(_warnings(features, on_validation)),
     )
 
@@ -256,6 +265,8 @@ def _metrics(result: TrainingResult) -> dict[str, Any]:
     if result.decoding_scores:
         scores = {split: asdict(of_split) for split, of_split in result.decoding_scores.items()}
         metrics["decoding"] = {**asdict(result.decoding), "scores": scores}
+    if result.videos:
+        metrics["videos"] = {split: without_nan(of_split) for split, of_split in result.videos.items()}
     if result.kinds:
         metrics["kinds"] = {split: kinds_by_name(of_split) for split, of_split in result.kinds.items()}
     if result.on_test.ablated:

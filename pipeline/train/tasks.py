@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 import psutil
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils import data
 
 from ccln.cache import FeatureCache
@@ -172,19 +173,26 @@ class SupervisedLocalization(_Localization):
     def __init__(self, features: DatasetFeatures, config: RunConfig) -> None:
         super().__init__(features, config)
         clips = features.splits["train"]
-        self.clips = ClipBatches(clips.visual, clips.audio, event=clips.event, label=clips.labels)
+        self.clips = ClipBatches(
+            clips.visual, clips.audio, event=clips.event, label=clips.labels, classes=clips.classes
+        )
 
     def augmented(self, batch: dict[str, Tensor], random: torch.Generator) -> dict[str, Tensor]:
         """The batch with audio exchanged between full events of a class, some surrounded, and foreign audio laid in."""
         training = self._config.training
-        audio = exchange_audio(batch["audio"], batch["event"], batch["label"], training.audio_exchange, random)
+        of_label = batch["event"] * (batch["classes"] == batch["label"][:, None])
+        audio = exchange_audio(batch["audio"], of_label, batch["label"], training.audio_exchange, random)
         batch = surround({**batch, "audio": audio}, training.surrounding, random)
-        return mismatch(batch, training.mismatch, random)
+        batch = mismatch(batch, training.mismatch, random)
+        return {**batch, "label": main_classes(batch["event"], batch["classes"])}
 
     def losses(self, model: nn.Module, batch: dict[str, Tensor], warmth: float) -> dict[str, Tensor]:
         """`supervised_loss`, and how open the gates are."""
         output = model(batch["visual"].float(), batch["audio"])
-        return supervised_loss(output, batch["event"], batch["label"], self._config.loss, warmth) | _gates(output)
+        losses = supervised_loss(
+            output, batch["event"], batch["label"], self._config.loss, warmth, classes=batch["classes"]
+        )
+        return losses | _gates(output)
 
 
 class WeakLocalization(_Localization):
@@ -244,6 +252,17 @@ def _gates(output: Output) -> dict[str, Tensor]:
     if foreground:  # there is an FEE
         gates["gate/fee"] = torch.stack(foreground).sigmoid().mean()
     return gates
+
+
+def main_classes(event: Tensor, classes: Tensor) -> Tensor:
+    """The class of most event segments of each clip, of equals the first, int64 (batch,); -1 where there is no event.
+
+    Args:
+        event: (batch, segment), 1 in event segments.
+        classes: int64 (batch, segment), the class of each event segment.
+    """
+    counts = (functional.one_hot(classes) * event[..., None]).sum(1)  # (B, n)
+    return torch.where(event.any(1), counts.argmax(1), -1)
 
 
 def exchange_audio(audio: Tensor, event: Tensor, labels: Tensor, share: float, generator: torch.Generator) -> Tensor:

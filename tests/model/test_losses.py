@@ -134,7 +134,7 @@ def test_seen_and_heard_is_exact_at_any_logit(target: int, dtype: torch.dtype):
         heard_logit, seen_logit = (
             torch.tensor([[[value]]], dtype=dtype, requires_grad=True) for value in (heard, seen)
         )
-        loss = seen_and_heard_loss(heard_logit, seen_logit, event, label)
+        loss = seen_and_heard_loss(heard_logit, seen_logit, event, label[:, None])
         slopes = [slope.item() for slope in torch.autograd.grad(loss, [heard_logit, seen_logit])]
         (value, heard_slope), (_, seen_slope) = exact(heard, seen, target), exact(seen, heard, target)
         assert loss.dtype == dtype
@@ -151,15 +151,26 @@ def test_seen_and_heard_sums_over_classes_and_means_over_segments():
     for clip, segment, index in np.ndindex(3, 4, 5):
         is_target = bool(event[clip, segment]) and labels[clip] == index
         expected += exact(heard[clip, segment, index].item(), seen[clip, segment, index].item(), is_target)[0]
-    assert seen_and_heard_loss(heard, seen, event, labels).item() == pytest.approx(expected / 12, rel=1e-5)
+    assert seen_and_heard_loss(heard, seen, event, labels[:, None]).item() == pytest.approx(expected / 12, rel=1e-5)
 
 
 def test_one_modality_may_be_high_where_the_other_is_low():
     low, high = torch.full((1, 1, 1), -20.0), torch.full((1, 1, 1), 20.0)
     nothing, label = torch.zeros(1, 1), torch.tensor([0])
-    assert seen_and_heard_loss(low, high, nothing, label) < 1e-6
-    assert seen_and_heard_loss(high, low, nothing, label) < 1e-6
-    assert seen_and_heard_loss(high, high, nothing, label) > 15
+    assert seen_and_heard_loss(low, high, nothing, label[:, None]) < 1e-6
+    assert seen_and_heard_loss(high, low, nothing, label[:, None]) < 1e-6
+    assert seen_and_heard_loss(high, high, nothing, label[:, None]) > 15
+
+
+def test_each_segment_of_a_clip_with_several_classes_has_its_own():
+    random = torch.Generator().manual_seed(0)
+    heard, seen = (torch.randn(1, 4, 3, generator=random) for _ in range(2))
+    event, classes = torch.ones(1, 4), torch.tensor([[2, 0, 0, 1]])
+    for loss in (seen_and_heard_loss, each_modality_loss):
+        alone = [
+            loss(heard[:, t : t + 1], seen[:, t : t + 1], event[:, :1], classes[:, t : t + 1]).item() for t in range(4)
+        ]
+        assert loss(heard, seen, event, classes).item() == pytest.approx(np.mean(alone), rel=1e-5)
 
 
 # --- The sum ----------------------------------------------------------------------------------------------------------
@@ -248,7 +259,7 @@ def test_the_total_is_the_weighted_sum_of_its_parts(warmth: float):
         "class": np.mean([mean_log_share(one.class_logits) for one in result.members]),
         "modality": np.mean(
             [
-                loss(one.audio_logits, one.visual_logits, EVENT, LABELS).item()
+                loss(one.audio_logits, one.visual_logits, EVENT, LABELS[:, None]).item()
                 for one in result.members
                 for loss in (seen_and_heard_loss, each_modality_loss)
             ]
@@ -365,5 +376,5 @@ def test_the_modality_loss_uses_event_seconds_only():
             for name, logit in enumerate(logits[clip, segment].tolist()):
                 probability = 1 / (1 + math.exp(-logit))
                 expected -= math.log(probability if name == labels[clip] else 1 - probability)
-    assert each_modality_loss(heard, seen, event, labels).item() == pytest.approx(expected / 5, rel=1e-5)
-    assert each_modality_loss(heard, seen, torch.zeros(3, 4), torch.full((3,), -1)) == 0
+    assert each_modality_loss(heard, seen, event, labels[:, None]).item() == pytest.approx(expected / 5, rel=1e-5)
+    assert each_modality_loss(heard, seen, torch.zeros(3, 4), torch.full((3, 1), -1)) == 0

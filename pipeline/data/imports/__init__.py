@@ -11,11 +11,12 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from ccln.pipeline.data import find_videos
 from ccln.pipeline.data.clips import DatasetError
 from ccln.pipeline.data.csv_file import read_csv_rows
-from ccln.pipeline.data.imports.annotations import AnnotatedVideo, LabelledSpan
+from ccln.pipeline.data.imports.annotations import AnnotatedVideo
 from ccln.pipeline.data.imports.elan import read_elan
 from ccln.pipeline.data.imports.json_files import read_json
 from ccln.pipeline.data.imports.text import read_subtitles, read_text
 from ccln.pipeline.data.media import MediaFolder
+from ccln.pipeline.data.windows import LabelledSpan
 
 log = logging.getLogger(__name__)
 

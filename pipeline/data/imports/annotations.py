@@ -3,19 +3,11 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from ccln.pipeline.data.clips import DatasetError
+from ccln.pipeline.data.windows import LabelledSpan
 
 _CONFIDENCE = re.compile(r" \((?:0\.\d\d|1\.00)\)$", re.ASCII)
-
-
-class LabelledSpan(NamedTuple):
-    """An event as it is written."""
-
-    label: str
-    start_seconds: float
-    end_seconds: float
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from urllib.parse import unquote
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
 
 from ccln.pipeline.data.clips import VIDEO_ENDINGS, DatasetError, read_annotation_file
-from ccln.pipeline.data.imports.annotations import AnnotatedVideo, LabelledSpan, event_of
+from ccln.pipeline.data.imports.annotations import AnnotatedVideo, event_of
+from ccln.pipeline.data.windows import LabelledSpan
 
 LAYOUT = "a file of ELAN is XML with the root ANNOTATION_DOCUMENT"
 

@@ -9,7 +9,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import msgspec
 
 from ccln.pipeline.data.clips import VIDEO_ENDINGS, DatasetError, read_annotation_file
-from ccln.pipeline.data.imports.annotations import AnnotatedVideo, LabelledSpan, event_of
+from ccln.pipeline.data.imports.annotations import AnnotatedVideo, event_of
+from ccln.pipeline.data.windows import LabelledSpan
 
 LAYOUT = (
     "JSON is read of Label Studio (JSON or JSON-MIN), of VIA 3 (a project with file, view, attribute and metadata), "

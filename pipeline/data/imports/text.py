@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ccln.pipeline.data.clips import DatasetError, read_annotation_text, row_error
-from ccln.pipeline.data.imports.annotations import AnnotatedVideo, LabelledSpan, event_of, without_confidence
+from ccln.pipeline.data.imports.annotations import AnnotatedVideo, event_of, without_confidence
 from ccln.pipeline.data.times import parse_seconds
+from ccln.pipeline.data.windows import LabelledSpan
 
 AUDACITY = "Audacity's labels are lines of start, end and label, with tabs between"
 RAVEN = 'a selection table of Raven has the columns "Begin Time (s)", "End Time (s)" and one with the labels'

@@ -38,6 +38,7 @@ def shift_for(logits: np.ndarray, is_event: np.ndarray) -> float:
         class_count=1,
         keys=tuple(map(str, range(len(logits)))),
         missing=(),
+        durations_seconds=(10.0,) * len(logits),
     )
     network = Shifted()
     choose_event_shift(cast(CCLN, network), clips)

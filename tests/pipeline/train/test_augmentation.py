@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccln.pipeline.train.tasks import exchange_audio, mismatch
+from ccln.pipeline.train.tasks import exchange_audio, main_classes, mismatch
 
 clips = st.lists(st.tuples(st.integers(-1, 2), st.booleans()), min_size=1, max_size=12)
 
@@ -74,3 +74,9 @@ def test_the_share_is_that_of_clips_with_foreign_audio():
     batch = {"visual": audio, "audio": audio, "event": torch.ones(400, 10), "label": labels}
     new = mismatch(batch, 0.5, torch.Generator().manual_seed(0))
     assert 0.4 < (new["event"] == 0).any(1).float().mean() < 0.6
+
+
+def test_the_class_of_a_clip_is_that_of_most_of_its_event_seconds():
+    event = torch.tensor([[1.0, 1, 1, 0, 0], [0, 0, 0, 0, 0], [1, 1, 0, 0, 1], [1, 1, 0, 0, 0]])
+    classes = torch.tensor([[2, 1, 1, 2, 2], [0, 0, 0, 0, 0], [0, 3, 0, 0, 3], [2, 1, 0, 0, 0]])
+    assert main_classes(event, classes).tolist() == [1, -1, 3, 1]
