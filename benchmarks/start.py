@@ -55,16 +55,19 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--clips", type=int, nargs="+", default=[5, 10, 20], help="Training clips of each new class.")
+    parser.add_argument("--base-epochs", type=int, help="Of the first network; the others have as many as usual.")
     arguments = parser.parse_args()
     dataset, cache = read_dataset(arguments.data), FeatureCache(arguments.cache)
     old, new = dataset.class_names[:-NEW], dataset.class_names[-NEW:]
     print(f"new classes: {', '.join(new)}")
 
-    def run(name: str, data: Dataset, seed: int, init: Checkpoint | None = None) -> TrainingResult:
-        experiment = prepare(data, SupervisedLocalization, cache, RunConfig(), init=init)
+    def run(
+        name: str, data: Dataset, seed: int, init: Checkpoint | None = None, epochs: int | None = None
+    ) -> TrainingResult:
+        experiment = prepare(data, SupervisedLocalization, cache, RunConfig().with_training(epochs=epochs), init=init)
         return experiment.run(arguments.out / name / f"seed-{seed}", seed=seed)
 
-    start = load_checkpoint(run("base", chosen(dataset, old, {}, 0), 0).folder)
+    start = load_checkpoint(run("base", chosen(dataset, old, {}, 0), 0, epochs=arguments.base_epochs).folder)
     found: dict[tuple[int, str], list[float]] = {}
     for seed in range(arguments.seeds):
         for count in arguments.clips:
