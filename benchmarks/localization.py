@@ -1,12 +1,13 @@
 """What ccln-localize costs beside its work proper, and what an hour of video costs it.
 
-    uv run python benchmarks/localization.py --clip FILE --work FOLDER [--checkpoint RUN] [--rounds N]
+    uv run python benchmarks/localization.py --clip FILE [--work FOLDER] [--checkpoint RUN] [--rounds N]
 
-- cold start: the whole process on a clip of ten seconds against decoding it and running the networks over it alone, in
-  a warm process, and where a process spends its time. All of it runs in turn, in fresh processes, and the fastest of
+- cold start: the whole process on a clip of ten seconds against one that only imports torch, and decoding and the
+  networks alone; and where a process spends its time. All of it runs in turn, in fresh processes, and the fastest of
   each counts: other work on the machine only ever makes a side slower.
-- an hour: seconds and peak memory of a made-up video of an hour and of one of five minutes, in fresh processes. The
-  videos are made once, in --work, and kept. Memory is what the process has to itself, without pages of files.
+- an hour, if there is --work: seconds and peak memory of a made-up video of an hour and of one of five minutes, in
+  fresh processes. The videos are made once, in that folder, and kept. Memory is what the process has to itself, without
+  pages of files.
 """
 
 import argparse
@@ -123,13 +124,14 @@ print(json.dumps(peaks), file=sys.stderr)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clip", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--work", type=Path)
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     network = [] if options.checkpoint is None else ["--checkpoint", str(options.checkpoint)]
     cold_start(options.clip, network, str(options.checkpoint or ""), options.rounds)
-    long_videos(options.work, network)
+    if options.work is not None:
+        long_videos(options.work, network)
 
 
 def cold_start(clip: Path, network: Sequence[str], checkpoint: str, rounds: int) -> None:
@@ -151,8 +153,7 @@ def cold_start(clip: Path, network: Sequence[str], checkpoint: str, rounds: int)
     show("decoding and networks alone, first time", min(first))
     show("decoding and networks alone, warm", min(warm))
     show("python -c 'import torch', the whole process", min(torch))
-    show("RATIO of ccln-localize to decoding and networks alone", min(whole) / min(warm))
-    show("RATIO of ccln-localize to python -c 'import torch'", min(whole) / min(torch))
+    show("RATIO of ccln-localize to import torch, decoding and networks", min(whole) / (min(torch) + min(first)))
 
 
 def long_videos(work: Path, network: Sequence[str]) -> None:
