@@ -25,6 +25,7 @@ from ccln.extractors import load_extractors, pick_precision, preset_named, prese
 from ccln.extractors.contract import VisualChoice
 from ccln.extractors.efficientnet_lite0 import build
 from ccln.extractors.extraction import fold_batch_norms
+from ccln.extractors.log_mel import PatchExtractor
 from ccln.pipeline.commands.console import keep_freed_memory
 from ccln.pipeline.decode.clip import decode_clip
 from ccln.pipeline.extract import frame_request
@@ -46,11 +47,12 @@ def main() -> None:
     extractors = by_precision["float32"]
     clip = decode_clip(options.clip, frame_request(extractors))
     frames = torch.from_numpy(clip.frames).flatten(0, 1)
-    patches = extractors.audio_network.front_end(torch.from_numpy(clip.waveform).view(len(clip.frames), -1))
+    ears = extractors.audio_network
+    assert isinstance(ears, PatchExtractor)
+    patches = ears.front_end(torch.from_numpy(clip.waveform).view(len(clip.frames), -1))
     visual = fold_batch_norms(build(preset.visual, None), normalised(frames[:1], preset.visual))
-    audio = extractors.audio_network.network
     run_visual = session(visual, normalised(frames[:FRAMES_AT_ONCE], preset.visual), options.threads)
-    run_audio = session(audio, patches, options.threads)
+    run_audio = session(ears.network, patches, options.threads)
     works: dict[str, Callable[[], np.ndarray]] = {
         f"visual, torch, {name}": lambda name=name: by_precision[name].visual(clip.frames) for name in precisions
     }
@@ -59,7 +61,7 @@ def main() -> None:
             [run_visual(normalised(chunk, preset.visual).numpy()) for chunk in frames.split(FRAMES_AT_ONCE)],
             len(clip.frames),
         ),
-        "audio, torch": lambda: in_torch(audio, patches),
+        "audio, torch": lambda: in_torch(ears.network, patches),
         "audio, ONNX Runtime": lambda: run_audio(patches.numpy()),
     }
     print(f"{torch.backends.cpu.get_cpu_capability()}, threads: {options.threads}; CPU ms a clip, difference by norm")
@@ -87,7 +89,7 @@ def session(network: nn.Module, example: Tensor, threads: int) -> Callable[[np.n
         torch.onnx.export(
             copy.deepcopy(network).to(memory_format=torch.contiguous_format),
             (example,),
-            file,
+            file,  # pyright: ignore[reportArgumentType]: the old exporter takes it
             input_names=["input"],
             dynamic_axes={"input": {0: "item"}},
             dynamo=False,
