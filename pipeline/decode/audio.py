@@ -11,8 +11,11 @@ from ccln.pipeline.segments import CLIP_SECONDS
 
 SAMPLE_RATE_HZ = 16_000
 
-# Matroska and WebM round timestamps to a millisecond; audio less than two of them apart is continuous.
-_CONTINUITY_SECONDS = 0.002
+# Live recordings state times that are some milliseconds off, and their audio is continuous all the same. More than this
+# is a gap: Opus loses 20 ms with a packet, AAC and MP3 more.
+_GAP_SECONDS = 0.018
+# Matroska and WebM round timestamps to a millisecond; only what is more is drift.
+_DRIFT_SECONDS = 0.002
 _MAX_SAMPLE_RATE_HZ = 768_000
 # PyAV 18 reads beyond the end of planar audio with eight channels or more; those are interleaved first.
 _MAX_PLANES = 7
@@ -21,7 +24,11 @@ _MAX_OPEN_CLIPS = 3
 
 
 class WaveformBuilder:
-    """Places decoded audio on the clock at its own rate, then resamples each ten seconds in one piece."""
+    """Places decoded audio on the clock at its own rate, then resamples each ten seconds in one piece.
+
+    Audio is continuous unless its stated time is more than 18 ms from where it would go on. Where the stated times of a
+    clip are off by more than 2 ms on average, the next clip begins by as much later, or earlier, in the audio.
+    """
 
     def __init__(self) -> None:
         self.first_seconds = inf
@@ -32,6 +39,7 @@ class WaveformBuilder:
         self._open: dict[int, np.ndarray] = {}  # samples of each clip that has audio
         self._rate_hz = 0
         self._position = 0  # where the next sample goes if the audio is continuous; may be negative
+        self._deviations: list[int] = []  # of the stated times from that, in samples, in the current clip
 
     @property
     def end_seconds(self) -> float:
@@ -56,10 +64,30 @@ class WaveformBuilder:
         if not self._rate_hz:
             self._rate_hz = frame.sample_rate
             self._position = round(start * self._rate_hz)
-        stated = round(start * self._rate_hz)
-        if abs(stated - self._position) > _CONTINUITY_SECONDS * self._rate_hz:
-            self._position = stated
-        self._place(self._mono(frame))
+        deviation = round(start * self._rate_hz) - self._position
+        if abs(deviation) > _GAP_SECONDS * self._rate_hz:
+            self._position += deviation
+            self._deviations.clear()
+        else:
+            self._deviations.append(deviation)
+        mono = self._mono(frame)
+        border = (self._position // self._clip_samples + 1) * self._clip_samples - self._position
+        self._place(mono[:border])
+        if len(mono) >= border:
+            self._place(mono[border + self._follow_drift() :])
+
+    @property
+    def _clip_samples(self) -> int:
+        return CLIP_SECONDS * self._rate_hz
+
+    def _follow_drift(self) -> int:
+        """Between two clips, where no seam is heard: move the position, or return how many samples to leave out."""
+        drift = round(sum(self._deviations) / len(self._deviations)) if self._deviations else 0
+        self._deviations.clear()
+        if abs(drift) <= _DRIFT_SECONDS * self._rate_hz:
+            return 0
+        self._position += max(drift, 0)
+        return max(-drift, 0)
 
     def _mono(self, frame: AudioFrame) -> np.ndarray:
         """float32 (sample,): the mean of all channels."""
@@ -74,7 +102,7 @@ class WaveformBuilder:
 
     def _place(self, mono: np.ndarray) -> None:
         """Put samples into the clips they belong to, without those for a clip that has been taken."""
-        size = CLIP_SECONDS * self._rate_hz
+        size = self._clip_samples
         position, self._position = self._position, self._position + len(mono)
         for clip in range(max(position // size, self._clip), -(-self._position // size)):
             begin, end = max(position, clip * size), min(self._position, (clip + 1) * size)

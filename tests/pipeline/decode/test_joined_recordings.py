@@ -89,8 +89,9 @@ def assert_in_step(path: Path, recordings: Sequence[Recording], *, whole: bool =
                 pairs.append((*divmod(int(number), FRAMES), *divmod(moment, MOMENTS)))
     for seen_recording, frame, heard_recording, moment in pairs:
         last = max(number for number in shown if number // FRAMES == seen_recording) % FRAMES
-        if frame == last and heard_recording in (seen_recording, seen_recording + 1):
-            continue  # the last frame is displayed until the next begins
+        # The last frame is displayed until the next begins; program streams may state a wrong time for the very last.
+        if frame >= last - 1 and heard_recording in (seen_recording, seen_recording + 1):
+            continue
         assert heard_recording == seen_recording
         assert abs(frame / 25 - (moment + 0.5) * MOMENT_SECONDS) < MOMENT_SECONDS / 2 + 0.1
     for recording in recordings if whole else ():
@@ -152,16 +153,17 @@ def test_inspection_says_where_timestamps_restart(tmp_path: Path) -> None:
 def test_a_joined_recording_is_written_again_in_step(tmp_path: Path) -> None:
     path, _ = two(tmp_path)
     written = write_video(located_video("joined.ts", 7.0), path, tmp_path / "written")
-    numbers, seconds = [], []
+    numbers: list[int] = []
+    seconds: list[float] = []
     with av.open(str(written)) as container:
         for frame in container.decode(video=0):
             image = frame.to_ndarray(format="rgb24")
             numbers.append(number_in(image[: image.shape[1] * HEIGHT // WIDTH]))
-            seconds.append(frame.time)
+            seconds.append(frame.time or 0)
     assert numbers == [*range(100), *range(FRAMES, FRAMES + 75)]
     assert np.diff(seconds) == pytest.approx(0.04, abs=0.03)
     with av.open(str(written)) as container:
-        times = [frame.time for frame in container.decode(audio=0)]
+        times = [frame.time or 0.0 for frame in container.decode(audio=0)]
     assert np.diff(times) == pytest.approx(1152 / RATE_HZ, abs=0.03)
     assert times[-1] == pytest.approx(7, abs=0.1)
 
