@@ -22,7 +22,7 @@ from ccln.pipeline.decode.audio import WaveformBuilder
 from ccln.pipeline.decode.container import Clock, DecodeError, MissingStreamError, chosen_streams, open_video
 from ccln.pipeline.decode.decord import DecordFrames
 from ccln.pipeline.decode.frames import FramePicker, FrameRequest, FrameSkipper, shown_aspect
-from ccln.pipeline.decode.packets import ContinuousPackets
+from ccln.pipeline.decode.packets import ContinuousPackets, is_empty
 from ccln.pipeline.segments import CLIP_SECONDS
 
 # Containers interleave their streams far closer than this; nothing that comes later belongs to the clip.
@@ -284,6 +284,10 @@ class ClipReader:
         if isinstance(receiver, DecordFrames):
             receiver.add(packet)
             return
+        if is_empty(packet):
+            if isinstance(receiver, FramePicker):
+                receiver.repeat(self._clock.seconds(stream, packet.pts or 0), self._clock.end_seconds(packet))
+            return
         if stream.type in self._refused and packet.size:  # the empty one at the end only asks for what is still held
             raise self._refused[stream.type]
         try:
@@ -294,6 +298,8 @@ class ClipReader:
             self._refused[stream.type].__cause__ = error
             return
         for frame in frames:
+            if isinstance(frame, AudioFrame) and not frame.samples:
+                continue
             if isinstance(frame, VideoFrame | AudioFrame) and frame.pts is not None:
                 self._clock.start(stream, frame.pts)
                 self._add(frame, self._clock.seconds(stream, frame.pts))

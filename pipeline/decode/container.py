@@ -110,6 +110,10 @@ class Clock:
         scaled = stamp * base.numerator * zero.denominator - zero.numerator * base.denominator
         return scaled / (base.denominator * zero.denominator)
 
+    def end_seconds(self, packet: Packet) -> float:
+        """When what is in a packet, whose time is stated, has been displayed."""
+        return self.seconds(packet.stream, (packet.pts or 0) + (packet.duration or 0))
+
     def packet_seconds(self, packet: Packet) -> float:
         """When a packet is due; 0 for the empty ones at the end, which have no time."""
         stamp = packet.pts if packet.dts is None else packet.dts

@@ -80,6 +80,8 @@ class FramePicker:
         self._open: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # of each clip begun: its frames, when they start
         self._next_target(0)
         self._latest = -inf
+        self._repeated = -inf  # from when on the displayed frame is stated to be displayed once more, ...
+        self._repeated_until = 0.0  # ... and until when
         self._displayed: tuple[VideoFrame, float] | None = None  # and when it starts
         self._ahead: deque[tuple[VideoFrame, float]] = deque()  # start after all clips that may be begun
         self._reformatter = VideoReformatter()
@@ -90,7 +92,7 @@ class FramePicker:
         if (last := self._ahead[-1] if self._ahead else self._displayed) is None:
             return 0.0
         frame, start = last
-        return float(start + (frame.duration or 0) * (frame.time_base or 0))
+        return max(float(start + (frame.duration or 0) * (frame.time_base or 0)), self._repeated_until)
 
     @property
     def overfull(self) -> bool:
@@ -99,7 +101,11 @@ class FramePicker:
 
     def has_passed(self, seconds: float) -> bool:
         """Whether a frame has come that starts then or later."""
-        return self._latest >= seconds
+        return max(self._latest, self._repeated) >= seconds
+
+    def repeat(self, start: float, end: float) -> None:
+        """The frame before is displayed once more, between these seconds."""
+        self._repeated, self._repeated_until = start, max(end, self._repeated_until)
 
     def add(self, frame: VideoFrame, start: float) -> None:
         """Take the next frame, displayed from ``start`` seconds."""

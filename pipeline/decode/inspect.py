@@ -130,7 +130,7 @@ def _video_report(video: VideoStream, packets: Iterable[Packet], clock: Clock) -
             continue
         if packet.pts is not None and not packet.is_discard:
             times.append(clock.seconds(video, packet.pts))
-        if first is None:
+        if first is None and packet.size:
             with suppress(av.error.FFmpegError):  # decode_clip reports the damage
                 first = next((frame for frame in packet.decode() if isinstance(frame, VideoFrame)), None)
         if clock.packet_seconds(packet) >= CLIP_SECONDS:

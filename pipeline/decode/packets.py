@@ -176,6 +176,14 @@ class ContinuousPackets:
         return packet
 
 
+def is_empty(packet: Packet) -> bool:
+    """Whether a packet has a time and nothing in it: the frame before it again, or no audio.
+
+    It must not be decoded: for a decoder, a packet without data is the end of the stream.
+    """
+    return not packet.size and packet.pts is not None
+
+
 class _Track:
     """How far one stream has come, in ticks as the file states them."""
 

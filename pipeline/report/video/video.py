@@ -14,7 +14,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ccln.pipeline.decode.container import Clock, DecodeError, MissingStreamError, chosen_streams, open_video
-from ccln.pipeline.decode.packets import ContinuousPackets
+from ccln.pipeline.decode.packets import ContinuousPackets, is_empty
 from ccln.pipeline.localize.result import LocatedVideo
 from ccln.pipeline.report.video.file import VideoFile, common_ticks, suffix_for
 from ccln.pipeline.report.video.painting import Painter
@@ -86,7 +86,7 @@ def _beginning(source: Path) -> tuple[VideoFrame, Fraction]:
         for packet in ContinuousPackets(container, [stream for stream in (video, audio) if stream]):
             if packet.stream is audio and packet.pts is not None:
                 clock.start(packet.stream, packet.pts)
-            for frame in packet.decode() if packet.stream is video else ():
+            for frame in packet.decode() if packet.stream is video and not is_empty(packet) else ():
                 if isinstance(frame, VideoFrame) and frame.pts is not None:
                     clock.start(video, frame.pts)
                     return frame, clock.zero or Fraction(0)
@@ -102,6 +102,7 @@ def _pieces(
     """
     latest: dict[Stream, int] = {}
     refused: DecodeError | None = None
+    shown: VideoFrame | None = None
     for packet in ContinuousPackets(container, [stream for stream in (video, audio) if stream]):
         frames: Sequence[Any] = ()
         if packet.stream is audio:
@@ -110,6 +111,11 @@ def _pieces(
             continue
         if refused is not None and packet.size:  # damage; were it the last, the file would only be cut off
             raise refused
+        if is_empty(packet):
+            if shown is not None and _comes_next(video, packet.pts, latest):
+                shown.pts = packet.pts
+                yield shown
+            continue
         try:
             frames = packet.decode()
         except av.error.FFmpegError as error:
@@ -118,6 +124,7 @@ def _pieces(
             refused.__cause__ = error
         for frame in frames:
             if isinstance(frame, VideoFrame) and _comes_next(video, frame.pts, latest):
+                shown = frame
                 yield frame
 
 
