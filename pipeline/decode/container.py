@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import av
 import av.error
@@ -59,13 +60,17 @@ def open_video(path: Path) -> Iterator[InputContainer]:
 def chosen_streams(path: Path, container: InputContainer) -> tuple[VideoStream | None, AudioStream | None]:
     """The streams that a player would choose, ready to be decoded; None for one that is not there.
 
+    Both are of one program, as television channels in one transport stream are. Where the best has no decoder, another
+    of its kind is taken that has one.
+
     Raises:
-        DecodeError: There is neither, or one that cannot be decoded.
+        DecodeError: There is neither, or none that can be decoded.
     """
-    video, audio = container.streams.best("video"), container.streams.best("audio")
+    video = _best_stream(container, "video")
     if not isinstance(video, VideoStream) or video.disposition & Disposition.attached_pic:
         video = None  # the latter is the cover of an audio file
-    if not isinstance(audio, AudioStream):
+    audio = _best_stream(container, "audio", video)
+    if not isinstance(audio, AudioStream) or not _is_related(container, video, audio):
         audio = None
     if video is None and audio is None:
         raise DecodeError(f"{path}: has neither a video nor an audio stream. Check that it plays.")
@@ -81,6 +86,21 @@ def chosen_streams(path: Path, container: InputContainer) -> tuple[VideoStream |
         # A stream may hold larger frames than its header says.
         video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     return video, audio
+
+
+def _best_stream(
+    container: InputContainer, kind: Literal["video", "audio"], related: Stream | None = None
+) -> Stream | None:
+    best = container.streams.best(kind, related=related)
+    if best is None or best.codec_context is not None:
+        return best
+    decodable = (stream for stream in container.streams if stream.type == kind and stream.codec_context is not None)
+    return next(decodable, best)
+
+
+def _is_related(container: InputContainer, video: VideoStream | None, audio: AudioStream) -> bool:
+    """Whether an audio stream is not the sound of another video; FFmpeg gives that where a program has no audio."""
+    return video is None or container.streams.best("video", related=audio) in (video, container.streams.best("video"))
 
 
 def stream_start(stream: Stream) -> Fraction | None:

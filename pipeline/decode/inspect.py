@@ -8,7 +8,9 @@ from pathlib import Path
 import av.error
 import numpy as np
 from av.audio.stream import AudioStream
+from av.container import InputContainer
 from av.packet import Packet
+from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -78,6 +80,8 @@ class ClipReport:
     """Whether there is audio, but in the first ten seconds no sample above -60 dBFS."""
     covered_seconds: float = 0.0
     """How much of the ten seconds the file covers; the rest would be padding."""
+    tracks: tuple[str, ...] = ()
+    """What each of its video and audio streams is, and whether it was taken; empty if none had to be chosen."""
     restart_seconds: tuple[float, ...] = ()
     """When, in the first ten seconds, the file's timestamps go on from another time."""
     problems: tuple[str, ...] = ()
@@ -104,6 +108,7 @@ def inspect_clip(path: Path, *, missing_fails: bool = True) -> ClipReport:
                 container.duration / 1e6 if container.duration is not None else None,
                 _video_report(video, packets, clock) if video else None,
                 _audio_report(audio) if audio else None,
+                tracks=_tracks(container, video, audio),
                 restart_seconds=tuple(restart.seconds - float(clock.zero or 0) for restart in packets.restarts),
             )
         clip = decode_clip(path, _EVERY_FRAME, on_missing="zeros")
@@ -115,6 +120,28 @@ def inspect_clip(path: Path, *, missing_fails: bool = True) -> ClipReport:
     if missing_fails:
         return replace(report, problems=lacking, remarks=tuple(_remarks(report)))
     return replace(report, remarks=(*lacking, *_remarks(report)))
+
+
+def _tracks(container: InputContainer, *taken: Stream | None) -> tuple[str, ...]:
+    streams = [stream for stream in container.streams if isinstance(stream, VideoStream | AudioStream)]
+    kinds = [stream.type for stream in streams]
+    if len(set(kinds)) == len(kinds):
+        return ()
+    return tuple(
+        f"{stream.type} track {kinds[: place + 1].count(stream.type)}: {_track(stream)}"
+        + (" (taken)" if stream in taken else "")
+        for place, stream in enumerate(streams)
+    )
+
+
+def _track(stream: VideoStream | AudioStream) -> str:
+    if (context := stream.codec_context) is None:
+        return "no decoder"
+    if isinstance(stream, VideoStream):
+        what = f"{context.name} {stream.width}x{stream.height}"
+    else:
+        what = f"{context.name} {stream.codec_context.sample_rate} Hz {stream.codec_context.layout.name}"
+    return f"{what} {stream.language}" if stream.language else what
 
 
 def _audio_report(audio: AudioStream) -> AudioReport:
@@ -159,6 +186,7 @@ def _start_seconds(stream: VideoStream | AudioStream) -> float | None:
 
 
 def _remarks(report: ClipReport) -> Iterable[str]:
+    yield from report.tracks
     if report.silent:
         yield "silent: no sample above -60 dBFS in the first ten seconds"
     if report.covered_seconds < CLIP_SECONDS - 0.05:
