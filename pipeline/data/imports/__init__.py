@@ -15,8 +15,9 @@ from ccln.pipeline.data.imports.annotations import AnnotatedVideo
 from ccln.pipeline.data.imports.elan import read_elan
 from ccln.pipeline.data.imports.json_files import read_json
 from ccln.pipeline.data.imports.text import read_subtitles, read_text
-from ccln.pipeline.data.media import MediaFolder
+from ccln.pipeline.data.media import MediaFolder, durations_seconds
 from ccln.pipeline.data.windows import LabelledSpan
+from ccln.pipeline.segments import CLIP_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -65,12 +66,15 @@ def import_files(files: Iterable[Path], media_root: Path, out: Path, *, overwrit
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(("path", "start", "end", "label"))
+    durations = durations_seconds(media_root / path for path in found)
     for path, (_, events) in sorted(found.items()):
         written = Path(os.path.realpath(media_root), path).relative_to(folder).as_posix() if beside else path
         for event in events:
             rows.writerow((written, _decimal(event.start_seconds), _decimal(event.end_seconds), event.label))
         if not events:
             rows.writerow((written, "", "", ""))
+        elif (duration := durations.get(media_root / path, 0.0)) > CLIP_SECONDS:
+            rows.writerow((written, 0, _decimal(duration), ""))  # the tool has shown all of it
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial")
     partial.write_text(text.getvalue(), encoding="utf-8")

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pysubs2
 import pytest
 import webvtt
@@ -13,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pympi.Elan import Eaf
 from support.located import located_video, located_videos
+from support.making import Audio, Video, make_video, steady
 
 from ccln import import_annotations
 from ccln.pipeline.data.clips import DatasetError
+from ccln.pipeline.data.csv_file import read_csv_dataset
 from ccln.pipeline.localize.result import Event, LocatedVideo
 from ccln.pipeline.report.writers import FORMATS, to_csv, to_json, write_beside
 
@@ -167,7 +170,12 @@ def corrected_csv(file: Path) -> None:
     """As a spreadsheet with another locale writes it."""
     header, _, second, third = file.read_text().splitlines()
     path = second.split(",")[0]
-    rows = [header, second.replace("4.0", "4.25").replace("Bell", "Bark"), third, f'{path},"Flute",0.5,3.0,']
+    rows = [
+        header,
+        second.replace("4.0", "4.25").replace("Bell", "Bark"),
+        third,
+        f'{path},"Flute",0.5,3.0' + "," * (header.count(",") - 3),
+    ]
     file.write_text(
         "\ufeff" + "\r\n".join(rows).replace(",", ";").replace(".mp4", "§").replace(".", ",").replace("§", ".mp4")
     )
@@ -296,6 +304,18 @@ def test_a_video_is_found_where_it_was_moved_to(tmp_path: Path):
     root = media(tmp_path, "new place/a b.mp4")
     (file,) = write_beside(located_video("old/a b.mp4", 6, [Event("Dog", 1, 2, 0.5)]), tmp_path, ["elan"])
     assert imported(tmp_path, file, media_root=root) == [("media/new place/a b.mp4", "Dog", 1, 2)]
+
+
+def test_all_of_a_longer_video_is_annotated(tmp_path: Path):
+    root = media(tmp_path)
+    root.mkdir()
+    make_video(root / "park.mp4", Video(steady(180, 5)), Audio(np.zeros(36 * 8000, np.float32), 8000))
+    (tmp_path / "park.txt").write_text("1\t2\tDog")
+    out = import_annotations(tmp_path / "park.txt", media_root=root, out=tmp_path / "set.csv").out
+    clips = read_csv_dataset(out).clips
+    assert {clip.start_seconds for clip in clips} >= {0, 10}
+    (tmp_path / "set.csv").write_text(out.read_text().replace("\n", ",test\n").replace("label,test", "label,split"))
+    assert [clip.start_seconds for clip in read_csv_dataset(out).clips] == [0, 10, 20, 30]
 
 
 def test_paths_are_relative_to_the_media_root_where_the_file_is_elsewhere(tmp_path: Path):
