@@ -1,4 +1,4 @@
-"""Evaluate a finished run again, on any split of its data set or of another one with the same classes."""
+"""Evaluate a finished run again, on any split of its data set or of another one with classes that it knows."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -105,23 +105,23 @@ def evaluate_checkpoint(
     Args:
         run: folder of the checkpoint.
         checkpoint: read from there.
-        dataset: with the checkpoint's classes, in whatever order.
+        dataset: with the checkpoint's classes or some of them, in whatever order. It needs clips in this split alone.
         task: what to evaluate it for.
         cache: that holds the clips' features by the checkpoint's extractors, in whichever arithmetic.
         split: "train", "validation" or "test".
         device: "auto", "cpu", "cuda", ...
 
     Raises:
-        EvaluationError: the data set has other classes than the checkpoint, or its network is for another task.
+        EvaluationError: the data set has classes that the checkpoint has not, or its network is for another task.
         SeenRowsError: the task refuses rows that were trained on, and some were, or it is not known whether they were.
         DatasetError, CacheError: the data set does not serve the task, or the cache lacks its features.
         ExtractorError: there is no such device.
     """
-    _require_same_classes(run, checkpoint, dataset)
-    # The same classes in another order are no other task: a label is looked up by its name.
+    _require_known_classes(run, checkpoint, dataset)
+    # The same classes in another order, or fewer, are no other task: a label is looked up by its name.
     dataset = replace(dataset, class_names=checkpoint.class_names)
     drop_leaks = checkpoint.training.get("drop_leaks") is True
-    features = task.load_features(dataset, cache, checkpoint.specification, drop_leaks=drop_leaks)
+    features = task.load_features(dataset, cache, checkpoint.specification, drop_leaks=drop_leaks, needed=(split,))
     clips = features.splits[split]
     trained_on = task.count_trained(trained_rows(checkpoint.training), clips)
     if not isinstance(checkpoint.model, task.network_type):
@@ -144,9 +144,9 @@ def evaluate_checkpoint(
     )
 
 
-def _require_same_classes(run: Path, checkpoint: Checkpoint, dataset: Dataset) -> None:
+def _require_known_classes(run: Path, checkpoint: Checkpoint, dataset: Dataset) -> None:
     known, found = checkpoint.class_names, dataset.class_names
-    if set(known) != set(found):
+    if not set(found) <= set(known):
         only_known = ", ".join(name for name in known if name not in found) or "none"
         only_found = ", ".join(name for name in found if name not in known) or "none"
         raise EvaluationError(

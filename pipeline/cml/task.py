@@ -44,9 +44,10 @@ class CrossModalityLocalization:
         specification: str | Mapping[str, Any] | None = None,
         *,
         drop_leaks: bool = False,
+        needed: Collection[Split] = SPLITS,
     ) -> DatasetFeatures:
         """Features of the data set in the splits of `cml_dataset`, with whose errors."""
-        return load_features(cml_dataset(dataset), cache, specification, drop_leaks=drop_leaks)
+        return load_features(cml_dataset(dataset, needed), cache, specification, drop_leaks=drop_leaks, needed=needed)
 
     def augmented(self, batch: dict[str, Tensor], random: torch.Generator) -> dict[str, Tensor]:
         """The batch with all full events surrounded."""
@@ -82,23 +83,27 @@ def _averaged(clips: LabelledClips) -> LabelledClips:
     return replace(clips, visual=tuple(averages))
 
 
-def cml_dataset(dataset: Dataset) -> Dataset:
+def cml_dataset(dataset: Dataset, needed: Collection[Split] = SPLITS) -> Dataset:
     """The data set in the splits of cross-modality localization.
 
     An AVE folder that has train_order_match.h5, val_order_match.h5 and test_order_match.h5 has exactly the splits that
     they name, which are not those of localization. Any other data set keeps its splits; of validation and test only the
     clips stay whose event is shorter than the clip, for in the others there is nothing to find.
 
+    Args:
+        dataset: As it was read.
+        needed: The splits that must have clips; of these validation and test must have something to find.
+
     Raises:
-        DatasetError: Only some of the files are there, one is of another data set, or validation or test has no clip
-            with something to find.
+        DatasetError: Only some of the files are there, one is of another data set, or validation or test is needed and
+            has no clip with something to find.
         CacheError: One of the files is malformed.
     """
     placed = _published(dataset)
     if placed is None:
         placed = _restricted(dataset)
     for split in ("validation", "test"):
-        if not is_findable(torch.from_numpy(_event(dataset, placed[split]))).any():
+        if split in needed and not is_findable(torch.from_numpy(_event(dataset, placed[split]))).any():
             raise DatasetError(
                 f"{dataset.source}: no clip of the {split} split has one event shorter than the clip, so there is "
                 "nothing to find in the other modality. Put some into it"

@@ -34,7 +34,8 @@ def evaluate(
         split: The part of the data set to evaluate on, in the splits of the task.
         task: What to evaluate it for. If not given, what it was trained for. cml refuses rows that the run was trained
             on: AVE has other splits for it, and most of its test rows are training rows of supervised and weak.
-        data: Data set with the checkpoint's classes, an AVE folder or a CSV file. If not given, the one that the run
+        data: Data set with the checkpoint's classes or some of them, an AVE folder or a CSV file; it needs clips in the
+            split to evaluate on alone. If not given, the one that the run
             was trained on, or else the AVE folder here.
         media_root: Folder that holds the videos of a CSV data set, if they are not beside it.
         cache: Folder of the features that ccln-extract made.
@@ -42,7 +43,7 @@ def evaluate(
 
     Raises:
         CheckpointError: ``run`` holds no usable checkpoint.
-        EvaluationError: the data set has other classes than the checkpoint, or its network is for another task.
+        EvaluationError: the data set has classes that the checkpoint has not, or its network is for another task.
         SeenRowsError: for cml, rows were trained on, or it is not known whether they were.
         NothingFoundError: ``data`` is not given and it is not clear which data set is meant.
         DatasetError, CacheError: the data set is malformed, or the cache lacks its features.

@@ -6,7 +6,7 @@ Background-only clips that lie beside an AVE data set are in no split; they serv
 import itertools
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +100,7 @@ def load_features(
     specification: str | Mapping[str, Any] | None = None,
     *,
     drop_leaks: bool = False,
+    needed: Collection[Split] = SPLITS,
 ) -> DatasetFeatures:
     """Find the features of every row of a data set in a cache.
 
@@ -117,16 +118,17 @@ def load_features(
             features of this data set under several; or a checkpoint's whole specification.
         drop_leaks: Leave out the training rows whose video is in validation or test, and the validation rows whose
             video is in test, by id or by content.
+        needed: The splits that must have rows and features; the others may be empty.
 
     Raises:
-        DatasetError: A split has no rows; no specification, or more than one, has features of this data set; a split
-            has none at all; or a row may stand for several files.
+        DatasetError: A split that is needed has no rows; no specification, or more than one, has features of this data
+            set; such a split has none at all; or a row may stand for several files.
         CacheError: An entry of the cache is damaged, or a video cannot be read.
     """
     videos = videos_of(dataset)
     with ThreadPoolExecutor() as threads:  # hashing lets other threads run
         digests = dict(zip(videos, threads.map(source_digest, videos), strict=True))
-    dataset, dropped = _checked(dataset, digests, drop_leaks)
+    dataset, dropped = _checked(dataset, digests, drop_leaks, needed)
     specifications = cache.specifications()
     own = specification_digest(specification) if isinstance(specification, Mapping) else None
     asked_for = own or specification or ""
@@ -154,7 +156,7 @@ def load_features(
         log.warning("%s: the features are a mixture, of rows: %s", dataset.source, ", ".join(mixture))
     used = next(digest for digest in alike if digest in counts)
     splits: dict[Split, LabelledClips] = {
-        split: _labelled(dataset, split, found, cache, own or used) for split in SPLITS
+        split: _labelled(dataset, split, found, cache, own or used, needed=split in needed) for split in SPLITS
     }
     return DatasetFeatures(splits, dict(specifications[used]), dataset.class_names, dropped, alike)
 
@@ -183,7 +185,9 @@ def _alike(
             yield tuple(group), named
 
 
-def _checked(dataset: Dataset, digests: Digests, drop_leaks: bool) -> tuple[Dataset, dict[Split, int]]:
+def _checked(
+    dataset: Dataset, digests: Digests, drop_leaks: bool, needed: Collection[Split]
+) -> tuple[Dataset, dict[Split, int]]:
     """The data set to use, and how many rows of each split were dropped from it; with a report to the log."""
     kept = without_leaks(dataset, digests) if drop_leaks else dataset
     dropped: dict[Split, int] = {split: len(dataset.clips_of(split)) - len(kept.clips_of(split)) for split in SPLITS}
@@ -196,7 +200,7 @@ def _checked(dataset: Dataset, digests: Digests, drop_leaks: bool) -> tuple[Data
             text = "%s: %d rows of the %s split dropped: a later split has their videos"
             log.info(text, dataset.source, count, split)
     for split, count in report.clips.items():
-        if not count:
+        if not count and split in needed:
             raise DatasetError(
                 f"{dataset.source}: the {split} split has no clip. Put some into it: in AVE's layout in its file, "
                 "in a CSV with a column split"
@@ -264,13 +268,19 @@ def _found(dataset: Dataset, digests: Digests, lookup: _Lookup) -> dict[Annotate
 
 
 def _labelled(
-    dataset: Dataset, split: Split, found: Mapping[AnnotatedClip, _Entry], cache: FeatureCache, identity: str
+    dataset: Dataset,
+    split: Split,
+    found: Mapping[AnnotatedClip, _Entry],
+    cache: FeatureCache,
+    identity: str,
+    *,
+    needed: bool,
 ) -> LabelledClips:
     """A split's clips that have features, with keys under the specification `identity`; gaps go to the log."""
     rows = dataset.clips_of(split)
     present = tuple(row for row in rows if row in found)
     missing = tuple(row for row in rows if row not in found)
-    if not present:
+    if not present and needed:
         raise DatasetError(f"{dataset.source}: not one clip of the {split} split has features in {cache.root}")
     if missing:
         log.warning(

@@ -189,22 +189,26 @@ def baselines(
     Returns:
         By name: "always background"; "most frequent label per segment", the commonest of all labels in training, for
         each segment on its own; "best single class", the commonest class in training in every segment. Beside these
-        trivial baselines `ORACLE_CLASS`: every segment has the clip's true class. Ties go to the lowest index.
+        trivial baselines `ORACLE_CLASS`: every segment has the clip's true class. Ties go to the lowest index. Without
+        training clips the two that go by them are left out.
 
     Raises:
         ValueError: Shapes do not fit together, or labels are not integers in range.
     """
-    train_truth = _checked("train_truth", train_truth, class_count)
     truth = _checked("truth", truth, class_count)
+    train_truth = _checked("train_truth", train_truth, class_count) if len(train_truth) else truth[:0]
     if train_truth.shape[1] != truth.shape[1]:
         raise ValueError(f"train_truth has {train_truth.shape[1]} segments a clip but truth {truth.shape[1]}")
     clip_labels = _checked_clips("clip_labels", clip_labels, len(truth), class_count)
 
     counts = np.stack([np.bincount(labels, minlength=class_count + 1) for labels in train_truth.T])  # (segment, label)
-    predicted = {
-        "always background": class_count,
+    of_training = {
         "most frequent label per segment": counts.argmax(axis=1),
         "best single class": counts[:, :class_count].sum(axis=0).argmax(),
+    }
+    predicted = {
+        "always background": class_count,
+        **(of_training if len(train_truth) else {}),
         ORACLE_CLASS: clip_labels[:, np.newaxis],
     }
     return {name: score(np.broadcast_to(labels, truth.shape), truth, class_count) for name, labels in predicted.items()}

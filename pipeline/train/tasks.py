@@ -20,7 +20,7 @@ from ccln.cache import FeatureCache
 from ccln.model import CCLN, PARTS, NetworkType, Output, Part, supervised_loss, weak_loss
 from ccln.model.matching import is_findable
 from ccln.pipeline.data.ave import BACKGROUND_SET
-from ccln.pipeline.data.clips import Dataset, Split
+from ccln.pipeline.data.clips import SPLITS, Dataset, Split
 from ccln.pipeline.data.features import DatasetFeatures, LabelledClips, background_features, load_features
 from ccln.pipeline.metrics.calibration import choose_event_shift
 from ccln.pipeline.metrics.evaluation import Evaluation, Selectable
@@ -118,6 +118,7 @@ class DatasetTask(Task, Protocol):
         specification: str | Mapping[str, Any] | None = None,
         *,
         drop_leaks: bool = False,
+        needed: Collection[Split] = SPLITS,
     ) -> DatasetFeatures:
         """Features of a data set in the splits of this task; arguments and errors as of `load_features`."""
         ...
@@ -221,9 +222,10 @@ class WeakLocalization(_Localization):
         specification: str | Mapping[str, Any] | None = None,
         *,
         drop_leaks: bool = False,
+        needed: Collection[Split] = SPLITS,
     ) -> DatasetFeatures:
         """Those of the rows and of the background-only clips; what is missing goes to the log."""
-        features = load_features(dataset, cache, specification, drop_leaks=drop_leaks)
+        features = load_features(dataset, cache, specification, drop_leaks=drop_leaks, needed=needed)
         present, missing = background_features(dataset, cache, features.alike)
         if missing:
             log.warning(

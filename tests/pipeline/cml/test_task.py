@@ -162,7 +162,10 @@ def labelled(count: int, seed: int, split: Split = "train") -> LabelledClips:
         labels.append(np.where(event, label, 3))
         clips.append(AnnotatedClip(number, "abc"[label], f"v{number}", ((start, start + length),), split))
     class_labels, keys = np.arange(count) % 3, tuple(clip.video_id for clip in clips)
-    return LabelledClips(tuple(clips), tuple(visual), tuple(audio), np.stack(labels), class_labels, 3, keys, ())
+    lengths = (10.0,) * count
+    return LabelledClips(
+        tuple(clips), tuple(visual), tuple(audio), np.stack(labels), class_labels, 3, keys, (), lengths
+    )
 
 
 def made_features() -> DatasetFeatures:

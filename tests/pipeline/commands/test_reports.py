@@ -212,6 +212,7 @@ def made_report() -> EvaluationReport:
         missing=2,
         decoding=EventDecoding(event_threshold=0.4),
         decoding_scores=DecodingScores(event_f1=0.75, calibration_error=0.03, uncalibrated_error=0.08),
+        videos=None,
         trained_on=0,
     )
 
