@@ -26,7 +26,7 @@ WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
 MAX_CONFIG_BYTES = 16 * 2**20
 """An account of the training may name a million clips."""
-_FORMAT = 4
+_FORMAT = 5
 _MAX_HEADER_BYTES = 2**20  # what a safetensors file holds beside the numbers themselves
 
 
@@ -97,7 +97,7 @@ class Checkpoint:
 class _Config(msgspec.Struct, forbid_unknown_fields=True):
     """`config.json`."""
 
-    format: Literal[2, 3, 4]
+    format: Literal[2, 3, 4, 5]
     network: str
     model: dict[str, Any]
     class_names: tuple[str, ...]
@@ -209,9 +209,13 @@ def _parse_config(data: bytes) -> _Config:
     found = config.get("format") if isinstance(config, dict) else None
     if found == 1:
         raise ValueError(f"it is of format 1, and this version reads format {_FORMAT}: train again with this version")
-    if found not in (2, 3, _FORMAT):
+    if found not in (2, 3, 4, _FORMAT):
         raise ValueError(f"it is no config of format {_FORMAT}, the one that this version reads")
-    return msgspec.convert(_migrated(config) if found == 2 else config, _Config)
+    if found == 2:
+        config = _renamed(config)
+    if found < 5 and isinstance(config.get("decoding"), dict):
+        config["decoding"].setdefault("class_threshold", 0.0)  # which knows every class, as networks did
+    return msgspec.convert(config, _Config)
 
 
 _RENAMED = {
@@ -226,7 +230,7 @@ _RENAMED = {
 """Names of format 2, in the config and in the dotted names of weights, and what they are called in format 3."""
 
 
-def _migrated(config: dict[str, Any]) -> dict[str, Any]:
+def _renamed(config: dict[str, Any]) -> dict[str, Any]:
     """A config of format 2 under the names of format 3; nothing else is different."""
     config = {_new_name(name): value for name, value in config.items()}
     for table in ("model", "decoding"):

@@ -102,7 +102,10 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class EventDecoding:
-    """What turns logits into events; chosen on validation and saved with the weights that it was chosen for."""
+    """What turns logits into events, saved with the weights that it is for.
+
+    Temperatures and class threshold are chosen on validation.
+    """
 
     event_threshold: Annotated[float, Meta(gt=0, lt=1)] = 0.5
     """Least probability of an event's segments."""
@@ -112,6 +115,9 @@ class EventDecoding:
     """The event logits are divided by it."""
     class_temperature: Temperature = 1.0
     """The class logits are divided by it."""
+    class_threshold: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    """Least visual probability of an event's class in the second that shows it best; of what shows it less, the network
+    does not know the class."""
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -46,8 +46,11 @@ def decoding_text(decoding: EventDecoding, decoding_scores: Mapping[Split, Decod
         figures = (scores.event_f1, scores.calibration_error, scores.uncalibrated_error)
         rows.append([split, *map(percent, figures)])
     threshold, minimum = decoding.event_threshold, decoding.minimum_duration_seconds
-    chosen = f"an event: {minimum} s or more at a probability of {threshold:g} or more (chosen on validation)"
-    return f"{aligned(rows)}\n{chosen}"
+    event = f"an event: {minimum} s or more at a probability of {threshold:g} or more"
+    known = (
+        f"its class is known: seen in some second with {decoding.class_threshold:.2g} or more (chosen on validation)"
+    )
+    return f"{aligned(rows)}\n{event}\n{known}"
 
 
 def videos_text(videos: Mapping[Split, VideoScores]) -> str:

@@ -1,4 +1,4 @@
-"""Event decoding, chosen on validation: temperatures, event threshold and minimum duration."""
+"""What turns logits into events, chosen on validation: the event shift, temperatures and the class threshold."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,8 +14,7 @@ from ccln.pipeline.metrics.segments import score
 from ccln.pipeline.segments import equal_runs, sigmoid
 
 _BINS = 15
-_THRESHOLDS = np.arange(1, 20) / 20  # the outermost are neighbours only
-_DURATIONS_SECONDS = (1, 2, 3)
+_LOST_SHARE = 0.01
 _SHIFTS = np.arange(-20, 61) / 10  # logits; 0 is one of them
 _BACKGROUND_WEIGHT = 2
 _SMOOTHED = 5  # shifts that are averaged, an odd number
@@ -35,11 +34,14 @@ class DecodingScores:
 
 
 def choose_decoding(predictions: Predictions, truth: np.ndarray) -> EventDecoding:
-    """Choose the event decoding of a network on the validation split.
+    """Choose temperatures and class threshold of a network on the validation split.
 
     The temperatures minimise the negative log-likelihood (Guo et al. 2017): the events' of all segments, the classes'
-    of the clips with an event. Event threshold and minimum duration then maximise the F1 of events, averaged with the
-    next lower and the next higher threshold; of equals that which is nearest to one half, and the shorter.
+    of the clips with an event. The class threshold is the highest at which at most one in a hundred of the clips
+    that are named rightly is taken for something unknown.
+
+    The event threshold is one half, which the network's shift was chosen for, and an event may last a second: what
+    these would gain on clips whose events all last longer, they lose on others, see docs/experiments.md.
 
     Args:
         predictions: of the split.
@@ -49,31 +51,20 @@ def choose_decoding(predictions: Predictions, truth: np.ndarray) -> EventDecodin
     is_event = truth != class_count
     logits = predictions.event_logits.astype(np.float64)
     signed = np.where(is_event, logits, -logits)
-    event_temperature = _best_temperature(lambda t: np.logaddexp(0, -signed / t).mean())
-    has_event = is_event.any(axis=1)
-    decoding = EventDecoding(event_temperature=event_temperature)
+    decoding = EventDecoding(event_temperature=_best_temperature(lambda t: np.logaddexp(0, -signed / t).mean()))
+    labels = np.where(is_event, truth, class_count).min(axis=1)
+    has_event = labels != class_count
     if has_event.any():
-        labels = np.where(is_event, truth, class_count).min(axis=1)[has_event]
         of_clips = predictions.class_logits[has_event].astype(np.float64)
-        right = np.arange(len(labels)), labels
+        right = np.arange(len(of_clips)), labels[has_event]
         decoding = replace(
             decoding, class_temperature=_best_temperature(lambda t: -_log_share(of_clips / t)[right].mean())
         )
-
-    def event_f1(threshold: float, minimum: int) -> float:
-        one = replace(decoding, event_threshold=float(threshold), minimum_duration_seconds=minimum)
-        return np.nan_to_num(score(decode_labels(predictions, one), truth, class_count).event_f1)
-
-    found = np.array([[event_f1(threshold, minimum) for threshold in _THRESHOLDS] for minimum in _DURATIONS_SECONDS])
-    # A threshold counts with its neighbours: some hundred events decide, and one alone may be lucky.
-    smooth = np.stack([found[:, :-2], found[:, 1:-1], found[:, 2:]]).mean(axis=0)
-    best = np.argwhere(smooth >= smooth.max() - 1e-9)
-    minimum, place = min(best.tolist(), key=lambda at: (abs(_THRESHOLDS[at[1] + 1] - 0.5), at[0]))
-    return replace(
-        decoding,
-        event_threshold=float(_THRESHOLDS[place + 1]),
-        minimum_duration_seconds=_DURATIONS_SECONDS[minimum],
-    )
+    named_rightly = predictions.clip_labels() == labels
+    if named_rightly.any():
+        lowest = np.quantile(_clearest(predictions, is_event)[named_rightly], _LOST_SHARE, method="lower")
+        decoding = replace(decoding, class_threshold=float(lowest))
+    return decoding
 
 
 def choose_event_shift(network: CCLN, clips: LabelledClips) -> None:
@@ -96,14 +87,24 @@ def choose_event_shift(network: CCLN, clips: LabelledClips) -> None:
 
 
 def decode_labels(predictions: Predictions, decoding: EventDecoding) -> np.ndarray:
-    """Labels (clip, segment) as `ccln-localize` decodes clips of one window; the number of classes is background."""
+    """Labels (clip, segment) as `ccln-localize` decodes clips of one window.
+
+    The number of classes is background, and so are events of which the network does not know the class.
+    """
     class_count = predictions.class_logits.shape[1]
     is_event = sigmoid(predictions.event_logits / decoding.event_temperature) >= decoding.event_threshold
     for clip in is_event:
         for start, end in equal_runs(clip):
             if end - start < decoding.minimum_duration_seconds:
                 clip[start:end] = False
+    is_event[_clearest(predictions, is_event) < decoding.class_threshold] = False
     return np.where(is_event, predictions.clip_labels()[:, np.newaxis], class_count)
+
+
+def _clearest(predictions: Predictions, is_event: np.ndarray) -> np.ndarray:
+    """The highest visual probability of each clip's class in its event segments (clip,); 0 where there are none."""
+    seen = predictions.visual_logits[np.arange(len(is_event)), :, predictions.clip_labels()]  # (clip, segment)
+    return np.where(is_event, sigmoid(seen), 0).max(axis=1)
 
 
 def score_decoding(predictions: Predictions, truth: np.ndarray, decoding: EventDecoding) -> DecodingScores:

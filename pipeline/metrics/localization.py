@@ -29,6 +29,8 @@ class Predictions:
     """float32 (clip, segment): of an audio-visual event."""
     class_logits: np.ndarray
     """float32 (clip, class): log-probabilities."""
+    visual_logits: np.ndarray
+    """float32 (clip, segment, class): evidence for each class in the frames."""
 
     @property
     def event_probability(self) -> np.ndarray:
@@ -52,7 +54,7 @@ def predict(model: nn.Module, clips: LabelledClips, batch_size: int = 128) -> Pr
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    events, classes = [], []
+    events, classes, seen = [], [], []
     for start in range(0, len(clips), batch_size):
         chosen = slice(start, start + batch_size)
         visual = torch.stack(clips.visual[chosen]).to(device).float()  # (B, T, H, W, C)
@@ -60,8 +62,9 @@ def predict(model: nn.Module, clips: LabelledClips, batch_size: int = 128) -> Pr
         output = model(visual, audio)
         events.append(output.event_logits.float().cpu())
         classes.append(output.class_logits.log_softmax(-1).float().cpu())
+        seen.append(output.visual_logits.float().cpu())
     model.train(was_training)
-    return Predictions(torch.cat(events).numpy(), torch.cat(classes).numpy())
+    return Predictions(*(torch.cat(parts).numpy() for parts in (events, classes, seen)))
 
 
 def evaluate(model: nn.Module, clips: LabelledClips) -> Scores:

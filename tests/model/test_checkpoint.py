@@ -171,7 +171,7 @@ def former_name(name: str) -> str:
 
 
 def as_format_2(folder: Path) -> None:
-    """Make a checkpoint what it was in format 2: the same under other names, without what format 4 added."""
+    """Make a checkpoint what it was in format 2: the same under other names, without what was added later."""
     tensors = load_file(folder / "model.safetensors").items()
     data = save({former_name(name): tensor for name, tensor in tensors if not name.endswith(ADDED_IN_FORMAT_4)})
     (folder / "model.safetensors").write_bytes(data)
@@ -180,6 +180,7 @@ def as_format_2(folder: Path) -> None:
         config["format"] = 2
         config["model"]["backbones"] = config["model"].pop("members")
         config["reading"] = config.pop("decoding")
+        del config["reading"]["class_threshold"]
         config["reading"]["shortest_event_seconds"] = config["reading"].pop("minimum_duration_seconds")
         config["weights_sha256"] = hashlib.sha256(data).hexdigest()
 
@@ -206,6 +207,16 @@ def test_format_2_is_still_loaded(tmp_path: Path, kind: str):
     save_checkpoint(tmp_path / "run", saved)
     for name in ("config.json", "model.safetensors"):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
+
+
+def test_format_4_is_still_loaded_and_knows_every_class(tmp_path: Path):
+    saved = replace(checkpoint(), decoding=EventDecoding(0.3, 2, 1.7, 3))
+    save_checkpoint(tmp_path, saved)
+    change_config(tmp_path, lambda config: (config.update(format=4), config["decoding"].pop("class_threshold")))
+    loaded = load_checkpoint(tmp_path)
+    assert same_outputs(saved.model, loaded.model)
+    assert loaded.decoding == saved.decoding
+    assert loaded.decoding.class_threshold == 0
 
 
 # --- A writer that is stopped -----------------------------------------------------------------------------------------

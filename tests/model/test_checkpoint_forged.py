@@ -49,10 +49,10 @@ def forge_weights(folder: Path, change: Callable[[dict[str, Tensor]], object]) -
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
-        ("format", 1, "format 1, and this version reads format 4: train again with this version"),
-        ("format", 5, "no config of format 4"),
-        ("format", "4", "no config of format 4"),
-        ("format", 4.0, r"\$\.format"),
+        ("format", 1, "format 1, and this version reads format 5: train again with this version"),
+        ("format", 6, "no config of format 5"),
+        ("format", "5", "no config of format 5"),
+        ("format", 5.0, r"\$\.format"),
         ("format", 2.0, r"\$\.format"),
         ("model", [], r"\$\.model"),
         ("class_names", "abc", r"\$\.class_names"),

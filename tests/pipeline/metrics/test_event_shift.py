@@ -23,7 +23,8 @@ class Shifted(nn.Module):
         self.register_buffer("event_shift", torch.tensor(7.0))  # an earlier one, which is to play no part
 
     def forward(self, visual: Tensor, audio: Tensor) -> SimpleNamespace:
-        return SimpleNamespace(event_logits=audio[..., 0] + self.event_shift, class_logits=audio[:, 0])
+        logits = audio[..., 0] + self.event_shift
+        return SimpleNamespace(event_logits=logits, class_logits=audio[:, 0], visual_logits=audio[..., :1])
 
 
 def shift_for(logits: np.ndarray, is_event: np.ndarray) -> float:

@@ -200,7 +200,8 @@ def predicted(truth: list[list[int]], event: list[list[float]], classes: list[li
     probability = np.array(event)
     logits = np.log(probability / (1 - probability))
     clips = tuple(AnnotatedClip(row, None, f"v{row}", (), "test") for row in range(len(truth)))
-    return PredictedClips(clips, np.array(truth), Predictions(logits, np.log(np.array(classes))))
+    seen = np.zeros((*logits.shape, len(classes[0])), np.float32)
+    return PredictedClips(clips, np.array(truth), Predictions(logits, np.log(np.array(classes)), seen))
 
 
 def test_clips_are_ranked_by_right_seconds_then_confidence() -> None:
