@@ -14,6 +14,11 @@ SWITCH_COST = 12.0
 """In log-probability, so that a second or two alone do not change the class; how it was chosen, docs/experiments.md."""
 
 
+_SUREST = 2.0
+"""Logits, 88 %: beside other evidence a network counts for no more, for of what it was not trained on it is often as
+sure and wrong."""
+
+
 @dataclass(frozen=True, eq=False)
 class Tracks:
     """Of every segment the class, and probabilities from 0 to 1."""
@@ -36,10 +41,13 @@ def decode_tracks(
     Args:
         predictions: of a network.
         decoding: of its checkpoint.
-        more_logits: (segment,), independent evidence of an event, added to the calibrated logits.
+        more_logits: (segment,), independent evidence of an event, added to the calibrated logits, which are then
+            bounded.
     """
     event_logits = predictions.event_logits / decoding.event_temperature
-    event_probability = sigmoid(event_logits if more_logits is None else event_logits + more_logits)
+    if more_logits is not None:
+        event_logits = event_logits.clip(-_SUREST, _SUREST) + more_logits
+    event_probability = sigmoid(event_logits)
     classes = class_path(predictions.class_logits, event_probability)
     each = np.arange(len(classes)), classes
     seen, heard = sigmoid(predictions.visual_logits[each]), sigmoid(predictions.audio_logits[each])

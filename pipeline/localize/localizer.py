@@ -165,7 +165,8 @@ class Localizer:
         tracks = decode_tracks(predictions, self._decoding, None if found is None else found.event_logits)
         events = decode_events(predictions, tracks, self._decoding, self._class_names, duration_seconds)
         if self._named:
-            events = named_events(events, tracks, found, trained=self._keeps_trained)
+            known = self._decoding.class_threshold
+            events = named_events(events, tracks, found, trained=self._keeps_trained, class_threshold=known)
         else:
             events = unnamed_events(events, tracks, found)
         shown = shown_tracks(events, self._class_names, tracks, found)

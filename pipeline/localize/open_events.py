@@ -6,7 +6,8 @@ extractors name far more by themselves, see `ccln.extractors.classes`. Both uses
 Open agreement: A = log(sum_c P(heard c) P(seen c) + 0.001), c the specific sounds of the vocabulary, P(seen c) the
 highest probability, over the regions of the frames, of anything that makes this sound. It is added to the trained
 network's event logit, as independent evidence would be, and so is log P(not silent): of silence, which composed clips
-hardly have, a network may make anything.
+hardly have, a network may make anything. Neither the network nor a want of agreement counts for more than it is worth
+on what it does not know; the bounds were chosen on real clips, see docs/experiments.md.
 
 Names: an event bears the trained class only if both modalities support it; else what `open_name` finds; else it is
 unknown. So it is, too, where there is no open vocabulary.
@@ -26,13 +27,16 @@ from ccln.pipeline.localize.result import Event, Named
 from ccln.pipeline.localize.vocabulary import load_vocabulary
 
 LEAST_SUPPORT = 0.3
-"""Least mean probability, in each modality on its own, of the trained class that an event is named by; set, not
-measured."""
+"""Least probability of the trained class that an event is named by, in each modality on its own in the second of the
+event that shows it best. Known events that do not reach it, and real ones of other kinds that do: docs/experiments.md.
+"""
 USUAL_LOG_AGREEMENT = -3.7
 """Median over the event seconds of ave-composed's validation clips: an event as good as those gains nothing."""
 UNKNOWN = "unknown"
 UNNAMED = "event"
 _SMALLEST = 1e-3
+_LEAST_AGREEMENT = -1.5
+"""Logits: the vocabulary has no words for much that can be seen, so its silence says little."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +60,7 @@ class OpenEvidence:
         vocabulary = load_vocabulary()
         agreement = np.log((self.heard * self.seen_as)[:, vocabulary.specific].sum(axis=1) + _SMALLEST)
         silence = self.heard[:, vocabulary.heard_names.index("Silence")]
-        return agreement - USUAL_LOG_AGREEMENT + np.log(1 - silence + _SMALLEST)
+        return np.maximum(agreement - USUAL_LOG_AGREEMENT, _LEAST_AGREEMENT) + np.log(1 - silence + _SMALLEST)
 
 
 class OpenVocabulary:
@@ -87,14 +91,20 @@ def joined(parts: Sequence[OpenEvidence]) -> OpenEvidence:
     )
 
 
-def trained_name_stands(event: Event, tracks: Tracks) -> bool:
-    """Whether an event keeps the name of its trained class: what is seen and what is heard each support it."""
+def trained_name_stands(event: Event, tracks: Tracks, class_threshold: float) -> bool:
+    """Whether an event keeps the name of its trained class: the network knows it, and each modality supports it."""
     place = segments_of(event)
-    return bool(min(tracks.seen[place].mean(), tracks.heard[place].mean()) >= LEAST_SUPPORT)
+    seen, heard = tracks.seen[place].max(), tracks.heard[place].max()
+    return bool(seen >= class_threshold and min(seen, heard) >= LEAST_SUPPORT)
 
 
 def named_events(
-    events: Sequence[Event], tracks: Tracks, evidence: OpenEvidence | None = None, *, trained: bool = True
+    events: Sequence[Event],
+    tracks: Tracks,
+    evidence: OpenEvidence | None = None,
+    *,
+    trained: bool = True,
+    class_threshold: float,
 ) -> tuple[Event, ...]:
     """Give events the names that are supported, and join those that touch and have one name that is not trained.
 
@@ -103,10 +113,11 @@ def named_events(
         tracks: that they were decoded from.
         evidence: of the same segments; None where there is no open vocabulary.
         trained: Whether the trained class stays where it is supported.
+        class_threshold: of the checkpoint's decoding.
     """
     named = []
     for event in events:
-        if not (trained and trained_name_stands(event, tracks)):
+        if not (trained and trained_name_stands(event, tracks, class_threshold)):
             name = None if evidence is None else open_name(*evidence.means(segments_of(event)))
             event = replace(event, label=name or UNKNOWN, named_by="open" if name else "none")
         named.append(event)
