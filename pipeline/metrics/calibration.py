@@ -62,7 +62,7 @@ def choose_decoding(predictions: Predictions, truth: np.ndarray) -> EventDecodin
         )
     named_rightly = predictions.clip_labels() == labels
     if named_rightly.any():
-        lowest = np.quantile(_clearest(predictions, is_event)[named_rightly], _LOST_SHARE, method="lower")
+        lowest = np.quantile(clearest(predictions, is_event)[named_rightly], _LOST_SHARE, method="lower")
         decoding = replace(decoding, class_threshold=float(lowest))
     return decoding
 
@@ -97,11 +97,11 @@ def decode_labels(predictions: Predictions, decoding: EventDecoding) -> np.ndarr
         for start, end in equal_runs(clip):
             if end - start < decoding.minimum_duration_seconds:
                 clip[start:end] = False
-    is_event[_clearest(predictions, is_event) < decoding.class_threshold] = False
+    is_event[clearest(predictions, is_event) < decoding.class_threshold] = False
     return np.where(is_event, predictions.clip_labels()[:, np.newaxis], class_count)
 
 
-def _clearest(predictions: Predictions, is_event: np.ndarray) -> np.ndarray:
+def clearest(predictions: Predictions, is_event: np.ndarray) -> np.ndarray:
     """The highest visual probability of each clip's class in its event segments (clip,); 0 where there are none."""
     seen = predictions.visual_logits[np.arange(len(is_event)), :, predictions.clip_labels()]  # (clip, segment)
     return np.where(is_event, sigmoid(seen), 0).max(axis=1)
