@@ -120,6 +120,7 @@ def of_classes(clips: LabelledClips, classes: Sequence[int]) -> LabelledClips:
         class_labels=number[clips.class_labels[kept]],
         class_count=len(classes),
         keys=tuple(clips.keys[i] for i in kept),
+        durations_seconds=tuple(clips.durations_seconds[i] for i in kept),
         missing=(),
     )
 

@@ -71,7 +71,7 @@ def main() -> None:
     found: dict[tuple[int, str], list[float]] = {}
     for seed in range(arguments.seeds):
         for count in arguments.clips:
-            data = chosen(dataset, new, dict.fromkeys(new, count), seed)
+            data = chosen(dataset, new, {name: count for name in new}, seed)
             for how, init in (("nothing", None), ("the network", start)):
                 result = run(f"{count}-from-{how}".replace(" ", "-"), data, seed, init)
                 assert isinstance(result.test, Scores)

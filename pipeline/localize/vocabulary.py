@@ -68,9 +68,7 @@ class Vocabulary:
     @property
     def seeable(self) -> np.ndarray:
         """Whether ImageNet has names for what makes the sound, shape (521,), bool; it has none for people."""
-        seeable = self.visible.any(axis=1)
-        seeable[:_PEOPLE_COUNT] = False
-        return seeable
+        return self.visible.any(axis=1) & (np.arange(HEARD_COUNT) >= _PEOPLE_COUNT)
 
     def index_of(self, name: str) -> int | None:
         """Index of the heard class that a class name means, whatever its case and punctuation; None if none is."""

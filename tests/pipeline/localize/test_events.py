@@ -136,8 +136,8 @@ def drawn(clips: int, temperature: float, seed: int = 0) -> tuple[Predictions, n
     labels = np.array([random.choice(len(NAMES), p=p) for p in share])
     is_event = random.random(event_logits.shape) < 1 / (1 + np.exp(-event_logits))
     truth = np.where(is_event, labels[:, None], len(NAMES))
-    scaled = (temperature * logits for logits in (event_logits, class_logits))
-    return Predictions(*(logits.astype(np.float32) for logits in scaled), SEEN.repeat(clips, axis=0)), truth
+    events, classes = ((temperature * logits).astype(np.float32) for logits in (event_logits, class_logits))
+    return Predictions(events, classes, SEEN.repeat(clips, axis=0)), truth
 
 
 def test_temperatures_undo_overconfidence():

@@ -249,7 +249,7 @@ def test_a_video_no_longer_beside_the_page_is_named(browser: "Browser", folder: 
 
 def test_the_class_at_the_mouse_or_playhead_is_shown(visit: Visit) -> None:
     page = visit.page
-    assert "gives everything one of the classes" in page.locator("#legend").inner_text()
+    assert "Outside events the class means little" in page.locator("#legend").inner_text()
     shown = page.locator("#what")
     assert shown.inner_text() == "0:00–0:01 Silence:"
     width = page.evaluate("document.getElementById('wide').clientWidth")
