@@ -19,7 +19,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 
 from ccln.pipeline.decode.audio import WaveformBuilder
-from ccln.pipeline.decode.container import Clock, DecodeError, MissingStreamError, chosen_streams, open_video
+from ccln.pipeline.decode.container import Clock, DecodeError, MissingStreamError, chosen_streams, open_video, refusal
 from ccln.pipeline.decode.decord import DecordFrames
 from ccln.pipeline.decode.frames import FramePicker, FrameRequest, FrameSkipper, shown_aspect
 from ccln.pipeline.decode.packets import ContinuousPackets, is_empty
@@ -281,6 +281,8 @@ class ClipReader:
         receiver = self._receivers[stream.type]
         if receiver.has_passed(self._until_seconds):
             return
+        if packet.has_sidedata("encryption_info"):
+            raise DecodeError(f"{self._path}: its {stream.type} is encrypted. Get a copy without protection.")
         if isinstance(receiver, DecordFrames):
             receiver.add(packet)
             return
@@ -293,9 +295,7 @@ class ClipReader:
         try:
             frames = packet.decode()
         except av.error.FFmpegError as error:
-            place = f"{self._path}: its {stream.type} is damaged at {packet_seconds:.2f} s"
-            self._refused[stream.type] = DecodeError(f"{place}. Fetch the file or convert it again.")
-            self._refused[stream.type].__cause__ = error
+            self._refused[stream.type] = refusal(self._path, stream, packet_seconds, error)
             return
         for frame in frames:
             if isinstance(frame, AudioFrame) and not frame.samples:

@@ -14,6 +14,8 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
+from ccln.pipeline.decode.causes import cause_of
+
 # Larger than any camera's frame (8K is 33 million), small enough that a forged header cannot exhaust the memory.
 MAX_PIXELS = 120_000_000
 
@@ -51,10 +53,7 @@ def open_video(path: Path) -> Iterator[InputContainer]:
         ):
             yield container
     except (av.error.FFmpegError, OSError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DecodeError(
-            f"{path}: cannot be read as a video ({reason}). Check that it plays; if not, fetch or convert it again."
-        ) from error
+        raise DecodeError(f"{path}: {cause_of(path, error)}") from error
 
 
 def chosen_streams(path: Path, container: InputContainer) -> tuple[VideoStream | None, AudioStream | None]:
@@ -101,6 +100,18 @@ def _best_stream(
 def _is_related(container: InputContainer, video: VideoStream | None, audio: AudioStream) -> bool:
     """Whether an audio stream is not the sound of another video; FFmpeg gives that where a program has no audio."""
     return video is None or container.streams.best("video", related=audio) in (video, container.streams.best("video"))
+
+
+def refusal(path: Path, stream: Stream, seconds: float, error: av.error.FFmpegError) -> DecodeError:
+    """The error for a packet that a decoder refuses, at a time on the file's clock."""
+    at = f"at {max(seconds, 0.0):.2f} s ({error.strerror})"  # frames that an edit list hides come before the start
+    if isinstance(error, av.error.PatchWelcomeError):
+        text = f"its {stream.type} needs what FFmpeg's decoder cannot do, {at}. Convert the file with another program."
+    else:
+        text = f"its {stream.type} is damaged {at}. Fetch the file or convert it again."
+    refused = DecodeError(f"{path}: {text}")
+    refused.__cause__ = error
+    return refused
 
 
 def stream_start(stream: Stream) -> Fraction | None:

@@ -1,5 +1,6 @@
 """The file that is written: frames encoded again, audio as it was; whole or not at all."""
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ from typing import BinaryIO, Self
 
 import av
 import av.error
+from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
+from av.bitstream import BitStreamFilterContext
 from av.container import OutputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
@@ -29,6 +32,8 @@ _AUDIO_IN_MP4 = frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"})
 _MAX_TICKS_PER_SECOND = 50_000_000
 _TICKS_PER_SECOND = 1_000_000  # where a file has more than that, which no frame needs
 _MAX_MOVIE_TICKS_PER_SECOND = 2**31 - 1
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 _ENCODER_OPTIONS = {"crf": "20", "preset": "veryfast"}
 
@@ -97,6 +102,8 @@ class VideoFile:
             if error is None:
                 with _refusals(self._path):
                     self._container.mux(self._video.encode(None))
+                    if self._audio_source is not None:
+                        self._mux_audio(None)
                     self._container.close()
                     self._file.close()
                     if not is_there(self._path, self._partial, overwrite=self._overwrite):
@@ -112,8 +119,23 @@ class VideoFile:
     def add_audio(self, packet: Packet) -> None:
         """Write the next packet of audio, with its time on this file's clock."""
         with _refusals(self._path):
-            packet.stream = self._audio
-            self._container.mux(packet)
+            self._mux_audio(packet)
+
+    def _mux_audio(self, packet: Packet | None) -> None:
+        """Write a packet of audio, or what is left at the end."""
+        if self._copies_audio:
+            plain = [] if packet is None else [packet]
+            for copied in plain if self._filter is None else self._filter.filter(packet):
+                copied.stream = self._audio
+                self._container.mux(copied)
+            return
+        assert self._audio_source is not None
+        decoder = self._audio_source.codec_context
+        for frame in [*decoder.decode(packet), *([None] if packet is None else [])]:
+            for resampled in self._resampler.resample(frame):
+                self._container.mux(self._audio.encode(resampled))
+        if packet is None:
+            self._container.mux(self._audio.encode(None))
 
     def _begin(self) -> OutputContainer:
         # Without bitexact, Matroska gets a random number: the same video would not give the same file again.
@@ -128,14 +150,25 @@ class VideoFile:
         container = av.open(self._file, "w", format="mp4" if mp4 else "matroska", container_options=options)
         self._video = self._add_video(container)
         if self._audio_source is not None:
-            try:
-                self._audio = container.add_stream_from_template(self._audio_source)
-            except ValueError as error:
-                raise OutputError(
-                    f"{self._path}: cannot be written: neither MP4 nor Matroska holds audio as its source has it "
-                    f"({self._audio_source.codec_context.name}). Convert the source's audio to AAC."
-                ) from error
+            self._add_audio(container, self._audio_source)
         return container
+
+    def _add_audio(self, container: OutputContainer, source: AudioStream) -> None:
+        """Let packets of audio be copied, or encoded again where the container does not hold their codec."""
+        context = source.codec_context
+        self._filter = None
+        try:
+            self._audio = container.add_stream_from_template(source)
+        except ValueError:
+            self._copies_audio = False
+            layout = context.layout if context.layout.nb_channels <= 2 else "stereo"
+            self._audio = container.add_stream("aac", rate=context.sample_rate, layout=layout)
+            self._resampler = AudioResampler("fltp", layout, context.sample_rate, self._audio.codec_context.frame_size)
+            return
+        self._copies_audio = True
+        if context.name == "aac" and not context.extradata:
+            # In transport streams every packet of AAC has a header; files have one for all.
+            self._filter = BitStreamFilterContext("aac_adtstoasc", source)
 
     def _add_video(self, container: OutputContainer) -> VideoStream:
         source, first = self._source
@@ -167,4 +200,10 @@ def _refusals(path: Path) -> Iterator[None]:
         yield
     except (av.error.FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise OutputError(f"{path}: cannot be written ({reason}). Make room there, or choose another place.") from error
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            remedy = "Make room there, or choose another place."
+        elif isinstance(error, av.error.FFmpegError):
+            remedy = "Convert the source to H.264 and AAC in MP4 first."
+        else:
+            remedy = "Choose another place."
+        raise OutputError(f"{path}: cannot be written ({reason}). {remedy}") from error

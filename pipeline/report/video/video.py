@@ -13,7 +13,7 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ccln.pipeline.decode.container import Clock, DecodeError, MissingStreamError, chosen_streams, open_video
+from ccln.pipeline.decode.container import Clock, DecodeError, MissingStreamError, chosen_streams, open_video, refusal
 from ccln.pipeline.decode.packets import ContinuousPackets, is_empty
 from ccln.pipeline.localize.result import LocatedVideo
 from ccln.pipeline.report.video.file import VideoFile, common_ticks, suffix_for
@@ -31,7 +31,8 @@ def write_video(
     Every frame keeps its time to the tick (in Matroska to the millisecond), after the earlier of the two streams is
     made to start at 0, as in decoding. Frames are turned upright as their metadata ask, and encoded as H.264; those
     less than 320 pixels wide are enlarged by a whole factor. The packets of audio are the source's, bit for bit: in
-    MP4, or in Matroska where players do not expect their codec in MP4.
+    MP4, or in Matroska where players do not expect their codec in MP4. Only audio that neither holds is encoded again,
+    as AAC.
 
     One frame is held at a time, and what the encoder looks ahead: memory does not grow with the video, except by the
     few bytes a frame of the index that MP4 ends with. The file is written beside its place and moved there when it is
@@ -62,7 +63,7 @@ def write_video(
         ticks = common_ticks(base, zero)
         size = painter.width, painter.height
         with VideoFile(path, video, first, audio, ticks, size, overwrite=overwrite) as out:
-            for piece in _pieces(source, container, video, audio):
+            for piece in _pieces(source, container, video, audio, zero):
                 if isinstance(piece, Packet):
                     _set_clock(piece, zero)
                     out.add_audio(piece)
@@ -94,7 +95,7 @@ def _beginning(source: Path) -> tuple[VideoFrame, Fraction]:
 
 
 def _pieces(
-    source: Path, container: InputContainer, video: VideoStream, audio: AudioStream | None
+    source: Path, container: InputContainer, video: VideoStream, audio: AudioStream | None, zero: Fraction
 ) -> Iterator[VideoFrame | Packet]:
     """Frames and packets of audio as they come; each is later than all of its kind before it.
 
@@ -119,9 +120,7 @@ def _pieces(
         try:
             frames = packet.decode()
         except av.error.FFmpegError as error:
-            at = "" if packet.pts is None else f" at {float(packet.pts * packet.time_base):.2f} s"
-            refused = DecodeError(f"{source}: its video is damaged{at}. Fetch the file or convert it again.")
-            refused.__cause__ = error
+            refused = refusal(source, video, float((packet.dts or 0) * Fraction(packet.time_base or 0) - zero), error)
         for frame in frames:
             if isinstance(frame, VideoFrame) and _comes_next(video, frame.pts, latest):
                 shown = frame

@@ -108,12 +108,28 @@ def make_subtitles(path: Path) -> None:
     path.write_text("1\n00:00:01,000 --> 00:00:02,000\nThis is no video.\n\n" * 20)
 
 
+def make_encrypted(path: Path) -> None:
+    key = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "0" * 32, "encryption_kid": "1" * 32}
+    make_video(path, video(), audio(codec="aac"), options=key)
+
+
+LFS_POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12345\n"
+
 REFUSALS: list[tuple[str, Callable[[Path], object], str, str]] = [
     ("clip.mp4", lambda path: path.write_bytes(b""), "is empty", "Fetch it again"),
     ("clip.mp4", lambda path: path.write_bytes(bytes(100_000)), "Invalid data", "Check that it plays"),
     ("clip.mp4", lambda path: path.write_text("This is no video.\n" * 99), "Invalid data", "Check that it plays"),
     ("clip.srt", make_subtitles, "neither a video nor an audio stream", "Check that it plays"),
-    ("clip.mp4", make_cut_index, "Invalid data", "fetch or convert it again"),
+    ("clip.mp4", make_cut_index, "cut off before its index (Invalid data", "Fetch or copy it again, whole"),
+    ("clip.mp4", lambda path: path.write_text(LFS_POINTER), "a file that Git LFS holds", "git lfs pull"),
+    (
+        "clip.mp4",
+        lambda path: path.write_text("\n<!DOCTYPE html><html>Sign in</html>"),
+        "HTML page",
+        "the video itself",
+    ),
+    ("clip.mp4", make_encrypted, "is encrypted", "a copy without protection"),
+    ("clip.mkv", lambda path: path.write_bytes(b"\x1aE\xdf\xa3" + bytes(9999)), "EBML", "Check that it plays"),
     ("clip.mp4", Path.mkdir, "is not a file", "Check the path"),
     ("clip.mp4", lambda path: None, "no such file", "Check the path"),
     ("clip.m3u8", make_playlist, "cannot be read", "Check that it plays"),

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
-from support.decoded import NTSC, audio, overwrite_packets, video
+from support.decoded import NTSC, RATE_HZ, audio, overwrite_packets, video
 from support.located import BROKEN, NASTY, located_video
-from support.making import Audio, Video, make_video, number_in, steady
+from support.making import Audio, Video, make_video, number_in, steady, sweep_heard_at
 
+from ccln.pipeline.decode.clip import decode_clip
 from ccln.pipeline.decode.container import Clock, DecodeError, MissingStreamError, chosen_streams, open_video
+from ccln.pipeline.decode.frames import FrameRequest
 from ccln.pipeline.localize.result import Event, LocatedVideo
 from ccln.pipeline.report.video import write_video
 from ccln.pipeline.report.writers import OutputError
@@ -264,3 +266,30 @@ def test_a_truncated_source_is_written_up_to_its_end(tmp_path: Path) -> None:
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
     found = content(write_video(timeline(), cut, tmp_path / "out"))
     assert 20 < len(found.times) < 75
+
+
+def test_aac_of_a_transport_stream_is_written(tmp_path: Path) -> None:
+    """There each packet has a header, which files have once for all."""
+    source = make_video(tmp_path / "clip.ts", video(), audio(codec="aac"))
+    written = write_video(timeline(), source, tmp_path / "found.clip")
+    assert written.suffix == ".mp4"
+    before, after = (decode_clip(path, FrameRequest(8, 8, 1)).waveform for path in (source, written))
+    assert sweep_heard_at(after, RATE_HZ) == pytest.approx(sweep_heard_at(before, RATE_HZ), abs=MILLISECOND)
+    assert [number_in(frame_part(drawn, 48, 64)) for drawn in content(written).frames] == list(range(75))
+
+
+@pytest.mark.parametrize("codec", ["adpcm_ima_qt", "pcm_f64be"])
+def test_audio_that_no_container_holds_is_encoded_again(tmp_path: Path, codec: str) -> None:
+    source = make_video(tmp_path / "clip.mov", video(), audio(codec=codec))
+    written = write_video(timeline(), source, tmp_path / "found.clip")
+    with open_video(written) as container:
+        assert container.streams.audio[0].codec_context.name == "aac"
+    before, after = (decode_clip(path, FrameRequest(8, 8, 1)).waveform for path in (source, written))
+    assert sweep_heard_at(after, RATE_HZ) == pytest.approx(sweep_heard_at(before, RATE_HZ), abs=0.002)
+
+
+def test_room_is_asked_for_only_where_there_is_none(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "clip.mp4", video(), audio(codec="aac"))
+    with pytest.raises(OutputError) as raised:
+        write_video(timeline(), source, tmp_path / "clip.mp4" / "found")
+    assert "Make room" not in str(raised.value)
