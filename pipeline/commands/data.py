@@ -38,7 +38,8 @@ def import_annotations(
 
     Args:
         files: ELAN's .eaf, Audacity's labels and Raven's selection tables (.txt), JSON of Label Studio (JSON or
-            JSON-MIN), of VIA 3 and of ccln-localize, WebVTT, SubRip, and CSV.
+            JSON-MIN), of VIA 3 and of ccln-localize, WebVTT, SubRip, and CSV; or the files of UnAV-100, OV-AVEBench or
+            LLP, whose splits are kept, and whose videos that are absent are left out.
         media_root: Folder that holds the videos.
         out: The CSV file. Its paths are relative to its folder if that holds all videos, else to the media root.
         overwrite: Replace the file if it is there.

@@ -191,7 +191,7 @@ def _read_rows(file: Path, media: MediaFolder | None) -> Iterator[_Row]:
             raise wrong("path", cell["path"], f"another video than {written!r} of line {first_line}; both are {path}")
         values = {name: cell[name].strip() for name in ("label", "start", "end")}
         label, span = _event(wrong, times, line_number, **values)
-        split = _split(wrong, cell["split"].strip()) if "split" in cell else _split_by_path(path)
+        split = _split(wrong, cell["split"].strip()) if "split" in cell else split_by_path(path)
         yield _Row(position, line_number, path, label, span, split)
 
 
@@ -269,7 +269,8 @@ def _split(wrong: _RowError, value: str) -> Split:
     return split
 
 
-def _split_by_path(path: str) -> Split:
+def split_by_path(path: str) -> Split:
+    """The split of a video that names none; see `read_csv_dataset`."""
     share = int.from_bytes(hashlib.sha256(path.encode()).digest()[:8]) / 2**64
     if share < _TRAIN_SHARE:
         return "train"

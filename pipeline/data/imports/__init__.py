@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -10,10 +11,11 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ccln.pipeline.data import find_videos
 from ccln.pipeline.data.clips import DatasetError
-from ccln.pipeline.data.csv_file import read_csv_rows
+from ccln.pipeline.data.csv_file import read_csv_rows, split_by_path
 from ccln.pipeline.data.imports.annotations import AnnotatedVideo
 from ccln.pipeline.data.imports.elan import read_elan
 from ccln.pipeline.data.imports.json_files import read_json
+from ccln.pipeline.data.imports.published import read_published
 from ccln.pipeline.data.imports.text import read_subtitles, read_text
 from ccln.pipeline.data.media import MediaFolder, durations_seconds
 from ccln.pipeline.data.windows import LabelledSpan
@@ -50,37 +52,58 @@ def import_files(files: Iterable[Path], media_root: Path, out: Path, *, overwrit
         raise DatasetError(f"{out}: is there already. Name another place, or replace it: --overwrite")
     if not media_root.is_dir():
         raise DatasetError(f"{media_root}: no such folder. Name the one that holds the videos: --media-root")
-    videos = _Videos(media_root)
-    found: dict[str, tuple[Path, tuple[LabelledSpan, ...]]] = {}
-    for annotated in (one for file in files for one in read_annotations(file)):
-        path = videos.path_of(annotated)
-        file, events = found.setdefault(path, (annotated.file, annotated.events))
-        if sorted(events) != sorted(annotated.events):
+    published, others, remarks = read_published(list(files))
+    videos, found = _Videos(media_root), dict[str, AnnotatedVideo]()
+    absent: list[str] = []
+    for annotated in itertools.chain(published, *map(read_annotations, others)):
+        path = videos.find(annotated)
+        if path is None and annotated.split is None:
             raise DatasetError(
-                f"{annotated.file}: its video {path} has other events in {file}. Give the file that is right"
+                f"{annotated.file}: its video {annotated.names[0]!r} is not in {media_root}. Name the folder "
+                "that holds it: --media-root"
             )
+        if path is None:
+            absent.append(annotated.names[0])
+        elif sorted(found.setdefault(path, annotated).events) != sorted(annotated.events):
+            raise DatasetError(
+                f"{annotated.file}: its video {path} has other events in {found[path].file}. Give one of them"
+            )
+    if absent:
+        log.warning("%d videos are not there and are left out (%s, ...)", len(absent), ", ".join(absent[:3]))
+    for remark in remarks:
+        log.warning("%s", remark)
     if not found:
-        raise DatasetError("there is no annotated video in these files. Name files of annotations")
+        raise DatasetError(f"no video of these annotations is in {media_root}. Name the folder that holds them")
     folder = Path(os.path.realpath(out.parent))
     beside = all(Path(os.path.realpath(media_root / path)).is_relative_to(folder) for path in found)
+    durations = durations_seconds(media_root / path for path in found)
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(("path", "start", "end", "label"))
-    durations = durations_seconds(media_root / path for path in found)
-    for path, (_, events) in sorted(found.items()):
+    splits = any(annotated.split for annotated in found.values())
+    rows.writerow(("path", "start", "end", "label", *(["split"] if splits else [])))
+    for path, annotated in sorted(found.items()):
         written = Path(os.path.realpath(media_root), path).relative_to(folder).as_posix() if beside else path
-        for event in events:
-            rows.writerow((written, _decimal(event.start_seconds), _decimal(event.end_seconds), event.label))
-        if not events:
-            rows.writerow((written, "", "", ""))
-        elif (duration := durations.get(media_root / path, 0.0)) > CLIP_SECONDS:
-            rows.writerow((written, 0, _decimal(duration), ""))  # the tool has shown all of it
+        split = [annotated.split or split_by_path(written)] if splits else []
+        duration = durations.get(media_root / path)
+        if duration is not None and duration > annotated.most_seconds + 1:
+            log.warning("%s: is not the clip that was annotated but longer, and is left out", path)
+            continue
+        for event in annotated.events:
+            end = event.end_seconds
+            if annotated.split is not None and duration is not None:  # people cannot correct a published file
+                end = min(end, duration)
+            if event.start_seconds < end:
+                rows.writerow((written, _decimal(event.start_seconds), _decimal(end), event.label, *split))
+        if not annotated.events:
+            rows.writerow((written, "", "", "", *split))
+        elif duration is not None and duration > CLIP_SECONDS:
+            rows.writerow((written, 0, _decimal(duration), "", *split))  # the tool has shown all of it
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial")
     partial.write_text(text.getvalue(), encoding="utf-8")
     os.replace(partial, out)
     return ImportedAnnotations(
-        out, len(found), sum(len(events) for _, events in found.values()), None if beside else media_root
+        out, len(found), sum(len(annotated.events) for annotated in found.values()), None if beside else media_root
     )
 
 
@@ -119,11 +142,11 @@ class _Videos:
         for video in find_videos(media_root):
             self._by_stem.setdefault(video.stem, []).append(video.relative_to(media_root).as_posix())
 
-    def path_of(self, annotated: AnnotatedVideo) -> str:
-        """The path of the annotations' video relative to the folder.
+    def find(self, annotated: AnnotatedVideo) -> str | None:
+        """The path of the annotations' video relative to the folder; None if it is not there.
 
         Raises:
-            DatasetError: There is no such video, or more than one.
+            DatasetError: Its name fits several.
         """
         for name in annotated.names:
             try:
@@ -133,7 +156,7 @@ class _Videos:
             if path in self._by_stem.get(PurePosixPath(path).stem, []):
                 return path
         for name in annotated.names:
-            same = self._by_stem.get(PureWindowsPath(name).stem, [])
+            same = self._by_stem.get(PureWindowsPath(name).stem, []) or self._by_stem.get(name, [])
             if len(same) > 1:
                 raise DatasetError(
                     f"{annotated.file}: which of these videos is {name!r}: {', '.join(sorted(same)[:5])}? Rename one, "
@@ -141,10 +164,7 @@ class _Videos:
                 )
             if same:
                 return same[0]
-        raise DatasetError(
-            f"{annotated.file}: its video {annotated.names[0]!r} is not in {self._media.folder}. Name the folder that "
-            "holds it: --media-root"
-        )
+        return None
 
 
 def _decimal(seconds: float) -> str:

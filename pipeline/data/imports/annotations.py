@@ -1,10 +1,11 @@
 """What the files of annotation tools have in common: videos as they name them, and events in them."""
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ccln.pipeline.data.clips import DatasetError
+from ccln.pipeline.data.clips import DatasetError, Split
 from ccln.pipeline.data.windows import LabelledSpan
 
 _CONFIDENCE = re.compile(r" \((?:0\.\d\d|1\.00)\)$", re.ASCII)
@@ -20,6 +21,10 @@ class AnnotatedVideo:
     """What the video may be called, paths or plain names, the most certain first."""
     events: tuple[LabelledSpan, ...]
     """In the order of the file; none if it is background throughout."""
+    split: Split | None = None
+    """Of a published set, which has splits; then a video that is absent is left out."""
+    most_seconds: float = math.inf
+    """Length of the video that the times are of, where it is another than that which they are cut out of."""
 
 
 def without_confidence(caption: str) -> str:
