@@ -180,8 +180,10 @@ def run(app: App, stopped: str = "") -> None:
     try:
         with _stopped_by_signals(), _printed_once():
             code = app(sys.argv[1:], result_action="return_value", exit_on_error=False)
-    except CycloptsError:
-        sys.exit(2)  # it has printed what is wrong and what was perhaps meant
+    except CycloptsError:  # it has printed what is wrong and what was perhaps meant
+        if files := [word for word in sys.argv[1:] if word.startswith("-") and Path(word).exists()]:
+            print(f"{name}: {files[0]} is a file, too. Write -- before names that begin with -", file=sys.stderr)
+        sys.exit(2)
     except _Stopped as stop:
         print(f"\n{name}: stopped. {stopped}".rstrip(), file=sys.stderr)
         sys.stdout.flush()

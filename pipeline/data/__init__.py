@@ -8,6 +8,7 @@ from pathlib import Path
 from ccln.pipeline.data.ave import read_ave_folder
 from ccln.pipeline.data.clips import VIDEO_ENDINGS, Dataset, DatasetError
 from ccln.pipeline.data.csv_file import read_csv_dataset
+from ccln.pipeline.data.folders import nearly_the_same, videos_in
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +64,10 @@ def find_clips(
     found: dict[Path, set[int]] = {}
     for path in paths:
         if path.is_dir():
-            inside = (file for file in sorted(path.rglob("*")) if file.suffix.lower() in VIDEO_ENDINGS)
-            for file in filter(Path.is_file, inside):
+            inside, left_out = videos_in(path)
+            if left_out:
+                log.info("%s", left_out)
+            for file in inside:
                 found.setdefault(file, set()).add(0)
         elif not path.exists():
             raise FileNotFoundError(f"{path}: no such file or folder. Check the path.")
@@ -75,7 +78,7 @@ def find_clips(
             found.setdefault(path, set()).add(0)
     if not found:
         names = ", ".join(map(str, paths))
-        raise FileNotFoundError(f"{names}: no video in it (no file that ends in {', '.join(VIDEO_ENDINGS)}).")
+        raise FileNotFoundError(f"{names}: no video in it (no file that ends in {', '.join(VIDEO_ENDINGS[:8])}, ...).")
     return found
 
 
@@ -90,4 +93,10 @@ def _listed(file: Path, media_root: str | os.PathLike[str] | None) -> dict[Path,
             found.setdefault(video, set()).add(clip.start_seconds)
     if absent:
         log.warning("%s: %d of its videos are not there (%s, ...)", file, len(absent), ", ".join(list(absent)[:3]))
+        folder = file.parent if media_root is None else Path(media_root)
+        inside = [video.relative_to(folder).as_posix() for video in videos_in(folder)[0]]
+        paths = {clip.path for clip in dataset.clips if clip.path is not None and dataset.video_of(clip) is None}
+        for name in sorted(path.relative_to(folder).as_posix() for path in paths if path.is_relative_to(folder)):
+            if (near := nearly_the_same(name, inside)) is not None:
+                log.warning("%s: %s is not there, but %s is: write that", file, name, near)
     return found

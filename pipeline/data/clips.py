@@ -18,7 +18,9 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 # If a video exists in several containers the earlier ending is taken.
 VIDEO_ENDINGS = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"),
-    *(".ts", ".flv", ".ogv", ".wmv", ".3gp"),
+    *(".ts", ".flv", ".ogv", ".wmv", ".3gp", ".3g2", ".asf", ".mts", ".m2ts", ".m2t", ".vob", ".mxf", ".divx", ".xvid"),
+    *(".qt", ".f4v", ".mod", ".tod", ".trp", ".tp", ".mpe", ".mpv", ".m1v", ".m2v", ".m2p", ".dv", ".ogm", ".ogx"),
+    *(".rm", ".rmvb", ".amv", ".nut", ".nsv", ".gxf", ".wtv", ".ivf", ".mjpeg", ".mjpg", ".y4m", ".vro", ".lrv"),
 )
 
 _MAX_BYTES = 8 * 2**20  # of an annotation file; AVE's largest has 144 KiB

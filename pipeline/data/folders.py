@@ -1,0 +1,66 @@
+"""The videos in a folder, and what in it is left out and why; names that differ only in how they are written."""
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+from ccln.pipeline.data.clips import VIDEO_ENDINGS
+
+# What systems put beside files. Files that begin with "._" hold what macOS knows of the file of the same name.
+_OF_SYSTEMS = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
+_ENDINGS_NAMED = 5
+
+
+def videos_in(folder: Path) -> tuple[list[Path], str]:
+    """The videos in a folder and those below it, in sorted order, and a line on what was left out, "" if nothing was.
+
+    Links are followed; a folder that several lead to, or one to itself, is searched once.
+    """
+    found: list[Path] = []
+    left_out: Counter[str] = Counter()
+    for file in _files(folder, left_out):
+        name = file.name.lower()
+        if name in _OF_SYSTEMS or name.startswith("._"):
+            continue
+        if file.suffix.lower() not in VIDEO_ENDINGS:
+            left_out[f"*{file.suffix.lower()}" if file.suffix else "without ending"] += 1
+        elif file.is_file():
+            found.append(file)
+        elif file.is_symlink():
+            left_out["links that lead nowhere"] += 1
+        else:
+            left_out["no files"] += 1
+    kinds = [f"{count} {kind}" for kind, count in left_out.most_common(_ENDINGS_NAMED)]
+    if more := left_out.total() - sum(count for _, count in left_out.most_common(_ENDINGS_NAMED)):
+        kinds.append(f"{more} more")
+    line = f"{folder}: left out, as no video's name: {', '.join(kinds)}" if kinds else ""
+    return sorted(found), line
+
+
+def _files(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
+    searched = {os.path.realpath(folder)}
+
+    def refuse(_: OSError) -> None:
+        left_out["folders that cannot be read"] += 1
+
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        real = {name: os.path.realpath(os.path.join(place, name)) for name in folders}
+        folders[:] = []
+        for name in sorted(real):
+            if real[name] not in searched:
+                searched.add(real[name])
+                folders.append(name)
+        yield from (Path(place, name) for name in names)
+
+
+def nearly_the_same(written: str, names: Iterable[str]) -> str | None:
+    """The name that a written one equals but for the form of Unicode, upper and lower case, or slashes."""
+    wanted = _plain(written)
+    return next((name for name in names if _plain(name) == wanted), None)
+
+
+def _plain(name: str) -> str:
+    path = PurePosixPath(unicodedata.normalize("NFC", name).casefold().replace("\\", "/"))
+    return str(path)
