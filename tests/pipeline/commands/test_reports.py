@@ -214,7 +214,6 @@ def made_report() -> EvaluationReport:
         decoding_scores=DecodingScores(event_f1=0.75, calibration_error=0.03, uncalibrated_error=0.08),
         videos=None,
         trained_on=0,
-        videos=None,
     )
 
 
