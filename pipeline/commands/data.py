@@ -27,8 +27,8 @@ def data_command() -> None:
 def import_annotations(
     files: Paths,
     *,
-    media_root: OnePath,
-    out: OnePath,
+    media_root: OnePath = Path(),
+    out: OnePath | None = None,
     overwrite: bool = False,
 ) -> "ImportedAnnotations":
     """Write the annotations of other tools, corrected events too, as a data set: one CSV file.
@@ -40,8 +40,9 @@ def import_annotations(
         files: ELAN's .eaf, Audacity's labels and Raven's selection tables (.txt), JSON of Label Studio (JSON or
             JSON-MIN), of VIA 3 and of ccln-localize, WebVTT, SubRip, and CSV; or the files of UnAV-100, OV-AVEBench or
             LLP, whose splits are kept, and whose videos that are absent are left out.
-        media_root: Folder that holds the videos.
-        out: The CSV file. Its paths are relative to its folder if that holds all videos, else to the media root.
+        media_root: Folder that holds the videos; this one if it is not given.
+        out: The CSV file; set.csv in the media root if it is not given. Its paths are relative to its folder if that
+            holds all videos, else to the media root.
         overwrite: Replace the file if it is there.
 
     Raises:
@@ -52,7 +53,9 @@ def import_annotations(
     from ccln.pipeline.data.imports import import_files
 
     paths = [files] if isinstance(files, Path | str) else files
-    return import_files([Path(file) for file in paths], Path(media_root), Path(out), overwrite=overwrite)
+    media_root = Path(media_root)
+    out = media_root / "set.csv" if out is None else Path(out)
+    return import_files([Path(file) for file in paths], media_root, out, overwrite=overwrite)
 
 
 def check_data(

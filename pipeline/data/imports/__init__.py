@@ -18,7 +18,7 @@ from ccln.pipeline.data.imports.json_files import read_json
 from ccln.pipeline.data.imports.published import read_published
 from ccln.pipeline.data.imports.text import read_subtitles, read_text
 from ccln.pipeline.data.media import MediaFolder, durations_seconds
-from ccln.pipeline.data.windows import LabelledSpan
+from ccln.pipeline.data.windows import SLIVER_SECONDS, LabelledSpan
 from ccln.pipeline.segments import CLIP_SECONDS
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def import_files(files: Iterable[Path], media_root: Path, out: Path, *, overwrit
                 rows.writerow((written, _decimal(event.start_seconds), _decimal(end), event.label, *split))
         if not annotated.events:
             rows.writerow((written, "", "", "", *split))
-        elif duration is not None and duration > CLIP_SECONDS:
+        elif duration is not None and duration > CLIP_SECONDS + SLIVER_SECONDS:
             rows.writerow((written, 0, _decimal(duration), "", *split))  # the tool has shown all of it
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial")

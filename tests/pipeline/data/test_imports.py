@@ -17,6 +17,7 @@ from support.located import located_video, located_videos
 from support.making import Audio, Video, make_video, steady
 
 from ccln import import_annotations
+from ccln.pipeline.commands.data import data_command
 from ccln.pipeline.data.clips import DatasetError
 from ccln.pipeline.data.csv_file import read_csv_dataset
 from ccln.pipeline.localize.result import Event, LocatedVideo
@@ -304,6 +305,21 @@ def test_a_video_is_found_where_it_was_moved_to(tmp_path: Path):
     root = media(tmp_path, "new place/a b.mp4")
     (file,) = write_beside(located_video("old/a b.mp4", 6, [Event("Dog", 1, 2, 0.5)]), tmp_path, ["elan"])
     assert imported(tmp_path, file, media_root=root) == [("media/new place/a b.mp4", "Dog", 1, 2)]
+
+
+@pytest.mark.parametrize("options", [["--media-root", "media"], ["--media-root", "media", "--out", "media/set.csv"]])
+def test_the_command_takes_any_number_of_files(
+    tmp_path: Path, options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    media(tmp_path, "park.mp4", "later.mp4")
+    for name in ("park", "later"):
+        (tmp_path / f"{name}.txt").write_text("1\t2\tDog\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["ccln-data", "import", "park.txt", "later.txt", *options])
+    with pytest.raises(SystemExit, match="0"):
+        data_command()
+    assert rows_of(tmp_path / "media" / "set.csv") == [("later.mp4", "Dog", 1, 2), ("park.mp4", "Dog", 1, 2)]
+    assert "2 events in 2 videos" in capsys.readouterr().out
 
 
 def test_all_of_a_longer_video_is_annotated(tmp_path: Path):
