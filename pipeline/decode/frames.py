@@ -13,6 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
+from ccln.pipeline.decode.tone import to_standard_range
 from ccln.pipeline.segments import CLIP_SECONDS, SEGMENT_COUNT, SEGMENT_SECONDS
 
 # Frames come up to a clip before their audio, and those that a decoder holds back are displayed soon after.
@@ -175,7 +176,7 @@ class FramePicker:
             scaled = opencv_linear(self._rgb(frame, frame.height, frame.width, Interpolation.BICUBIC), height, width)
         else:
             scaled = self._rgb(frame, height, width, Interpolation[self._request.interpolation.upper()])
-        return np.rot90(scaled, quarter_turns)
+        return np.rot90(to_standard_range(frame, scaled), quarter_turns)
 
     def _rgb(self, frame: VideoFrame, height: int, width: int, interpolation: Interpolation) -> np.ndarray:
         # To planes, not to packed rgb24: that takes FFmpeg twice as long and comes out 1.5 of 255 too dark, its colours

@@ -18,6 +18,7 @@ from ccln.pipeline.decode.clip import decode_clip
 from ccln.pipeline.decode.container import Clock, DecodeError, chosen_streams, open_video, stream_start
 from ccln.pipeline.decode.frames import FrameRequest
 from ccln.pipeline.decode.packets import ContinuousPackets
+from ccln.pipeline.decode.tone import dynamic_range
 from ccln.pipeline.segments import CLIP_SECONDS
 
 # -60 dBFS: below the noise of any microphone's room.
@@ -49,6 +50,8 @@ class VideoReport:
     bit_depth: int
     """Bits a colour."""
     interlaced: bool
+    dynamic_range: str | None
+    """"HLG" or "PQ" where the dynamic range is high, else None."""
     start_seconds: float | None
     """On the container's own clock; None if the container does not say."""
 
@@ -176,6 +179,7 @@ def _video_report(video: VideoStream, packets: Iterable[Packet], clock: Clock) -
         pixel_format=pixels.name if pixels else "unknown",
         bit_depth=pixels.components[0].bits if pixels and pixels.components else 0,
         interlaced=bool(first and first.interlaced_frame),
+        dynamic_range=dynamic_range(first) if first else None,
         start_seconds=_start_seconds(video),
     )
 
@@ -198,6 +202,8 @@ def _remarks(report: ClipReport) -> Iterable[str]:
             yield f"variable frame rate, {report.video.rate_hz:.2f} a second on average"
         if report.video.interlaced:
             yield "interlaced: both fields are taken as one frame"
+        if report.video.dynamic_range:
+            yield f"high dynamic range ({report.video.dynamic_range}): its colours are mapped to those of BT.709"
     for seconds in report.restart_seconds:
         yield f"its timestamps restart at {seconds:.2f} s: what follows is taken as the continuation"
     starts = [stream.start_seconds for stream in (report.video, report.audio) if stream is not None]
