@@ -14,13 +14,14 @@ from av.video.reformatter import ColorPrimaries, ColorTrc
 
 _PQ_WHITE, _PQ_PEAK = 203 / 10_000, 1000 / 10_000  # of the highest value; brighter screens are hardly used
 _HLG_WHITE = 0.265  # of the light that the highest value stands for
+_KINDS: dict[int, str] = {ColorTrc.ARIB_STD_B67: "HLG", ColorTrc.SMPTE2084: "PQ"}
 # Linear RGB of BT.2020 to that of BT.709, ITU-R BT.2087.
 _TO_BT709 = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32)
 
 
 def dynamic_range(frame: VideoFrame) -> str | None:
     """What kind of high dynamic range a frame states: "HLG", "PQ", or None."""
-    return {ColorTrc.ARIB_STD_B67: "HLG", ColorTrc.SMPTE2084: "PQ"}.get(frame.color_trc)
+    return _KINDS.get(frame.color_trc)
 
 
 def to_standard_range(frame: VideoFrame, rgb: np.ndarray) -> np.ndarray:
