@@ -30,6 +30,8 @@ LEAST_SUPPORT = 0.3
 """Least probability of the trained class that an event is named by, in each modality on its own in the second of the
 event that shows it best. Known events that do not reach it, and real ones of other kinds that do: docs/experiments.md.
 """
+LEAST_USUAL_SUPPORT = 0.1
+"""The same as a mean over the event's seconds: one second that is heard does not name ten that are not."""
 USUAL_LOG_AGREEMENT = -3.7
 """Median over the event seconds of ave-composed's validation clips: an event as good as those gains nothing."""
 UNKNOWN = "unknown"
@@ -93,9 +95,9 @@ def joined(parts: Sequence[OpenEvidence]) -> OpenEvidence:
 
 def trained_name_stands(event: Event, tracks: Tracks, class_threshold: float) -> bool:
     """Whether an event keeps the name of its trained class: the network knows it, and each modality supports it."""
-    place = segments_of(event)
-    seen, heard = tracks.seen[place].max(), tracks.heard[place].max()
-    return bool(seen >= class_threshold and min(seen, heard) >= LEAST_SUPPORT)
+    both = np.stack([tracks.seen, tracks.heard])[:, segments_of(event)]  # (seen and heard, segment)
+    best, usual = both.max(axis=1), both.mean(axis=1)
+    return bool(best[0] >= class_threshold and (best >= LEAST_SUPPORT).all() and (usual >= LEAST_USUAL_SUPPORT).all())
 
 
 def named_events(

@@ -22,6 +22,7 @@ from ccln.pipeline.localize.events import Tracks, long_enough, segments_of
 from ccln.pipeline.localize.naming import LEAST_EVIDENCE
 from ccln.pipeline.localize.open_events import (
     LEAST_SUPPORT,
+    LEAST_USUAL_SUPPORT,
     UNKNOWN,
     UNNAMED,
     OpenEvidence,
@@ -91,6 +92,13 @@ def test_one_second_that_shows_a_class_and_one_that_sounds_it_support_it():
     assert named_events(CLOCK, of_seconds, DOG, class_threshold=0.5) == named(CLOCK, 0.9, 0.8, DOG)
     of_seconds.heard[2] = 0.05
     assert named_events(CLOCK, of_seconds, DOG, class_threshold=0.5)[0].named_by == "open"
+
+
+def test_one_second_does_not_name_many_others_that_do_not_support_it():
+    of_seconds = tracks(0.9, 0.01, seconds=10)
+    of_seconds.heard[4] = 0.8
+    (event,) = named_events([Event("Clock", 0.0, 10.0, 0.5)], of_seconds, class_threshold=0.0)
+    assert event.label == UNKNOWN
 
 
 def test_a_class_that_the_network_does_not_know_is_unknown_however_well_it_is_supported():
@@ -189,6 +197,7 @@ def test_no_row_contradicts_its_name(
         if event.named_by == "trained":
             assert event.label == "Clock"
             assert min(shown.seen[place].max(), shown.heard[place].max()) >= LEAST_SUPPORT
+            assert min(seen_of, heard_of) >= LEAST_USUAL_SUPPORT - 1e-6
         elif event.named_by == "open":
             assert heard_of >= LEAST_EVIDENCE - 1e-6
             assert seen_of >= LEAST_EVIDENCE - 1e-6 or not shown.seeable[place].any()
