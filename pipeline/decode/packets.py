@@ -20,6 +20,9 @@ _FORWARD_SECONDS = 10.0
 _MAY_JUMP = 0x200  # FFmpeg's AVFMT_TS_DISCONT, in a container format's flags
 # A damaged time is alone: the next packet is again where it would have been.
 _GLITCH_SECONDS = 0.5
+# A frame is displayed at most so many frames, and a little, after it is decoded.
+_MAX_REORDERED = 16
+_TORN_SECONDS = 1.0
 # How much may wait until it is decided; streams are interleaved far closer.
 _MAX_WAITING_SECONDS = 10.0
 _MAX_WAITING_PACKETS = 4096
@@ -214,7 +217,8 @@ class _Track:
         """Whether FFmpeg gave the last frame before a jump the time of display of the first after it."""
         if packet.pts is None or packet.dts is None:
             return False
-        return abs(float((packet.pts - packet.dts) * self.base)) > _FORWARD_SECONDS
+        ahead_seconds = float((packet.pts - packet.dts - _MAX_REORDERED * self._step) * self.base)
+        return packet.pts < packet.dts or ahead_seconds > _TORN_SECONDS
 
     def steps(self, stamp: int, may_jump: bool) -> bool:
         """Whether a time does not follow the latest."""

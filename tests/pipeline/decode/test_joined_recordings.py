@@ -134,6 +134,16 @@ def test_joined_recordings_stay_in_step(
     assert_in_step(path, parts)
 
 
+@pytest.mark.parametrize("container", ["mpegts", "vob"])
+def test_parts_follow_each_other_without_a_gap(tmp_path: Path, container: str) -> None:
+    parts = Recording(0, Fraction(2), 100, 4.0), Recording(1, Fraction(1), 75, 3.0), Recording(2, Fraction(20), 60, 2.4)
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(part.write(tmp_path / f"{part.number}", container) for part in parts))
+    assert_in_step(path, parts)
+    assert inspect_clip(path).covered_seconds == pytest.approx(9.4, abs=0.1)
+    assert inspect_clip(path).restart_seconds == pytest.approx([4, 7], abs=0.05)
+
+
 def two(folder: Path) -> tuple[Path, tuple[Recording, Recording]]:
     parts = Recording(0, Fraction(7), 100, 4.0), Recording(1, Fraction(3), 75, 3.0)
     path = folder / "joined.ts"
