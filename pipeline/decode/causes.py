@@ -57,6 +57,7 @@ def _is_cut_mp4(path: Path) -> bool:
 def _last_words(path: Path) -> str:
     """The last line that FFmpeg logs when it opens a file that it refuses."""
     with _log_lock, path.open("rb") as file, av.logging.Capture(local=True) as lines:
+        av.logging.set_skip_repeated(False)  # two files may be refused for one reason
         av.logging.set_level(av.logging.ERROR)
         try:
             av.open(file, "r", container_options={"protocol_whitelist": "none"}).close()
