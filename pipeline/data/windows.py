@@ -75,7 +75,8 @@ def windows_of(clip: AnnotatedClip, events: Sequence[LabelledSpan], annotated_se
     count = max(1, math.ceil((annotated_seconds - SLIVER_SECONDS) / CLIP_SECONDS))
     inside: list[list[LabelledSpan]] = [[] for _ in range(count)]
     for label, start, end in events:
-        for index in range(int(start // CLIP_SECONDS), min(count, math.ceil(end / CLIP_SECONDS))):
+        first = int(start // CLIP_SECONDS)  # of the shortest events the end rounds to the start, but they are there
+        for index in range(first, min(count, max(first + 1, math.ceil(end / CLIP_SECONDS)))):
             zero = index * CLIP_SECONDS
             part = LabelledSpan(label, max(start - zero, 0), min(end - zero, CLIP_SECONDS))
             whole = part.end_seconds - part.start_seconds == end - start

@@ -56,7 +56,9 @@ def test_writers_killed_at_any_moment_leave_whole_entries_only(cache: FeatureCac
     assert found == {path.stem for path in paths}
     assert cache.specifications() == {DIGEST: SPECIFICATION}
     assert {row[0] for row in index_rows(cache.root)} == found
-    assert repair(cache) == (len(paths), 0, [])
+    repaired = repair(cache)
+    assert (repaired.indexed, repaired.unreadable) == (len(paths), [])
+    assert repaired.swept <= 2  # what a killed writer was just writing
 
 
 def test_two_processes_write_one_cache(cache: FeatureCache) -> None:

@@ -2,10 +2,11 @@ import csv
 import os
 import tempfile
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.making import Audio, Video, make_video, steady
 from support.paths import SHARED
@@ -97,6 +98,13 @@ CLIPS = st.dictionaries(
     quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
     columns=st.permutations(["path", "start", "end", "label", "split"]),
     random=st.randoms(use_true_random=False),
+)
+@example(
+    clips={"0": (("0", ((0.0, 5e-324),)), "train")},  # the shortest event there is
+    line_end="\n",
+    quoting=csv.QUOTE_MINIMAL,
+    columns=["path", "start", "end", "label", "split"],
+    random=Random(0),
 )
 def test_written_rows_are_read_back_unchanged(clips, line_end, quoting, columns, random):
     rows = []
