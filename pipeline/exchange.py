@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ccln.cache import CacheError, FeatureCache, feature_key, specification_digest
 from ccln.cache.hdf5 import ARRAY_KEY, ORDER_KEY, PublishedFeatures, create_array, open_features, write_array
-from ccln.pipeline.data.ave import BACKGROUND_SET, HEADER, LAYOUT, SPLIT_FILES, read_ave_folder
+from ccln.pipeline.data.ave import ANNOTATIONS, BACKGROUND_SET, HEADER, LAYOUT, SPLIT_FILES, read_ave_folder
 from ccln.pipeline.data.clips import SPLITS, AnnotatedClip, Dataset, DatasetError, Split, read_annotation_file
 from ccln.pipeline.data.features import background_features, load_features
 from ccln.pipeline.data.published import (
@@ -40,7 +40,6 @@ Progress = Callable[[int, int], None]
 
 VISUAL, AUDIO, VISUAL_VECTOR = "visual_feature.h5", "audio_feature.h5", "visual_feature_vec.h5"
 VISUAL_BACKGROUND, AUDIO_BACKGROUND = "visual_feature_noisy.h5", "audio_feature_noisy.h5"
-ANNOTATIONS = "Annotations.txt"
 
 _WHERE = "the README of github.com/YapengTian/AVE-ECCV18 links the published files"
 _AS_PUBLISHED = {

@@ -24,7 +24,9 @@ LAYOUT = (
     f"(one {HEADER} a line) and the videos as AVE/<VideoID>.mp4"
 )
 SPLIT_FILES: dict[Split, str] = {"train": "trainSet.txt", "validation": "valSet.txt", "test": "testSet.txt"}
-BACKGROUND_SET = "backgroundSet.txt"
+ANNOTATIONS, BACKGROUND_SET = "Annotations.txt", "backgroundSet.txt"
+LISTINGS = frozenset({ANNOTATIONS, BACKGROUND_SET, MANIFEST, *SPLIT_FILES.values()})
+"""The text files of the layout, in the folder that holds Annotations.txt."""
 _SECONDS = [str(second) for second in range(CLIP_SECONDS + 1)]
 
 
@@ -42,7 +44,7 @@ def read_ave_folder(folder: str | os.PathLike[str]) -> Dataset:
         DatasetError: A file is missing, too large or unreadable, a row of it is malformed, or AVE/ cannot be listed.
     """
     folder = Path(folder)
-    annotations = folder / "Annotations.txt"
+    annotations = folder / ANNOTATIONS
     rows = [row for _, row in _read_rows(annotations)]
     class_names = tuple(dict.fromkeys(row.label for row in rows))
     if not rows:

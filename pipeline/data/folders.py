@@ -3,9 +3,10 @@
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
+from ccln.pipeline.data.ave import ANNOTATIONS, LISTINGS
 from ccln.pipeline.data.clips import VIDEO_ENDINGS
 
 # What systems put beside files. Files that begin with "._" hold what macOS knows of the file of the same name.
@@ -16,7 +17,8 @@ _ENDINGS_NAMED = 5
 def videos_in(folder: Path) -> tuple[list[Path], str]:
     """The videos in a folder and those below it, in sorted order, and a line on what was left out, "" if nothing was.
 
-    Links are followed; a folder that several lead to, or one to itself, is searched once.
+    Links are followed; a folder that several lead to, or one to itself, is searched once. The line is silent on what a
+    data set has beside its videos: CSV files, and the listings and .h5 files of AVE's layout.
     """
     found: list[Path] = []
     left_out: Counter[str] = Counter()
@@ -52,7 +54,13 @@ def _files(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
             if real[name] not in searched:
                 searched.add(real[name])
                 folders.append(name)
-        yield from (Path(place, name) for name in names)
+        yield from (Path(place, name) for name in names if not _is_of_data_set(name, names))
+
+
+def _is_of_data_set(name: str, beside: Collection[str]) -> bool:
+    """Whether a file, among those beside it, says what is in videos."""
+    suffix = Path(name).suffix.lower()
+    return suffix == ".csv" or (ANNOTATIONS in beside and (name in LISTINGS or suffix == ".h5"))
 
 
 def nearly_the_same(written: str, names: Iterable[str]) -> str | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from ccln.pipeline.data.ave import HEADER, SPLIT_FILES
+from ccln.pipeline.data.ave import ANNOTATIONS, HEADER, SPLIT_FILES
 from ccln.pipeline.demo.audio import SAMPLE_RATE_HZ, render_samples
 from ccln.pipeline.demo.frames import FRAME_HEIGHT, FRAME_RATE_HZ, FRAME_WIDTH, render_frames
 from ccln.pipeline.demo.plan import ClipPlan, plan_demo_dataset
@@ -55,7 +55,7 @@ def make_demo_dataset(
         name: [row for row, plan in zip(rows, plans, strict=True) if plan.split == split]
         for split, name in SPLIT_FILES.items()
     }
-    for name, lines in {**listings, "Annotations.txt": [HEADER, *rows]}.items():
+    for name, lines in {**listings, ANNOTATIONS: [HEADER, *rows]}.items():
         with _whole(folder / name) as unfinished:
             unfinished.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
 

@@ -47,6 +47,30 @@ def test_one_line_says_what_was_left_out(tmp_path: Path, caplog: pytest.LogCaptu
     assert "._a" not in line
 
 
+@pytest.mark.parametrize(
+    ("listings", "others"),
+    [
+        (["AVE/one.mp4", "Annotations.txt", "trainSet.txt", "valSet.txt", "testSet.txt"], ["AVE/trainSet.txt"]),
+        (["AVE/one.mp4", "Annotations.txt", "backgroundSet.txt", "manifest.jsonl"], ["classes.txt", "a.jsonl"]),
+        (["AVE/one.mp4", "Annotations.txt", "train_order.h5", "labels.h5"], ["AVE/labels.h5"]),
+        (["park/one.mp4", "labels.csv", "park/more.CSV"], ["manifest.jsonl", "labels.h5", "trainSet.txt"]),
+    ],
+)
+def test_a_data_sets_own_files_are_not_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, listings: list[str], others: list[str]
+) -> None:
+    for name in listings:
+        touch(tmp_path / "set" / name)
+    with caplog.at_level(logging.INFO, "ccln"):
+        find_videos(tmp_path)
+        assert not caplog.messages
+        for name in others:
+            touch(tmp_path / "set" / name)
+        find_videos(tmp_path)
+    (line,) = caplog.messages
+    assert all(f"1 *{Path(name).suffix}" in line for name in others)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     touch(tmp_path / "a.mp4")
