@@ -12,6 +12,7 @@ import zipfile
 from importlib.metadata import PackageNotFoundError, distribution
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,6 +22,9 @@ from torch.nn import functional as F
 from ccln.extractors.contract import AudioChoice, ExtractorError, WeightsError
 from ccln.extractors.log_mel import PatchExtractor
 from ccln.extractors.weights import AUDIO_FLAG, check_digest, is_hdf5, load_into, read_weights, unreadable
+
+if TYPE_CHECKING:
+    from onnx import TensorProto
 
 PATCH_FRAMES, PATCH_BANDS = 96, 64
 EMBEDDING_WIDTH, CLASS_COUNT = 1024, 521
@@ -151,7 +155,7 @@ def _read_onnx(file: Path, network: Yamnet) -> dict[str, Tensor]:
     }
 
 
-def _numbers(tensor: "onnx.TensorProto", data: bytes) -> np.ndarray:  # noqa: F821
+def _numbers(tensor: "TensorProto", data: bytes) -> np.ndarray:
     """Return an initializer, whose bytes are its own or lie in the file beside the graph."""
     place = {entry.key: entry.value for entry in tensor.external_data}
     start = int(place.get("offset", 0))
