@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -61,9 +62,11 @@ def source_digest(path: str | os.PathLike[str]) -> str:
     """Sha256 (hex) of a file's bytes, read piece by piece.
 
     Raises:
-        CacheError: If the file cannot be read.
+        CacheError: If the file cannot be read, or is a pipe, a device or a socket.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe is to wait for who writes to it
+            raise CacheError(f"{path}: is not a file; check the path")
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:

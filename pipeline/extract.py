@@ -3,6 +3,7 @@
 import itertools
 import threading
 import time
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import closing
@@ -31,6 +32,24 @@ class Failure:
 
     path: Path
     reason: str
+
+    @classmethod
+    def of(cls, path: Path, error: Exception) -> "Failure":
+        """What an error means for the file alone; what nobody foresaw is one of its kind, too.
+
+        Raises:
+            Exception: The error itself, if it is one that any other file would meet as well: a cache that cannot be
+                written, a full disk.
+        """
+        if isinstance(error, DecodeError | ExtractorError):
+            return cls(path, str(error))
+        if isinstance(error, OSError) or type(error).__module__.startswith("ccln."):
+            raise error
+        if isinstance(error, MemoryError):
+            return cls(path, f"{path}: there was not enough memory. Have fewer files in work at the same time")
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"{type(error).__name__}: {error}".partition("\n")[0]
+        return cls(path, f"{path}: an unforeseen error ({what}, {Path(place.filename).name}:{place.lineno}). Report it")
 
 
 @dataclass(frozen=True)
@@ -180,8 +199,8 @@ class _Worker:
                     self._extract(path, missing, outcome)
         except MissingStreamError as error:
             outcome.failure, outcome.skipped = Failure(path, str(error)), self._on_missing == "skip"
-        except (DecodeError, ExtractorError) as error:
-            outcome.failure = Failure(path, str(error))
+        except Exception as error:
+            outcome.failure = Failure.of(path, error)
         return outcome
 
     def _extract(self, path: Path, missing: Mapping[int, str], outcome: _Outcome) -> None:

@@ -34,6 +34,7 @@ def open_video(path: Path) -> Iterator[InputContainer]:
 
     Raises:
         DecodeError: The file is missing, or is no video, or FFmpeg or the disk fails within the context.
+        MemoryError: There is not enough memory.
     """
     try:
         if not path.is_file():
@@ -53,6 +54,8 @@ def open_video(path: Path) -> Iterator[InputContainer]:
         ):
             yield container
     except (av.error.FFmpegError, OSError) as error:
+        if isinstance(error, MemoryError):  # FFmpeg's is one, too
+            raise
         raise DecodeError(f"{path}: {cause_of(path, error)}") from error
 
 
@@ -103,7 +106,13 @@ def _is_related(container: InputContainer, video: VideoStream | None, audio: Aud
 
 
 def refusal(path: Path, stream: Stream, seconds: float, error: av.error.FFmpegError) -> DecodeError:
-    """The error for a packet that a decoder refuses, at a time on the file's clock."""
+    """The error for a packet that a decoder refuses, at a time on the file's clock.
+
+    Raises:
+        MemoryError: That was why: the file may be whole.
+    """
+    if isinstance(error, MemoryError):
+        raise error
     at = f"at {max(seconds, 0.0):.2f} s ({error.strerror})"  # frames that an edit list hides come before the start
     if isinstance(error, av.error.PatchWelcomeError):
         text = f"its {stream.type} needs what FFmpeg's decoder cannot do, {at}. Convert the file with another program."

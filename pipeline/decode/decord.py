@@ -113,6 +113,8 @@ class DecordFrames:
             packet.stream = self._stream
             self._output.mux(packet)
         except (av.error.FFmpegError, ValueError) as error:
+            if isinstance(error, MemoryError):
+                raise
             raise self._refusal(f"its {self._video.codec_context.name} video cannot be passed to it") from error
 
     def _begin(self, packet: Packet) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from ccln.extractors import ExtractorError
 from ccln.pipeline.decode.clip import DecodedClip
 from ccln.pipeline.decode.container import DecodeError, open_video
 from ccln.pipeline.extract import Failure
@@ -67,6 +66,8 @@ class _Report:
 
     def __init__(self, progress: Progress | None, files: Sequence[Path]) -> None:
         self._progress, self._alone = progress, len(files) == 1
+        self.error: Exception | None = None
+        """What the callback raised, who wants to end the whole."""
         self._done, self._total = 0, _stated_seconds(files[0]) if self._alone else len(files)
         self._tell()
 
@@ -76,7 +77,11 @@ class _Report:
             self._done = int(clip.start_seconds)
             self._total = max(self._total, int(clip.start_seconds + clip.duration_seconds))
         if clip.start_seconds:
-            self._tell("" if self._alone else f"{path.name} {clip.start_seconds / 60:.1f} min")
+            try:
+                self._tell("" if self._alone else f"{path.name} {clip.start_seconds / 60:.1f} min")
+            except Exception as error:
+                self.error = error
+                raise
 
     def done(self) -> None:
         """A video is done."""
@@ -109,7 +114,9 @@ class _Work:
         try:
             with self._device:
                 located = self._localizer.locate(path, lambda clip: self._report.watched(path, clip), watcher.watch)
-        except (DecodeError, ExtractorError) as error:
-            return Failure(path, str(error))
-        watcher.finish(located)
+            watcher.finish(located)
+        except Exception as error:
+            if error is self._report.error:
+                raise
+            return Failure.of(path, error)
         return located

@@ -1,21 +1,27 @@
+import errno
 import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import av
+import av.error
 import pytest
 import torch
 from support.extractor_inputs import save_timm
 
 from ccln import extract
-from ccln.cache import FeatureCache, feature_key, source_digest, specification_digest
-from ccln.extractors import PRESETS, ExtractorError, load_extractors, pick_precision, preset_with
+from ccln.cache import FeatureCache, Features, feature_key, source_digest, specification_digest
+from ccln.extractors import PRESETS, ExtractorError, Extractors, load_extractors, pick_precision, preset_with
 from ccln.pipeline.data import find_videos
+from ccln.pipeline.decode.clip import DecodedClip
+from ccln.pipeline.extract import clip_features
 
 
 def entries(cache: Path) -> dict[str, int]:
@@ -57,6 +63,67 @@ def test_a_broken_file_is_reported_and_the_others_are_extracted(tiny_set: Path, 
     (failure,) = summary.failed
     assert failure.path.name == "empty.mp4"
     assert "empty.mp4" in failure.reason
+
+
+def make_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def make_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
+@pytest.mark.parametrize("make", [make_pipe, make_device, make_socket])
+@pytest.mark.timeout(120)
+def test_what_is_no_file_is_refused_before_it_is_opened(
+    make: Callable[[Path], None], tiny_set: Path, tiny_cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a socket's name is short
+    make(Path("odd.mp4"))
+    summary = extract(["odd.mp4", videos_of(tiny_set)[0]], cache=tiny_cache)
+    assert summary.cached == 1
+    assert [failure.reason for failure in summary.failed] == ["odd.mp4: is not a file; check the path"]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "there was not enough memory"),
+        (av.error.MemoryError(12, "Cannot allocate memory"), "there was not enough memory"),
+        (OverflowError("too\nlarge"), "an unforeseen error (OverflowError: too, test_extract.py:"),
+    ],
+)
+def test_an_error_that_nobody_foresaw_costs_its_clip_alone(
+    error: Exception, said: str, tiny_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing_once(extractors: Extractors, clip: DecodedClip) -> Features:
+        if not failed:
+            failed.append(clip)
+            raise error
+        return clip_features(extractors, clip)
+
+    failed: list[DecodedClip] = []
+    monkeypatch.setattr("ccln.pipeline.extract.clip_features", failing_once)
+    paths = videos_of(tiny_set)[:2]
+    summary = extract(paths, cache=tmp_path, workers=1)
+    assert summary.done == 1
+    (failure,) = summary.failed
+    assert failure.path == paths[0]
+    assert failure.reason.startswith(f"{paths[0]}: {said}")
+
+
+def test_a_full_disk_ends_the_run(tiny_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(FeatureCache, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        extract(videos_of(tiny_set)[:2], cache=tmp_path)
 
 
 def test_two_files_of_the_same_content_are_one_clip(tiny_set: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.located import located_video
+from support.making import Audio, Video, make_video, steady
 
 from ccln import localize
 from ccln.extractors import PRESETS, Extractors, Preset
@@ -30,6 +31,7 @@ from ccln.pipeline.localize.localizer import Localizer, SpecificationError, requ
 from ccln.pipeline.localize.naming import LEAST_EVIDENCE
 from ccln.pipeline.localize.open_events import LEAST_SUPPORT, UNKNOWN
 from ccln.pipeline.localize.result import Event, Named, Provenance, VideoFormat
+from ccln.pipeline.localize.windows import SegmentPredictions, WindowedNetwork
 from ccln.pipeline.report.writers import OutputError, to_text
 
 
@@ -167,6 +169,34 @@ def test_a_bad_file_is_reported_and_the_rest_is_located(tiny_set: Path, tiny_run
     found = localize([tmp_path / "broken.mp4", good], checkpoint=tiny_run)
     assert [clip.path for clip in found.videos] == [good]
     assert [failure.path.name for failure in found.failed] == ["broken.mp4"]
+
+
+def test_an_error_that_nobody_foresaw_costs_its_video_alone(
+    found: Localization, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing_first(self: WindowedNetwork) -> SegmentPredictions:
+        if not failed:
+            failed.append(self)
+            raise IndexError("of nothing")
+        return predictions(self)
+
+    failed: list[WindowedNetwork] = []
+    predictions = WindowedNetwork.predictions
+    monkeypatch.setattr(WindowedNetwork, "predictions", failing_first)
+    paths = [clip.path for clip in found.videos[:2]]
+    again = localize(paths, checkpoint=tiny_run, jobs=1)
+    assert [clip.path for clip in again.videos] == paths[1:]
+    assert again.failed[0].reason.startswith(f"{paths[0]}: an unforeseen error (IndexError: of nothing")
+
+
+def test_an_error_of_the_callback_ends_the_whole(tiny_run: Path, tmp_path: Path) -> None:
+    def enough(done: int, total: int, note: str) -> None:
+        if done:
+            raise RuntimeError("enough")
+
+    video = make_video(tmp_path / "long.mkv", Video(steady(63, 3)), Audio(np.zeros(21 * 8000, np.float32), 8000))
+    with pytest.raises(RuntimeError, match="enough"):
+        localize(video, checkpoint=tiny_run, progress=enough)
 
 
 def test_files_are_there_as_soon_as_a_clip_is_done(found: Localization, tiny_run: Path, tmp_path: Path) -> None:
