@@ -26,6 +26,9 @@ _LOOK_AHEAD_BYTES = 32_000_000
 _LOOK_AHEAD_PACKETS = 4096
 # More than can be ahead of a frame in decoding order (24) or in display order (16).
 _REMEMBERED = 64
+# A decoder gives the frames that it holds back as others come, and skipped ones do not count; less than the ten seconds
+# after which a clip waits for no frame any more.
+_MAX_SKIPPED_SECONDS = 5
 
 OPENCV_LINEAR = "opencv-linear"
 INTERPOLATIONS = (
@@ -217,6 +220,8 @@ class FrameSkipper:
         self._progressive = False
         self._skipping = False
         self._latest: int | None = None  # latest display time so far
+        self._decoded: int | None = None  # when the last frame that was not skipped was due to be decoded
+        self._most_skipped = _MAX_SKIPPED_SECONDS / video.time_base
         self._shown: list[int] = []  # display times up to the last packet read, ascending, the last of them
 
     def observe(self, frame: VideoFrame) -> None:
@@ -248,23 +253,32 @@ class FrameSkipper:
                 passed = waiting.popleft()
                 size -= passed.size
                 frames -= passed.stream is self._video
-                yield self._set(passed)
-        for packet in waiting:
-            yield self._set(packet)
+                yield self._set(passed, waiting)
+        while waiting:
+            passed = waiting.popleft()
+            yield self._set(passed, waiting)
 
-    def _set(self, packet: Packet) -> Packet:
+    def _set(self, packet: Packet, following: Iterable[Packet]) -> Packet:
         if packet.stream is self._video:
             time = packet.pts
             # A frame that another waits for shows that the times are those of display: AVI has none, and FFmpeg's
             # guess ascends in decoding order.
             waited_for = time is not None and self._latest is not None and time < self._latest
             skip = self._able and self._progressive and waited_for and not self._is_wanted(packet)
+            skip = skip and self._is_soon_followed(following)
+            if not skip:
+                self._decoded = packet.dts
             if time is not None and not waited_for:
                 self._latest = time
             if skip != self._skipping:
                 self._skipping = skip
                 self._video.codec_context.skip_frame = "NONREF" if skip else "DEFAULT"
         return packet
+
+    def _is_soon_followed(self, following: Iterable[Packet]) -> bool:
+        """Whether the decoder gets another frame in time."""
+        due = next((packet.dts for packet in following if packet.stream is self._video), None)
+        return due is not None and self._decoded is not None and due - self._decoded < self._most_skipped
 
     def _is_wanted(self, packet: Packet) -> bool:
         """Whether a frame is displayed at a wanted time, as far as is known."""
