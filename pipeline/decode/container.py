@@ -94,10 +94,12 @@ def _best_stream(
     container: InputContainer, kind: Literal["video", "audio"], related: Stream | None = None
 ) -> Stream | None:
     best = container.streams.best(kind, related=related)
-    if best is None or best.codec_context is not None:
+    if best is not None and best.codec_context is not None:
         return best
-    decodable = (stream for stream in container.streams if stream.type == kind and stream.codec_context is not None)
-    return next(decodable, best)
+    of_kind = [stream for stream in container.streams if stream.type == kind]
+    if best is None:  # FFmpeg takes none for the best of which it cannot tell the parameters
+        return next(iter(of_kind), None)
+    return next((stream for stream in of_kind if stream.codec_context is not None), best)
 
 
 def _is_related(container: InputContainer, video: VideoStream | None, audio: AudioStream) -> bool:
@@ -114,7 +116,7 @@ def refusal(path: Path, stream: Stream, seconds: float, error: av.error.FFmpegEr
     if isinstance(error, MemoryError):
         raise error
     at = f"at {max(seconds, 0.0):.2f} s ({error.strerror})"  # frames that an edit list hides come before the start
-    if isinstance(error, av.error.PatchWelcomeError):
+    if isinstance(error, av.error.PatchWelcomeError | av.error.NotImplementedError):
         text = f"its {stream.type} needs what FFmpeg's decoder cannot do, {at}. Convert the file with another program."
     else:
         text = f"its {stream.type} is damaged {at}. Fetch the file or convert it again."

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from support.decoded import AT, MILLISECOND, RATE_HZ, REQUEST, audio, video
 from support.making import (
+    HEIGHT,
+    WIDTH,
     cover_image,
     make_video,
     numbers_in,
@@ -22,6 +24,7 @@ from support.making import (
 
 from ccln.pipeline.decode.clip import decode_clip
 from ccln.pipeline.decode.container import DecodeError, MissingStreamError
+from ccln.pipeline.decode.inspect import inspect_clip
 
 # Names
 
@@ -113,6 +116,25 @@ def make_encrypted(path: Path) -> None:
     make_video(path, video(), audio(codec="aac"), options=key)
 
 
+def make_scalable_audio(path: Path) -> None:
+    """AAC that is said to be of object type 6, scalable, which FFmpeg's decoder has not."""
+    make_video(path, video(), audio(codec="aac"))
+    with av.open(str(path)) as container:
+        config = container.streams.audio[0].codec_context.extradata
+    assert config is not None
+    content = path.read_bytes()
+    assert content.count(config) == 1
+    path.write_bytes(content.replace(config, bytes([config[0] & 0b111 | 6 << 3]) + config[1:]))
+
+
+def make_odd_sampling(path: Path) -> None:
+    """JPEG frames whose luminance has three samples each way where the colours have one."""
+    content = bytearray(make_video(path, video(codec="mjpeg", pixel_format="yuvj420p"), audio()).read_bytes())
+    header = b"\xff\xc0\x00\x11\x08" + HEIGHT.to_bytes(2, "big") + WIDTH.to_bytes(2, "big") + b"\x03\x01"
+    assert content.count(header + b"\x22") == 75
+    path.write_bytes(content.replace(header + b"\x22", header + b"\x33"))
+
+
 LFS_POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12345\n"
 
 REFUSALS: list[tuple[str, Callable[[Path], object], str, str]] = [
@@ -135,6 +157,8 @@ REFUSALS: list[tuple[str, Callable[[Path], object], str, str]] = [
     ("clip.m3u8", make_playlist, "cannot be read", "Check that it plays"),
     ("clip.mp4", make_concatenation, "cannot be read", "Check that it plays"),
     ("clip.mkv", make_unknown_codec, "no decoder for its video", "Convert the file"),
+    ("clip.mp4", make_scalable_audio, "its audio needs what FFmpeg's decoder cannot do", "another program"),
+    ("clip.mkv", make_scalable_audio, "its audio needs what FFmpeg's decoder cannot do", "another program"),
 ]
 
 
@@ -157,6 +181,16 @@ def test_files_without_decodable_streams_are_refused(
     assert message.startswith(f"{path}: ")
     assert reason in message
     assert remedy in message
+
+
+def test_a_feature_that_the_decoder_lacks_is_no_damage(tmp_path: Path):
+    make_odd_sampling(path := tmp_path / "clip.mkv")
+    expected = f"{path}: its video needs what FFmpeg's decoder cannot do, at 0.00 s (Not yet implemented in FFmpeg, "
+    with pytest.raises(DecodeError) as raised:
+        decode_clip(path, REQUEST)
+    assert str(raised.value).startswith(expected)
+    (problem,) = inspect_clip(path).problems
+    assert problem == str(raised.value)
 
 
 @pytest.mark.parametrize(("make", "missing"), [(make_cover_only, "video"), (make_late_audio, "audio")])
