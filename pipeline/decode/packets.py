@@ -13,6 +13,9 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 
+from ccln.pipeline.decode.container import Clock, DecodeError
+from ccln.pipeline.decode.joined import has_unread_recording
+
 # As FFmpeg's own tools: a step back of more than this is a restart in any file, ...
 _BACK_SECONDS = 0.1
 # ... and a step forward of more than this a jump, in containers whose timestamps may jump by their specification.
@@ -47,6 +50,8 @@ class ContinuousPackets:
     of the streams ended, and keeps its own synchronism. Where other streams go on, a step in one of them is a pause, or
     an error of that stream, and its timestamps stand. A single damaged timestamp is taken off.
 
+    Iterating raises `DecodeError` where a recording follows that FFmpeg does not read with its own header.
+
     To be iterated over once. Memory is bounded by what may wait: 32 MB.
     """
 
@@ -58,10 +63,12 @@ class ContinuousPackets:
         self._offsets = [Fraction(0)]  # of each part, in seconds
         self._tracks = {stream.index: _Track(stream.time_base or Fraction(1)) for stream in streams}
         self._waiting: list[Packet] = []  # of the part that is to begin
+        self._position = self._waiting_from = 0  # in the file, of the last packet and of that before those which wait
 
     def __iter__(self) -> Iterator[Packet]:
         for packet in self._container.demux(*self._streams):
             yield from self._next(packet)
+            self._position = packet.pos or self._position
 
     def _next(self, packet: Packet) -> Iterator[Packet]:
         track, stamp = self._tracks[packet.stream.index], packet.dts
@@ -69,6 +76,8 @@ class ContinuousPackets:
             packet.pts = None
         if stamp is None and packet.pts is None and not packet.size:  # the end
             yield from self._decide()
+            if packet.stream is self._streams[-1] and has_unread_recording(self._container, self._position):
+                raise self._unread()
             yield packet
         elif stamp is None:
             if track.ahead is None:
@@ -115,6 +124,7 @@ class ContinuousPackets:
 
     def _wait(self, track: "_Track", packet: Packet, stamp: int) -> None:
         if not self._waiting:
+            self._waiting_from = self._position
             for other in self._tracks.values():
                 other.before_waiting = other.latest
         if track.ahead is None:
@@ -144,14 +154,29 @@ class ContinuousPackets:
 
     def _begin_part(self) -> Iterator[Packet]:
         tracks = self._tracks.values()
-        end = max(track.end_seconds + self._offsets[track.part] for track in tracks if track.latest is not None)
+        end = self._end_seconds
         start = min(track.ahead.start_seconds for track in tracks if track.ahead is not None)
+        if has_unread_recording(self._container, self._waiting_from, self._waiting[0].pos or 0):
+            raise self._unread()
         self._offsets.append(end - start)
         self.restarts.append(Restart(float(end), float(start)))
         for track in tracks:
             if track.ahead is not None:
                 track.begin(len(self._offsets) - 1)
         yield from self._release()
+
+    @property
+    def _end_seconds(self) -> Fraction:
+        """When the last packet so far ends, on the clock that goes on."""
+        tracks = (track for track in self._tracks.values() if track.latest is not None)
+        return max((track.end_seconds + self._offsets[track.part] for track in tracks), default=Fraction(0))
+
+    def _unread(self) -> DecodeError:
+        seconds = float(self._end_seconds - (Clock(*self._streams).zero or 0))
+        return DecodeError(
+            f"{self._container.name}: at {seconds:.2f} s another recording follows, which FFmpeg cannot read together "
+            "with those before it. Split the file there, or join the recordings with a program that converts them."
+        )
 
     def _let_stand(self) -> Iterator[Packet]:
         for track in self._tracks.values():

@@ -42,20 +42,25 @@ class Recording:
     audio_late_seconds: Fraction = Fraction(0)
     options: Mapping[str, str] = field(default_factory=lambda: {"bf": "2"})
 
-    def write(self, path: Path, container: str, **options: str) -> bytes:
+    def write(
+        self, path: Path, container: str, codecs: tuple[str, str] = ("mpeg2video", "mp2"), **options: str
+    ) -> bytes:
         time = np.arange(round(self.audio_seconds * RATE_HZ)) / RATE_HZ
         late = float(self.audio_late_seconds)
         moment = ((time + late) / MOMENT_SECONDS).astype(int).clip(max=MOMENTS - 1)
         samples = 0.5 * np.sin(2 * np.pi * pitch_hz(self.number * MOMENTS + moment) * time)
         video = Video(
             steady(self.frame_count, start_seconds=self.start_seconds),
-            "mpeg2video",
+            codecs[0],
             first_number=self.number * FRAMES,
             time_base=Fraction(1, 25),
             options={"qscale": "2", **self.options},
         )
         audio = Audio(
-            samples.astype(np.float32), RATE_HZ, codec="mp2", start_seconds=self.start_seconds + self.audio_late_seconds
+            samples.astype(np.float32),
+            RATE_HZ,
+            codec=codecs[1],
+            start_seconds=self.start_seconds + self.audio_late_seconds,
         )
         return make_video(path, video, audio, container=container, options=options).read_bytes()
 
@@ -142,6 +147,50 @@ def test_parts_follow_each_other_without_a_gap(tmp_path: Path, container: str) -
     assert_in_step(path, parts)
     assert inspect_clip(path).covered_seconds == pytest.approx(9.4, abs=0.1)
     assert inspect_clip(path).restart_seconds == pytest.approx([4, 7], abs=0.05)
+
+
+@pytest.mark.parametrize("name", ["joined.mkv", "joined.webm"])
+def test_recordings_of_matroska_with_the_same_tracks_follow_each_other(tmp_path: Path, name: str) -> None:
+    codecs = ("libvpx-vp9", "libopus") if name == "joined.webm" else ("mpeg2video", "mp2")
+    parts = Recording(0, Fraction(0), 100, 4.0), Recording(1, Fraction(0), 75, 3.0)
+    for part in parts:
+        part.write(tmp_path / f"{part.number}.mkv", "matroska", codecs=codecs)
+    path = tmp_path / name
+    path.write_bytes(b"".join((tmp_path / f"{part.number}.mkv").read_bytes() for part in parts))
+    assert_in_step(path, parts)
+    assert inspect_clip(path).restart_seconds == pytest.approx([4], abs=0.05)
+    path.write_bytes(path.read_bytes() + (tmp_path / "0.mkv").read_bytes())
+    with pytest.raises(DecodeError, match=r"at 7\.0. s another recording follows, which FFmpeg cannot read"):
+        list(decode_clips(path, REQUEST))
+
+
+PLAIN_VIDEO = Video(steady(100), "mpeg4", time_base=Fraction(1, 25))
+PLAIN_AUDIO = Audio(np.zeros(4 * RATE_HZ, np.float32), RATE_HZ, codec="pcm_s16le")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        (replace(PLAIN_VIDEO, height=96, width=128), PLAIN_AUDIO),
+        (replace(PLAIN_VIDEO, codec="libx264"), PLAIN_AUDIO),
+        (replace(PLAIN_VIDEO, options={"bf": "2"}), PLAIN_AUDIO),
+        (PLAIN_VIDEO, replace(PLAIN_AUDIO, rate_hz=44_100)),
+        (PLAIN_VIDEO, replace(PLAIN_AUDIO, layout="stereo")),
+        (PLAIN_VIDEO, replace(PLAIN_AUDIO, codec="flac")),
+        (PLAIN_VIDEO, None),
+        (None, PLAIN_AUDIO),
+    ],
+    ids=["size", "codec", "settings", "rate", "layout", "audio codec", "no audio", "no video"],
+)
+def test_recordings_of_matroska_with_other_tracks_are_refused(
+    tmp_path: Path, other: tuple[Video | None, Audio | None]
+) -> None:
+    path = tmp_path / "joined.mkv"
+    parts = [make_video(tmp_path / "one.mkv", PLAIN_VIDEO, PLAIN_AUDIO), make_video(tmp_path / "other.mkv", *other)]
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with pytest.raises(DecodeError, match=r"joined\.mkv: at 4\.00 s another recording follows, which") as raised:
+        list(decode_clips(path, REQUEST, on_missing="zeros"))
+    assert inspect_clip(path).problems == (str(raised.value),)
 
 
 def two(folder: Path) -> tuple[Path, tuple[Recording, Recording]]:
