@@ -55,7 +55,7 @@ def with_sound(video: Path, waveform: np.ndarray, target: Path) -> Path:
         picture, audio = chosen_streams(video, source)
         assert picture is not None
         copied = container.add_stream_from_template(picture)
-        zero = Clock(picture, audio).zero or Fraction(0)
+        zero = Clock(picture, *audio).zero or Fraction(0)
         _write(container, _copied(source, picture, copied, zero), _encoded_sound(_sound_stream(container), waveform))
     return target
 

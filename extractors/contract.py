@@ -10,6 +10,7 @@ Choices are pure data that goes to JSON and back; `Preset.from_json` checks ever
 """
 
 import difflib
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ DECODING_REVISION = 1
 """Raised whenever the same file comes to give other pixels or samples, so that old features are not taken for new."""
 TIMM_PREFIX = "timm:"
 TORCHAUDIO_PREFIX = "torchaudio:"
+
+_AUDIO_TRACK = re.compile(r"[1-9][0-9]{0,3}|[a-z]{2,8}(-[a-z0-9]{1,8})*")  # "mix" is one of the words
 
 _Pixels = Annotated[int, Meta(ge=1, le=1024)]
 _Mean = Annotated[float, Meta(ge=0, le=1)]
@@ -123,7 +126,7 @@ class AudioChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             _require_order("high_hz", self.mel.high_hz, "half the sample rate", self.sample_rate_hz / 2)
 
 
-class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A pair of extractors with every choice written out."""
 
     frames_per_segment: Annotated[int, Meta(ge=1, le=60)]
@@ -136,9 +139,16 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The `DECODING_REVISION` that the features were made with."""
     visual: VisualChoice
     audio: AudioChoice
+    audio_track: str | None = None
+    """Which of a file's audio tracks: its number, counted from 1, its language, or "mix"; None, which specifications
+    leave out, is the best one of the video's program."""
 
     def __post_init__(self) -> None:
         _require_one_of("decoder", self.decoder, "pyav", "decord")
+        if self.audio_track is not None and not _AUDIO_TRACK.fullmatch(self.audio_track):
+            raise ExtractorError(
+                f"audio track {self.audio_track!r}: has to be a number from 1 on, a language such as eng or deu, or mix"
+            )
         if self.decoding_revision != DECODING_REVISION:
             raise ExtractorError(
                 f"the features were made with decoding revision {self.decoding_revision}, this version decodes as "

@@ -122,6 +122,7 @@ def preset_with(
     audio: str | None = None,
     precision: str | None = None,
     decoder: str | None = None,
+    audio_track: str | int | None = None,
 ) -> Preset:
     """Return `preset` with some of its choices replaced by name.
 
@@ -132,9 +133,10 @@ def preset_with(
             "PACKAGE:NAME".
         precision: The arithmetic of the visual network, "float32" or "bfloat16"; audio is always float32.
         decoder: "pyav" or "decord".
+        audio_track: Number, from 1 on, or language of a file's audio track, or "mix".
 
     Raises:
-        ExtractorError: No extractor, precision or decoder has that name.
+        ExtractorError: No extractor, precision or decoder has that name, or no audio track can have it.
     """
     if visual is not None:
         preset = replace(preset, visual=visual_extractor(visual).choice)
@@ -144,4 +146,6 @@ def preset_with(
         preset = replace(preset, visual=replace(preset.visual, precision=precision))
     if decoder is not None:
         preset = replace(preset, decoder=decoder)
+    if audio_track is not None:
+        preset = replace(preset, audio_track=str(audio_track).lower())
     return preset

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -233,10 +233,14 @@ class _Worker:
 
     def _decoded(self, path: Path, last_start: int) -> Generator[DecodedClip]:
         """The clips of a file up to one that starts there."""
-        request, decoder = frame_request(self._extractors), self._extractors.preset.decoder
-        on_missing = "zeros" if self._on_missing == "zeros" else "error"
+        request, preset = frame_request(self._extractors), self._extractors.preset
+        options: dict[str, Any] = {
+            "on_missing": "zeros" if self._on_missing == "zeros" else "error",
+            "decoder": preset.decoder,
+            "audio_track": preset.audio_track,
+        }
         if last_start == 0:
-            yield decode_clip(path, request, on_missing=on_missing, decoder=decoder)
+            yield decode_clip(path, request, **options)
             return
-        with closing(decode_clips(path, request, on_missing=on_missing, decoder=decoder)) as clips:
+        with closing(decode_clips(path, request, **options)) as clips:
             yield from itertools.islice(clips, last_start // CLIP_SECONDS + 1)

@@ -282,9 +282,11 @@ def _choice(specification: Mapping[str, Any], name: str) -> str:
     if "made_with" in choice:
         return _plain(choice["made_with"])
     frames = specification.get("frames_per_segment") if name == "visual" else None
+    track = specification.get("audio_track") if name == "audio" else None
     weights = specification.get("weights_sha256")
     parts = [choice.get("name"), choice.get("layer"), choice.get("output")]
     parts += [f"{frames} frames a second" if frames else None, choice.get("precision")]
+    parts += [f"audio track {track}" if track else None]
     if isinstance(weights, Mapping) and weights.get(name):
         parts.append(f"weights {str(weights[name])[:8]}...")
     return ", ".join(_plain(part) for part in parts if part) or "not known"

@@ -26,6 +26,7 @@ def extract(
     audio_weights: OnePath | None = None,
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
     decoder: Literal["pyav", "decord"] = "pyav",
+    audio_track: str | int | None = None,
     on_missing: Literal["error", "zeros", "skip"] = "error",
     device: str = "auto",
     workers: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
@@ -51,6 +52,10 @@ def extract(
             fast), else float32; bfloat16 on a processor without it is emulated, which takes about 20 times as long.
             Features of the two are kept apart, but networks read either.
         decoder: What decodes the frames; decord is there for comparison with features that it made.
+        audio_track: Which audio track of files that have several: its number, counted from 1 as --check lists them; its
+            language as the file states it, such as eng; or mix, the mean of all that belong to the video. If not given,
+            the one that a player would take. Features of different tracks are kept apart; networks are trained on those
+            of one, and localize in the same.
         on_missing: A file without video, or without audio: error makes it a failure, zeros puts black frames or silence
             in its place (which the cache records), skip leaves it out.
         device: auto, cpu, cuda, cuda:1, ...
@@ -72,7 +77,14 @@ def extract(
     files = find_clips(videos, media_root)
     device = pick_device(device)
     precision_made = pick_precision(precision, device)
-    choices = preset_with(preset_named(preset), visual=visual, audio=audio, precision=precision_made, decoder=decoder)
+    choices = preset_with(
+        preset_named(preset),
+        visual=visual,
+        audio=audio,
+        precision=precision_made,
+        decoder=decoder,
+        audio_track=audio_track,
+    )
     extractors = load_extractors(choices, device=device, visual_weights=visual_weights, audio_weights=audio_weights)
     store = FeatureCache(cache)
     return extract_features(files, extractors, store, on_missing=on_missing, workers=workers, progress=progress)
@@ -91,13 +103,13 @@ def _extract(
     check: Annotated[
         bool,
         Parameter(
-            help="Only look: one line a file on its streams, rates, rotation, silence, and what would fail. No network "
-            "runs."
+            help="Only look: one line a file on its streams, rates, rotation, silence, and what would fail; all tracks "
+            "where there are several, and which are taken. No network runs."
         ),
     ] = False,
 ) -> int:
     if check:
-        return _check(call.keywords["videos"], call.keywords["media_root"], call.keywords["on_missing"])
+        return _check(**{name: call.keywords[name] for name in ("videos", "media_root", "on_missing", "audio_track")})
     with ProgressBar("extract", "clip") as bar:
         summary = call(progress=bar)
     rate = f", {summary.done / summary.seconds:.2g} clips/s" if summary.done else ""
@@ -113,15 +125,17 @@ def _extract(
     return report(summary.failed)
 
 
-def _check(videos: Paths, media_root: OnePath | None, on_missing: str) -> int:
+def _check(videos: Paths, media_root: OnePath | None, on_missing: str, audio_track: str | None) -> int:
+    from ccln.extractors import preset_named, preset_with
     from ccln.pipeline.data import find_videos
     from ccln.pipeline.decode.inspect import inspect_clip, report_table
 
     files = find_videos(videos, media_root)
+    track = preset_with(preset_named("light"), audio_track=audio_track).audio_track  # checks how it is written
     reports = []
     with ProgressBar("check", "clip") as bar:
         for file in files:
-            reports.append(inspect_clip(file, missing_fails=on_missing == "error"))
+            reports.append(inspect_clip(file, missing_fails=on_missing == "error", audio_track=track))
             bar(len(reports), len(files))
     print(report_table(reports))
     return 1 if any(report.problems for report in reports) else 0

@@ -138,6 +138,7 @@ def localize(
         media_root=media_root,
         plot=plot,
         video=video,
+        audio_track=localizer.audio_track,
         heat_map=heat_map,
         page=page,
         overwrite=overwrite,

@@ -97,10 +97,10 @@ def is_silent(file: Path) -> bool:
     try:
         with open_video(file) as container:
             _, audio = chosen_streams(file, container)
-            if audio is None:
+            if not audio:
                 return False
             to_float = AudioResampler("flt")  # not planar: PyAV 18 reads beyond the end of that with eight channels
-            for frame in container.decode(audio):
+            for frame in container.decode(audio[0]):
                 assert isinstance(frame, AudioFrame)
                 for plain in to_float.resample(frame):
                     if np.abs(plain.to_ndarray()).max(initial=0) > _SILENCE:

@@ -1,5 +1,6 @@
 """From decoded audio frames of any rate and layout to waveforms of ten seconds."""
 
+from collections.abc import Iterable
 from math import inf
 
 import numpy as np
@@ -113,9 +114,42 @@ class WaveformBuilder:
 
     def take(self) -> np.ndarray:
         """The next clip: float32 (sample,) at 16 kHz, exactly ten seconds, silence where no audio has come."""
-        waveform = np.zeros(CLIP_SECONDS * SAMPLE_RATE_HZ, np.float32)
+        waveform = _silence()
         if (samples := self._open.pop(self._clip, None)) is not None:
             resampled = soxr.resample(samples, self._rate_hz, SAMPLE_RATE_HZ)[: len(waveform)]
             waveform[: len(resampled)] = resampled
         self._clip += 1
         return waveform
+
+
+class MixedAudio:
+    """The audio of one track, or the mean of several; each comes at its own rate and with its own gaps."""
+
+    def __init__(self, tracks: Iterable[int]) -> None:
+        """Prepare for tracks that go by these numbers; none is silence."""
+        self.tracks = {number: WaveformBuilder() for number in tracks}
+        """Where the frames of each go."""
+
+    @property
+    def first_seconds(self) -> float:
+        """When the first audio starts that belongs to a clip."""
+        return min((track.first_seconds for track in self.tracks.values()), default=inf)
+
+    @property
+    def end_seconds(self) -> float:
+        """End of the last audio so far."""
+        return max((track.end_seconds for track in self.tracks.values()), default=0.0)
+
+    @property
+    def overfull(self) -> bool:
+        """Whether a clip must be taken now to keep memory bounded."""
+        return any(track.overfull for track in self.tracks.values())
+
+    def take(self) -> np.ndarray:
+        """The next clip: float32 (sample,) at 16 kHz, exactly ten seconds, silence where no audio has come."""
+        waveforms = [track.take() for track in self.tracks.values()]
+        return sum(waveforms, start=_silence()) / np.float32(max(len(waveforms), 1))
+
+
+def _silence() -> np.ndarray:
+    return np.zeros(CLIP_SECONDS * SAMPLE_RATE_HZ, np.float32)

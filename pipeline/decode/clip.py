@@ -18,7 +18,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
-from ccln.pipeline.decode.audio import WaveformBuilder
+from ccln.pipeline.decode.audio import MixedAudio, WaveformBuilder
 from ccln.pipeline.decode.container import Clock, DecodeError, MissingStreamError, chosen_streams, open_video, refusal
 from ccln.pipeline.decode.decord import DecordFrames
 from ccln.pipeline.decode.frames import FramePicker, FrameRequest, FrameSkipper, shown_aspect
@@ -61,6 +61,7 @@ def decode_clip(
     *,
     on_missing: Literal["error", "zeros"] = "error",
     decoder: str = "pyav",
+    audio_track: str | None = None,
 ) -> DecodedClip:
     """Decode the first ten seconds of a video file, both streams in one pass.
 
@@ -89,13 +90,16 @@ def decode_clip(
             and silence. A silent audio stream is not missing.
         decoder: What decodes the frames, "pyav" or "decord" (see `ccln.pipeline.decode.decord`). Audio is always
             decoded by PyAV.
+        audio_track: Which of several audio tracks: its number, counted from 1, its language, or "mix", the mean of all;
+            None is the best of the video's program, see `chosen_streams`.
 
     Raises:
         MissingStreamError: There is no video, or no audio, and `on_missing` is "error".
-        DecodeError: The file is missing, is no video or is damaged, or decord would not decode it correctly.
+        DecodeError: The file is missing, is no video or is damaged, has no such audio track although it has others, or
+            decord would not decode it correctly.
         DecordMissingError: decord is asked for and not installed.
     """
-    with closing(_clips(path, request, on_missing, decoder, CLIP_SECONDS)) as clips:
+    with closing(_clips(path, request, _Options(on_missing, decoder, audio_track), CLIP_SECONDS)) as clips:
         return next(clips)
 
 
@@ -105,6 +109,7 @@ def decode_clips(
     *,
     on_missing: Literal["error", "zeros"] = "error",
     decoder: str = "pyav",
+    audio_track: str | None = None,
 ) -> Generator[DecodedClip]:
     """Decode a video file of any length as consecutive clips of ten seconds, in one pass.
 
@@ -131,28 +136,29 @@ def decode_clips(
         request: Which frames, and their size.
         on_missing: If the file has no video, or no audio: "error", or "zeros" for black frames and silence.
         decoder: What decodes the frames; "decord" only in files that end with the first clip.
+        audio_track: As for `decode_clip`.
 
     Yields:
         Clip after clip, at least one.
 
     Raises:
         MissingStreamError: There is no video, or no audio, and `on_missing` is "error".
-        DecodeError: The file is missing, is no video or is damaged, holds nothing for an hour, is longer than what
-            decord decodes, or decord would not decode it correctly.
+        DecodeError: The file is missing, is no video or is damaged, has no such audio track although it has others,
+            holds nothing for an hour, is longer than what decord decodes, or decord would not decode it correctly.
         DecordMissingError: decord is asked for and not installed.
     """
     if decoder == "decord":
-        _check_ends_with_first_clip(path)
-        yield decode_clip(path, request, on_missing=on_missing, decoder=decoder)
+        _check_ends_with_first_clip(path, audio_track)
+        yield decode_clip(path, request, on_missing=on_missing, decoder=decoder, audio_track=audio_track)
     else:
-        yield from _clips(path, request, on_missing, decoder, inf)
+        yield from _clips(path, request, _Options(on_missing, decoder, audio_track), inf)
 
 
-def _check_ends_with_first_clip(path: Path) -> None:
+def _check_ends_with_first_clip(path: Path, audio_track: str | None) -> None:
     with open_video(path) as container:
-        streams = chosen_streams(path, container)
-        clock = Clock(*streams)
-        for packet in ContinuousPackets(container, [stream for stream in streams if stream]):
+        video, audio = chosen_streams(path, container, audio_track)
+        clock = Clock(video, *audio)
+        for packet in ContinuousPackets(container, [stream for stream in (video, *audio) if stream]):
             if packet.pts is None:
                 continue
             clock.start(packet.stream, packet.pts)
@@ -163,13 +169,20 @@ def _check_ends_with_first_clip(path: Path) -> None:
                 )
 
 
-def _clips(
-    path: Path, request: FrameRequest, on_missing: str, decoder: str, until_seconds: float
-) -> Generator[DecodedClip]:
+@dataclass(frozen=True)
+class _Options:
+    """As for `decode_clip`."""
+
+    on_missing: str
+    decoder: str
+    audio_track: str | None
+
+
+def _clips(path: Path, request: FrameRequest, options: _Options, until_seconds: float) -> Generator[DecodedClip]:
     """All clips before ``until_seconds``, a multiple of ten or infinite, to the end of the file; at least one."""
     with open_video(path) as container:
         still_count = 0  # clips in a row in which no frame begins, and which are silent
-        for clip in ClipReader(path, container, request, on_missing, decoder, until_seconds).clips():
+        for clip in ClipReader(path, container, request, options, until_seconds).clips():
             yield clip
             no_frame = "video" in clip.missing or clip.frame_seconds[-1, -1] < clip.start_seconds
             still_count = still_count + 1 if no_frame and not clip.waveform.any() else 0
@@ -188,8 +201,7 @@ class ClipReader:
         path: Path,
         container: InputContainer,
         request: FrameRequest,
-        on_missing: str,
-        decoder: str,
+        options: _Options,
         until_seconds: float,
     ) -> None:
         """Choose the streams and prepare their decoders; the arguments are as for `decode_clips`.
@@ -201,27 +213,26 @@ class ClipReader:
             DecodeError: There is neither, or one that cannot be decoded.
             DecordMissingError: decord is asked for and not installed.
         """
-        video, audio = chosen_streams(path, container)
+        video, audio = chosen_streams(path, container, options.audio_track)
         self._path, self._container, self._request = path, container, request
-        self._on_missing, self._until_seconds = on_missing, until_seconds
+        self._on_missing, self._until_seconds = options.on_missing, until_seconds
         self._check_missing([kind for kind, stream in (("video", video), ("audio", audio)) if not stream])
-        self._video, self._streams = video, [stream for stream in (video, audio) if stream]
-        self._clock = Clock(video, audio)
+        self._video, self._streams = video, [stream for stream in (video, *audio) if stream]
+        self._clock = Clock(*self._streams)
         self._aspect = _BLACK_ASPECT
-        self._refused: dict[str, DecodeError] = {}  # of each kind of stream whose last packet so far was refused
-        self._frames, self._audio = FramePicker(request, until_seconds), WaveformBuilder()
+        self._refused: dict[int, DecodeError] = {}  # of each stream, by its index, whose last packet was refused
+        self._frames, self._audio = FramePicker(request, until_seconds), MixedAudio(stream.index for stream in audio)
         self._collectors = {"video": self._frames, "audio": self._audio}
-        self._receivers: dict[str, FramePicker | WaveformBuilder | DecordFrames] = {
-            stream.type: self._collectors[stream.type] for stream in self._streams
-        }
+        self._receivers: dict[int, FramePicker | WaveformBuilder | DecordFrames] = {**self._audio.tracks}
         self._skipper: FrameSkipper | None = None
         if video is None:
             return
+        self._receivers[video.index] = self._frames
         if isinf(until_seconds) and video.codec_context.codec.name == "libdav1d":
             # It holds frames back to decode several at a time; those of a slideshow would come too late.
             video.codec_context.options = {**video.codec_context.options, "max_frame_delay": "1"}
-        if decoder == "decord":
-            self._receivers["video"] = DecordFrames(path, video, self._clock)
+        if options.decoder == "decord":
+            self._receivers[video.index] = DecordFrames(path, video, self._clock)
         elif (zero := self._clock.zero) is not None:
             first, second = (request.target_time(number) + zero for number in (0, 1))
             self._skipper = FrameSkipper(video, first, second - first, until_seconds + zero)
@@ -243,14 +254,15 @@ class ClipReader:
             if complete:
                 break
             self._decode(packet, packet_seconds)
-        if isinstance(decord := self._receivers.get("video"), DecordFrames):  # it decodes when all packets are there
-            self._aspect = decord.aspect
-            for frame, seconds in decord.frames(self._request.target_times()):
-                self._frames.add(frame, seconds)
+        for receiver in self._receivers.values():
+            if isinstance(receiver, DecordFrames):  # it decodes when all packets are there
+                self._aspect = receiver.aspect
+                for frame, seconds in receiver.frames(self._request.target_times()):
+                    self._frames.add(frame, seconds)
         absent = self._absent(self._until_seconds)
-        for kind in absent:
-            if kind in self._refused:
-                raise self._refused[kind]
+        for stream in self._streams:
+            if stream.type in absent and stream.index in self._refused:
+                raise self._refused[stream.index]
         if len(absent) == 2:
             raise DecodeError(f"{self._path}: neither its video nor its audio holds anything. Check that it plays.")
         self._check_missing(absent)
@@ -278,7 +290,7 @@ class ClipReader:
 
     def _decode(self, packet: Packet, packet_seconds: float) -> None:
         stream = packet.stream
-        receiver = self._receivers[stream.type]
+        receiver = self._receivers[stream.index]
         if receiver.has_passed(self._until_seconds):
             return
         if packet.has_sidedata("encryption_info"):
@@ -290,29 +302,35 @@ class ClipReader:
             if isinstance(receiver, FramePicker):
                 receiver.repeat(self._clock.seconds(stream, packet.pts or 0), self._clock.end_seconds(packet))
             return
-        if stream.type in self._refused and packet.size:  # the empty one at the end only asks for what is still held
-            raise self._refused[stream.type]
+        if stream.index in self._refused and packet.size:  # the empty one at the end only asks for what is still held
+            raise self._refused[stream.index]
         try:
             frames = packet.decode()
         except av.error.FFmpegError as error:
-            self._refused[stream.type] = refusal(self._path, stream, packet_seconds, error)
+            self._refused[stream.index] = refusal(self._path, stream, packet_seconds, error)
             return
         for frame in frames:
             if isinstance(frame, AudioFrame) and not frame.samples:
                 continue
             if isinstance(frame, VideoFrame | AudioFrame) and frame.pts is not None:
                 self._clock.start(stream, frame.pts)
-                self._add(frame, self._clock.seconds(stream, frame.pts))
+                seconds = self._clock.seconds(stream, frame.pts)
 
-    def _add(self, frame: VideoFrame | AudioFrame, seconds: float) -> None:
-        if isinstance(frame, VideoFrame):
-            if self._video is not None and isinf(self._frames.first_seconds):
-                self._aspect = shown_aspect(self._video, frame)
-            self._frames.add(frame, seconds)
-            if self._skipper is not None:
-                self._skipper.observe(frame)
-        elif self._audio.accepts(frame.sample_rate):
-            self._audio.add(frame, seconds)
+                if isinstance(frame, VideoFrame):
+                    self._add_video(frame, seconds)
+                else:
+                    self._add_audio(self._audio.tracks[stream.index], frame, seconds)
+
+    def _add_video(self, frame: VideoFrame, seconds: float) -> None:
+        if self._video is not None and isinf(self._frames.first_seconds):
+            self._aspect = shown_aspect(self._video, frame)
+        self._frames.add(frame, seconds)
+        if self._skipper is not None:
+            self._skipper.observe(frame)
+
+    def _add_audio(self, track: WaveformBuilder, frame: AudioFrame, seconds: float) -> None:
+        if track.accepts(frame.sample_rate):
+            track.add(frame, seconds)
         else:
             raise DecodeError(
                 f"{self._path}: its audio at {seconds:.2f} s has {frame.sample_rate} Hz, which is not the rate before "

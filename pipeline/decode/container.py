@@ -1,5 +1,6 @@
 """Opening a video file of any kind: its errors, the streams that are used, and the clock they share."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -18,6 +19,16 @@ from ccln.pipeline.decode.causes import cause_of
 
 # Larger than any camera's frame (8K is 33 million), small enough that a forged header cannot exhaust the memory.
 MAX_PIXELS = 120_000_000
+
+MIX = "mix"
+"""The audio track that is the mean of all of a program."""
+# ISO 639-2 has two codes for some languages: MP4 states the first, Matroska and QuickTime the second.
+_CODES: list[tuple[str, str]] = re.findall(
+    r"(\w+)/(\w+)",
+    "sqi/alb hye/arm eus/baq mya/bur zho/chi ces/cze nld/dut fra/fre kat/geo deu/ger ell/gre isl/ice mkd/mac mri/mao "
+    "msa/may fas/per ron/rum slk/slo bod/tib cym/wel",
+)
+_OTHER_CODES = dict(_CODES) | {second: first for first, second in _CODES}
 
 
 class DecodeError(Exception):
@@ -59,24 +70,30 @@ def open_video(path: Path) -> Iterator[InputContainer]:
         raise DecodeError(f"{path}: {cause_of(path, error)}") from error
 
 
-def chosen_streams(path: Path, container: InputContainer) -> tuple[VideoStream | None, AudioStream | None]:
-    """The streams that a player would choose, ready to be decoded; None for one that is not there.
+def chosen_streams(
+    path: Path, container: InputContainer, audio_track: str | None = None
+) -> tuple[VideoStream | None, tuple[AudioStream, ...]]:
+    """The streams to take, ready to be decoded: None or nothing for what is not there.
 
-    Both are of one program, as television channels in one transport stream are. Where the best has no decoder, another
-    of its kind is taken that has one.
+    The video is the one that a player would choose. Where the best has no decoder, another is taken that has one.
+
+    Args:
+        path: For messages.
+        container: The open file.
+        audio_track: None takes the best audio of the video's program, as television channels in one transport stream
+            are. A number takes that of the file's audio tracks, counted from 1; a language the first track of the
+            video's program in it that has a decoder; "mix" all of the program that have one.
 
     Raises:
-        DecodeError: There is neither, or none that can be decoded.
+        DecodeError: There is neither, none that can be decoded, or no such audio track although there are others.
     """
     video = _best_stream(container, "video")
     if not isinstance(video, VideoStream) or video.disposition & Disposition.attached_pic:
         video = None  # the latter is the cover of an audio file
-    audio = _best_stream(container, "audio", video)
-    if not isinstance(audio, AudioStream) or not _is_related(container, video, audio):
-        audio = None
-    if video is None and audio is None:
+    audio = _chosen_audio(path, container, video, audio_track)
+    if video is None and not audio:
         raise DecodeError(f"{path}: has neither a video nor an audio stream. Check that it plays.")
-    for stream in (video, audio):
+    for stream in (video, *audio):
         if stream is not None and stream.codec_context is None:
             raise DecodeError(f"{path}: no decoder for its {stream.type} stream. Convert the file to H.264 and AAC.")
     if video is not None:
@@ -88,6 +105,59 @@ def chosen_streams(path: Path, container: InputContainer) -> tuple[VideoStream |
         # A stream may hold larger frames than its header says.
         video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     return video, audio
+
+
+def _chosen_audio(
+    path: Path, container: InputContainer, video: VideoStream | None, track: str | None
+) -> tuple[AudioStream, ...]:
+    if track is None:
+        best = _best_stream(container, "audio", video)
+        return (best,) if isinstance(best, AudioStream) and _is_related(container, video, best) else ()
+    tracks = audio_tracks(container)
+    if track.isdecimal():
+        named = tracks[int(track) - 1 : int(track)]
+    else:
+        named = [stream for stream in tracks if _is_related(container, video, stream)]
+        if not named:
+            return ()
+        if track != MIX:
+            codes = {track, _OTHER_CODES.get(track, track)}
+            named = [stream for stream in named if codes & _languages(stream)]
+        named = [stream for stream in named if stream.codec_context is not None] or named
+        named = named if track == MIX else named[:1]
+    if tracks and not named:
+        there = "; ".join(f"{number}: {described(stream)}" for number, stream in enumerate(tracks, 1))
+        what = f"track {track}" if track.isdecimal() else f"track in the language {track!r}"
+        raise DecodeError(f"{path}: has no audio {what}. It has {there}. Choose one of them, or leave the file out.")
+    return tuple(named)
+
+
+def _languages(stream: AudioStream) -> set[str]:
+    """What a track states; in transport streams that may be several."""
+    return set((stream.language or "").lower().split(","))
+
+
+def audio_tracks(container: InputContainer) -> list[AudioStream]:
+    """All audio tracks of a file in their order, those without a decoder too."""
+    return [stream for stream in container.streams if isinstance(stream, AudioStream)]
+
+
+def described(stream: VideoStream | AudioStream) -> str:
+    """A track for people: codec, size or rate and channels, language and title."""
+    if (context := stream.codec_context) is None:
+        words = ["no decoder"]
+    elif isinstance(stream, VideoStream):
+        words = [context.name, f"{stream.width}x{stream.height}"]
+    else:
+        words = [context.name, f"{stream.codec_context.sample_rate} Hz", stream.codec_context.layout.name]
+    words += [stream.language] if stream.language else []
+    title = stream.metadata.get("title")
+    return printable(" ".join([*words, f'"{title}"'] if title else words))
+
+
+def printable(text: str) -> str:
+    """A text of unknown origin with line breaks and control characters, which file names too may hold, escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def _best_stream(

@@ -15,7 +15,15 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ccln.pipeline.decode.clip import decode_clip
-from ccln.pipeline.decode.container import Clock, DecodeError, chosen_streams, open_video, stream_start
+from ccln.pipeline.decode.container import (
+    Clock,
+    DecodeError,
+    chosen_streams,
+    described,
+    open_video,
+    printable,
+    stream_start,
+)
 from ccln.pipeline.decode.frames import FrameRequest
 from ccln.pipeline.decode.packets import ContinuousPackets
 from ccln.pipeline.decode.tone import dynamic_range
@@ -84,7 +92,7 @@ class ClipReport:
     covered_seconds: float = 0.0
     """How much of the ten seconds the file covers; the rest would be padding."""
     tracks: tuple[str, ...] = ()
-    """What each of its video and audio streams is, and whether it was taken; empty if none had to be chosen."""
+    """What each of its video and audio tracks is, and whether it was taken; empty if none had to be chosen."""
     restart_seconds: tuple[float, ...] = ()
     """When, in the first ten seconds, the file's timestamps go on from another time."""
     problems: tuple[str, ...] = ()
@@ -93,30 +101,33 @@ class ClipReport:
     """What a user may want to know about a file that can be decoded."""
 
 
-def inspect_clip(path: Path, *, missing_fails: bool = True) -> ClipReport:
+def inspect_clip(path: Path, *, missing_fails: bool = True, audio_track: str | None = None) -> ClipReport:
     """Read the header of a video file and decode its first ten seconds; a bad file is a report with problems.
 
     Args:
         path: The video file.
         missing_fails: Whether a file without audio or without video is a problem, or only worth a remark.
+        audio_track: As for `decode_clip`.
     """
     report = ClipReport(path)
     try:
         with open_video(path) as container:
-            video, audio = chosen_streams(path, container)
-            clock = Clock(video, audio)
-            packets = ContinuousPackets(container, [stream for stream in (video, audio) if stream])
+            tracks = _tracks(container)
+            report = replace(report, tracks=tuple(tracks.values()))
+            video, audio = chosen_streams(path, container, audio_track)
+            streams = [stream for stream in (video, *audio) if stream]
+            clock, packets = Clock(*streams), ContinuousPackets(container, streams)
             report = ClipReport(
                 path,
                 container.duration / 1e6 if container.duration is not None else None,
                 _video_report(video, packets, clock) if video else None,
-                _audio_report(audio) if audio else None,
-                tracks=_tracks(container, video, audio),
+                _audio_report(audio[0]) if audio else None,
+                tracks=tuple(text + " (taken)" * (stream in streams) for stream, text in tracks.items()),
                 restart_seconds=tuple(restart.seconds - float(clock.zero or 0) for restart in packets.restarts),
             )
-        clip = decode_clip(path, _EVERY_FRAME, on_missing="zeros")
+        clip = decode_clip(path, _EVERY_FRAME, on_missing="zeros", audio_track=audio_track)
     except DecodeError as error:
-        return replace(report, problems=(str(error),))
+        return replace(report, problems=(str(error),), remarks=report.tracks)
     silent = "audio" not in clip.missing and bool(np.abs(clip.waveform).max() < _SILENCE)
     report = replace(report, silent=silent, covered_seconds=clip.duration_seconds)
     lacking = tuple(f"no {stream} stream, or nothing in it" for stream in clip.missing)
@@ -125,26 +136,16 @@ def inspect_clip(path: Path, *, missing_fails: bool = True) -> ClipReport:
     return replace(report, remarks=(*lacking, *_remarks(report)))
 
 
-def _tracks(container: InputContainer, *taken: Stream | None) -> tuple[str, ...]:
+def _tracks(container: InputContainer) -> dict[Stream, str]:
+    """What each track is; nothing where there is no choice."""
     streams = [stream for stream in container.streams if isinstance(stream, VideoStream | AudioStream)]
     kinds = [stream.type for stream in streams]
     if len(set(kinds)) == len(kinds):
-        return ()
-    return tuple(
-        f"{stream.type} track {kinds[: place + 1].count(stream.type)}: {_track(stream)}"
-        + (" (taken)" if stream in taken else "")
+        return {}
+    return {
+        stream: f"{stream.type} track {kinds[: place + 1].count(stream.type)}: {described(stream)}"
         for place, stream in enumerate(streams)
-    )
-
-
-def _track(stream: VideoStream | AudioStream) -> str:
-    if (context := stream.codec_context) is None:
-        return "no decoder"
-    if isinstance(stream, VideoStream):
-        what = f"{context.name} {stream.width}x{stream.height}"
-    else:
-        what = f"{context.name} {stream.codec_context.sample_rate} Hz {stream.codec_context.layout.name}"
-    return f"{what} {stream.language}" if stream.language else what
+    }
 
 
 def _audio_report(audio: AudioStream) -> AudioReport:
@@ -226,7 +227,7 @@ def report_table(reports: Iterable[ClipReport]) -> str:
     lines = [line(header)]
     for report, row in zip(reports, rows, strict=True):
         notes = [f"problem: {text}" for text in report.problems] + [f"remark: {text}" for text in report.remarks]
-        lines += [line(row), *(f"    {_printable(note)}" for note in notes)]
+        lines += [line(row), *(f"    {printable(note)}" for note in notes)]
     return "\n".join(lines)
 
 
@@ -241,9 +242,4 @@ def _row(report: ClipReport) -> tuple[str, ...]:
         audio = f"{a.codec} {a.sample_rate_hz} Hz {a.layout}" + (" silent" if report.silent else "")
     seconds = "-" if report.duration_seconds is None else f"{report.duration_seconds:.2f}"
     covered = "-" if report.problems else f"{report.covered_seconds:.2f}"
-    return _printable(str(report.path)), seconds, video, audio, covered
-
-
-def _printable(text: str) -> str:
-    """With line breaks and control characters, which a file name may hold, escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    return printable(str(report.path)), seconds, video, audio, covered

@@ -131,6 +131,8 @@ class Localizer:
                 f"--classes {classes}: {preset.visual.name} and {preset.audio.name} have no open vocabulary, which "
                 "efficientnet-lite0 and yamnet have. Leave the option out, or train on features of the preset light"
             )
+        self.audio_track = preset.audio_track
+        """Which audio track of a video the checkpoint's features are of, see `ccln.extractors.Preset`."""
         self._model: CCLN = checkpoint.model.to(self.device)
         WindowedNetwork(self._model, self._hop_segments)  # a wrong hop is to be known before any file is read
 
@@ -149,8 +151,9 @@ class Localizer:
         windows = WindowedNetwork(self._model, self._hop_segments)
         duration_seconds = 0.0
         evidence: list[OpenEvidence] = []
-        decoder = self._extractors.preset.decoder
-        for clip in decode_clips(path, frame_request(self._extractors), decoder=decoder):
+        preset = self._extractors.preset
+        request = frame_request(self._extractors)
+        for clip in decode_clips(path, request, decoder=preset.decoder, audio_track=preset.audio_track):
             for watch in watchers:
                 watch(clip)
             features = clip_features(self._extractors, clip)

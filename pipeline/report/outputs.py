@@ -43,6 +43,8 @@ class Wanted:
     """Folder of the pictures."""
     video: Path | None = None
     """Folder of the videos with their events drawn in."""
+    audio_track: str | None = None
+    """Which audio track of the source these have, as for `decode_clip`."""
     heat_map: bool = False
     """Whether these show the attention, too."""
     page: Path | None = None
@@ -191,4 +193,11 @@ class VideoOutputs:
             from ccln.pipeline.report.video import write_video
 
             destination = wanted.video / f"{self._name}.events"
-            yield write_video(located, located.path, destination, heat_map=wanted.heat_map, overwrite=overwrite)
+            yield write_video(
+                located,
+                located.path,
+                destination,
+                audio_track=wanted.audio_track,
+                heat_map=wanted.heat_map,
+                overwrite=overwrite,
+            )

@@ -111,6 +111,8 @@ class Audio:
     start_seconds: Fraction = Fraction(0)
     gap: tuple[float, float] | None = None
     """Start and end, in seconds of the samples, of a stretch that is left out of the stream."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Language and title."""
 
 
 def steady(count: int, rate: Fraction | int = 25, start_seconds: Fraction | int = 0) -> list[Fraction]:
@@ -137,18 +139,18 @@ def _own_priority() -> Iterator[None]:
 def make_video(
     path: Path,
     video: Video | None = None,
-    audio: Audio | None = None,
+    audio: Audio | Sequence[Audio] | None = None,
     *,
     metadata: Mapping[str, str] | None = None,
     container: str | None = None,
     options: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a file with either stream, or both.
+    """Write a file with either stream, or both, or several audio streams.
 
     Args:
         path: Its suffix names the container, unless ``container`` does.
         video: The video stream.
-        audio: The audio stream.
+        audio: The audio stream, or several in order.
         metadata: Of the container.
         container: FFmpeg's name of the muxer.
         options: Of the muxer.
@@ -156,20 +158,17 @@ def make_video(
     with _own_priority(), av.open(str(path), "w", format=container, container_options=dict(options or {})) as output:
         output.metadata.update(metadata or {})
         video_stream = _add_video(output, video) if video else None
-        audio_stream = _add_audio(output, audio) if audio else None
-        frames: list[tuple[Fraction, VideoFrame | AudioFrame]] = []
-        if video:
-            frames += _video_frames(video)
-        if audio and audio_stream:
-            frames += _audio_frames(audio, audio_stream)
-        for _, frame in sorted(frames, key=lambda timed: timed[0]):
-            if isinstance(frame, VideoFrame) and video_stream:
-                output.mux(video_stream.encode(frame))
-            elif isinstance(frame, AudioFrame) and audio_stream:
-                output.mux(audio_stream.encode(frame))
-        for stream in (video_stream, audio_stream):
-            if stream:
-                output.mux(stream.encode(None))
+        audios = [audio] if isinstance(audio, Audio) else audio or []
+        audio_streams = [_add_audio(output, each) for each in audios]
+        frames: list[tuple[Fraction, VideoStream | AudioStream, VideoFrame | AudioFrame]] = []
+        if video and video_stream:
+            frames += [(seconds, video_stream, frame) for seconds, frame in _video_frames(video)]
+        for each, stream in zip(audios, audio_streams, strict=True):
+            frames += [(seconds, stream, frame) for seconds, frame in _audio_frames(each, stream)]
+        for _, stream, frame in sorted(frames, key=lambda timed: timed[0]):
+            output.mux(stream.encode(frame))  # type: ignore[arg-type]
+        for stream in ([video_stream] if video_stream else []) + audio_streams:
+            output.mux(stream.encode(None))
     return path
 
 
@@ -211,6 +210,7 @@ def _video_frames(video: Video) -> list[tuple[Fraction, VideoFrame | AudioFrame]
 def _add_audio(output: OutputContainer, audio: Audio) -> AudioStream:
     stream = output.add_stream(audio.codec, rate=audio.rate_hz, layout=audio.layout)
     assert isinstance(stream, AudioStream)
+    stream.metadata.update(audio.metadata)
     return stream
 
 

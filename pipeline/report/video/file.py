@@ -3,7 +3,7 @@
 import errno
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from math import lcm
@@ -38,9 +38,10 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _ENCODER_OPTIONS = {"crf": "20", "preset": "veryfast"}
 
 
-def suffix_for(audio: AudioStream | None) -> str:
+def suffix_for(audio: Iterable[AudioStream]) -> str:
     """The suffix .mp4, or .mkv for audio that players do not expect in MP4."""
-    return ".mp4" if audio is None or audio.codec_context.codec.canonical_name in _AUDIO_IN_MP4 else ".mkv"
+    codecs = {stream.codec_context.codec.canonical_name for stream in audio}
+    return ".mp4" if codecs <= _AUDIO_IN_MP4 else ".mkv"
 
 
 def common_ticks(time_base: Fraction, zero: Fraction) -> Fraction:
@@ -60,7 +61,7 @@ class VideoFile:
         path: Path,
         video: VideoStream,
         first: VideoFrame,
-        audio: AudioStream | None,
+        audio: Sequence[AudioStream],
         ticks: Fraction,
         size: tuple[int, int],
         *,
@@ -72,14 +73,14 @@ class VideoFile:
             path: of the file when it is whole, with the suffix of `suffix_for`. Its folder is made if there is none.
             video: the stream that the frames come from.
             first: of its frames, which states the colors.
-            audio: the stream that the packets of audio come from.
+            audio: the streams that the packets of audio come from.
             ticks: unit of the frames' times, in seconds.
             size: width and height of the frames, in pixels, both even.
             overwrite: whether to replace another file.
         """
         self._path, self._overwrite = path, overwrite
         self._source = video, first
-        self._audio_source = audio
+        self._audio_sources = audio
         self._ticks = ticks
         self._size = size
         self._partial = path.with_name(f".{uuid.uuid4().hex}.partial")
@@ -102,8 +103,8 @@ class VideoFile:
             if error is None:
                 with _refusals(self._path):
                     self._container.mux(self._video.encode(None))
-                    if self._audio_source is not None:
-                        self._mux_audio(None)
+                    for track in self._audio.values():
+                        self._container.mux(list(track.packets(None)))
                     self._container.close()
                     self._file.close()
                     if not is_there(self._path, self._partial, overwrite=self._overwrite):
@@ -119,56 +120,22 @@ class VideoFile:
     def add_audio(self, packet: Packet) -> None:
         """Write the next packet of audio, with its time on this file's clock."""
         with _refusals(self._path):
-            self._mux_audio(packet)
-
-    def _mux_audio(self, packet: Packet | None) -> None:
-        """Write a packet of audio, or what is left at the end."""
-        if self._copies_audio:
-            plain = [] if packet is None else [packet]
-            for copied in plain if self._filter is None else self._filter.filter(packet):
-                copied.stream = self._audio
-                self._container.mux(copied)
-            return
-        assert self._audio_source is not None
-        decoder = self._audio_source.codec_context
-        for frame in [*decoder.decode(packet), *([None] if packet is None else [])]:
-            for resampled in self._resampler.resample(frame):
-                self._container.mux(self._audio.encode(resampled))
-        if packet is None:
-            self._container.mux(self._audio.encode(None))
+            self._container.mux(list(self._audio[packet.stream.index].packets(packet)))
 
     def _begin(self) -> OutputContainer:
         # Without bitexact, Matroska gets a random number: the same video would not give the same file again.
         options = {"fflags": "bitexact"}
         mp4 = self._path.suffix == ".mp4"
         if mp4:
-            movie = lcm(self._ticks.denominator, self._audio_source.rate if self._audio_source else 1)
+            movie = lcm(self._ticks.denominator, *(source.rate for source in self._audio_sources))
             if movie > _MAX_MOVIE_TICKS_PER_SECOND:
                 movie = self._ticks.denominator
             # The unit in which MP4 says when streams begin; by default it is a millisecond.
             options |= {"movie_timescale": str(movie), "video_track_timescale": str(self._ticks.denominator)}
         container = av.open(self._file, "w", format="mp4" if mp4 else "matroska", container_options=options)
         self._video = self._add_video(container)
-        if self._audio_source is not None:
-            self._add_audio(container, self._audio_source)
+        self._audio = {source.index: _AudioTrack(container, source) for source in self._audio_sources}
         return container
-
-    def _add_audio(self, container: OutputContainer, source: AudioStream) -> None:
-        """Let packets of audio be copied, or encoded again where the container does not hold their codec."""
-        context = source.codec_context
-        self._filter = None
-        try:
-            self._audio = container.add_stream_from_template(source)
-        except ValueError:
-            self._copies_audio = False
-            layout = context.layout if context.layout.nb_channels <= 2 else "stereo"
-            self._audio = container.add_stream("aac", rate=context.sample_rate, layout=layout)
-            self._resampler = AudioResampler("fltp", layout, context.sample_rate, self._audio.codec_context.frame_size)
-            return
-        self._copies_audio = True
-        if context.name == "aac" and not context.extradata:
-            # In transport streams every packet of AAC has a header; files have one for all.
-            self._filter = BitStreamFilterContext("aac_adtstoasc", source)
 
     def _add_video(self, container: OutputContainer) -> VideoStream:
         source, first = self._source
@@ -192,6 +159,38 @@ class VideoFile:
     def _discard(self) -> None:
         self._file.close()
         self._partial.unlink(missing_ok=True)
+
+
+class _AudioTrack:
+    """A track of audio: packets are copied, or encoded again where the container does not hold their codec."""
+
+    def __init__(self, container: OutputContainer, source: AudioStream) -> None:
+        self._source = context = source.codec_context
+        self._filter = self._resampler = None
+        try:
+            self._stream = container.add_stream_from_template(source)
+        except ValueError:
+            layout = context.layout if context.layout.nb_channels <= 2 else "stereo"
+            self._stream = container.add_stream("aac", rate=context.sample_rate, layout=layout)
+            self._resampler = AudioResampler("fltp", layout, context.sample_rate, self._stream.codec_context.frame_size)
+            return
+        if context.name == "aac" and not context.extradata:
+            # In transport streams every packet of AAC has a header; files have one for all.
+            self._filter = BitStreamFilterContext("aac_adtstoasc", source)
+
+    def packets(self, packet: Packet | None) -> Iterator[Packet]:
+        """What to write for the next packet of the source, or at the end."""
+        if self._resampler is None:
+            plain = [] if packet is None else [packet]
+            for copied in plain if self._filter is None else self._filter.filter(packet):
+                copied.stream = self._stream
+                yield copied
+            return
+        for frame in [*self._source.decode(packet), *([None] if packet is None else [])]:
+            for resampled in self._resampler.resample(frame):
+                yield from self._stream.encode(resampled)
+        if packet is None:
+            yield from self._stream.encode(None)
 
 
 @contextmanager

@@ -24,15 +24,20 @@ _MINIMUM_WIDTH = 320  # pixels; on less, nothing can be read
 
 
 def write_video(
-    located: LocatedVideo, source: Path, destination: Path, *, heat_map: bool = False, overwrite: bool = False
+    located: LocatedVideo,
+    source: Path,
+    destination: Path,
+    *,
+    audio_track: str | None = None,
+    heat_map: bool = False,
+    overwrite: bool = False,
 ) -> Path:
     """Write a video again with a timeline below its frames, and over them the names of the events while they last.
 
-    Every frame keeps its time to the tick (in Matroska to the millisecond), after the earlier of the two streams is
-    made to start at 0, as in decoding. Frames are turned upright as their metadata ask, and encoded as H.264; those
-    less than 320 pixels wide are enlarged by a whole factor. The packets of audio are the source's, bit for bit: in
-    MP4, or in Matroska where players do not expect their codec in MP4. Only audio that neither holds is encoded again,
-    as AAC.
+    Every frame keeps its time to the tick (in Matroska to the millisecond), after the earliest of the streams is made
+    to start at 0, as in decoding. Frames are turned upright as their metadata ask, and encoded as H.264; those less
+    than 320 pixels wide are enlarged by a whole factor. The packets of audio are the source's, bit for bit: in MP4, or
+    in Matroska where players do not expect their codec in MP4. Only audio that neither holds is encoded again, as AAC.
 
     One frame is held at a time, and what the encoder looks ahead: memory does not grow with the video, except by the
     few bytes a frame of the index that MP4 ends with. The file is written beside its place and moved there when it is
@@ -42,6 +47,7 @@ def write_video(
         located: what was found in it.
         source: the video.
         destination: the file to be written, without the suffix, which is added: ".mp4", or ".mkv".
+        audio_track: as for `decode_clip`; of a mix all tracks are written.
         heat_map: whether to lay the attention over the frames.
         overwrite: whether to replace another file.
 
@@ -49,12 +55,12 @@ def write_video(
         The file.
 
     Raises:
-        DecodeError: the source cannot be read, or has no video stream.
+        DecodeError: the source cannot be read, or has no video stream or no such audio track.
         OutputError: the file is there with other content, or cannot be written.
     """
-    first, zero = _beginning(source)
+    first, zero = _beginning(source, audio_track)
     with open_video(source) as container:
-        video, audio = chosen_streams(source, container)
+        video, audio = chosen_streams(source, container, audio_track)
         assert video is not None
         path = destination.with_name(destination.name + suffix_for(audio))
         upright = UprightFrames(first, _MINIMUM_WIDTH)
@@ -77,15 +83,15 @@ def write_video(
     return path
 
 
-def _beginning(source: Path) -> tuple[VideoFrame, Fraction]:
+def _beginning(source: Path, audio_track: str | None) -> tuple[VideoFrame, Fraction]:
     """The first frame, and when the video's clock starts, in seconds on the file's own."""
     with open_video(source) as container:
-        video, audio = chosen_streams(source, container)
+        video, audio = chosen_streams(source, container, audio_track)
         if video is None:
             raise MissingStreamError(f"{source}: has no video stream, so there is nothing to draw on. Leave it out.")
-        clock = Clock(video, audio)
-        for packet in ContinuousPackets(container, [stream for stream in (video, audio) if stream]):
-            if packet.stream is audio and packet.pts is not None:
+        clock = Clock(video, *audio)
+        for packet in ContinuousPackets(container, [video, *audio]):
+            if packet.stream is not video and packet.pts is not None:
                 clock.start(packet.stream, packet.pts)
             for frame in packet.decode() if packet.stream is video and not is_empty(packet) else ():
                 if isinstance(frame, VideoFrame) and frame.pts is not None:
@@ -95,7 +101,7 @@ def _beginning(source: Path) -> tuple[VideoFrame, Fraction]:
 
 
 def _pieces(
-    source: Path, container: InputContainer, video: VideoStream, audio: AudioStream | None, zero: Fraction
+    source: Path, container: InputContainer, video: VideoStream, audio: Sequence[AudioStream], zero: Fraction
 ) -> Iterator[VideoFrame | Packet]:
     """Frames and packets of audio as they come; each is later than all of its kind before it.
 
@@ -104,9 +110,9 @@ def _pieces(
     latest: dict[Stream, int] = {}
     refused: DecodeError | None = None
     shown: VideoFrame | None = None
-    for packet in ContinuousPackets(container, [stream for stream in (video, audio) if stream]):
+    for packet in ContinuousPackets(container, [video, *audio]):
         frames: Sequence[Any] = ()
-        if packet.stream is audio:
+        if packet.stream is not video:
             if packet.size and _comes_next(packet.stream, packet.dts, latest):
                 yield packet
             continue

@@ -49,7 +49,8 @@ def content(path: Path) -> Content:
     """All that a file holds, on the clock of decoding."""
     found = Content([], [], [], [])
     with open_video(path) as container:
-        video_stream, audio_stream = chosen_streams(path, container)
+        video_stream, audio_streams = chosen_streams(path, container)
+        audio_stream = next(iter(audio_streams), None)
         clock = Clock(video_stream, audio_stream)
         for packet in container.demux(*(stream for stream in (video_stream, audio_stream) if stream)):
             if packet.stream is audio_stream and packet.size:
