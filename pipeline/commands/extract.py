@@ -127,15 +127,15 @@ def _extract(
 
 def _check(videos: Paths, media_root: OnePath | None, on_missing: str, audio_track: str | None) -> int:
     from ccln.extractors import preset_named, preset_with
-    from ccln.pipeline.data import find_videos
+    from ccln.pipeline.data import find_clips
     from ccln.pipeline.decode.inspect import inspect_clip, report_table
 
-    files = find_videos(videos, media_root)
+    files = find_clips(videos, media_root)
     track = preset_with(preset_named("light"), audio_track=audio_track).audio_track  # checks how it is written
     reports = []
     with ProgressBar("check", "clip") as bar:
-        for file in files:
-            reports.append(inspect_clip(file, missing_fails=on_missing == "error", audio_track=track))
+        for file, starts in files.items():
+            reports.append(inspect_clip(file, starts, missing_fails=on_missing == "error", audio_track=track))
             bar(len(reports), len(files))
     print(report_table(reports))
     return 1 if any(report.problems for report in reports) else 0

@@ -1,7 +1,7 @@
 """Report on what a video file holds, and on what would fail, before any network runs."""
 
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ccln.pipeline.decode.clip import decode_clip
+from ccln.pipeline.decode.clip import DecodedClip, decode_clip, decode_clips
 from ccln.pipeline.decode.container import (
     Clock,
     DecodeError,
@@ -88,9 +88,9 @@ class ClipReport:
     video: VideoReport | None = None
     audio: AudioReport | None = None
     silent: bool = False
-    """Whether there is audio, but in the first ten seconds no sample above -60 dBFS."""
+    """Whether there is audio, but in the clips that are used no sample above -60 dBFS."""
     covered_seconds: float = 0.0
-    """How much of the ten seconds the file covers; the rest would be padding."""
+    """How much of the clips that are used the file covers; the rest would be padding."""
     tracks: tuple[str, ...] = ()
     """What each of its video and audio tracks is, and whether it was taken; empty if none had to be chosen."""
     restart_seconds: tuple[float, ...] = ()
@@ -101,11 +101,14 @@ class ClipReport:
     """What a user may want to know about a file that can be decoded."""
 
 
-def inspect_clip(path: Path, *, missing_fails: bool = True, audio_track: str | None = None) -> ClipReport:
-    """Read the header of a video file and decode its first ten seconds; a bad file is a report with problems.
+def inspect_clip(
+    path: Path, starts: Collection[int] = (0,), *, missing_fails: bool = True, audio_track: str | None = None
+) -> ClipReport:
+    """Read the header of a video file and decode what is used of it; a bad file is a report with problems.
 
     Args:
         path: The video file.
+        starts: Where its clips that are used start, in seconds, multiples of ten.
         missing_fails: Whether a file without audio or without video is a problem, or only worth a remark.
         audio_track: As for `decode_clip`.
     """
@@ -125,15 +128,39 @@ def inspect_clip(path: Path, *, missing_fails: bool = True, audio_track: str | N
                 tracks=tuple(text + " (taken)" * (stream in streams) for stream, text in tracks.items()),
                 restart_seconds=tuple(restart.seconds - float(clock.zero or 0) for restart in packets.restarts),
             )
-        clip = decode_clip(path, _EVERY_FRAME, on_missing="zeros", audio_track=audio_track)
+        loudest = covered_seconds = end_seconds = 0.0
+        missing = {"video", "audio"}
+        for clip in _decoded(path, max(starts), audio_track):
+            end_seconds = clip.start_seconds + clip.duration_seconds
+            missing.intersection_update(clip.missing)
+            if clip.start_seconds in starts:
+                loudest = max(loudest, float(np.abs(clip.waveform).max()))
+                covered_seconds += clip.duration_seconds
     except DecodeError as error:
         return replace(report, problems=(str(error),), remarks=report.tracks)
-    silent = "audio" not in clip.missing and bool(np.abs(clip.waveform).max() < _SILENCE)
-    report = replace(report, silent=silent, covered_seconds=clip.duration_seconds)
-    lacking = tuple(f"no {stream} stream, or nothing in it" for stream in clip.missing)
+    report = replace(report, silent="audio" not in missing and loudest < _SILENCE, covered_seconds=covered_seconds)
+    problems = tuple(
+        f"ends at {end_seconds:.2f} s, and a clip from {start} s on is wanted"
+        for start in sorted(starts)
+        if start and start >= end_seconds
+    )
+    lacking = tuple(f"no {stream} stream, or nothing in it" for stream in sorted(missing))
+    remarks = tuple(_remarks(report, starts))
     if missing_fails:
-        return replace(report, problems=lacking, remarks=tuple(_remarks(report)))
-    return replace(report, remarks=(*lacking, *_remarks(report)))
+        return replace(report, problems=(*lacking, *problems), remarks=remarks)
+    return replace(report, problems=problems, remarks=(*lacking, *remarks))
+
+
+def _decoded(path: Path, last_start: int, audio_track: str | None) -> Iterator[DecodedClip]:
+    """The clips of a file up to one that starts there."""
+    if last_start == 0:
+        yield decode_clip(path, _EVERY_FRAME, on_missing="zeros", audio_track=audio_track)
+        return
+    with closing(decode_clips(path, _EVERY_FRAME, on_missing="zeros", audio_track=audio_track)) as clips:
+        for clip in clips:
+            yield clip
+            if clip.start_seconds >= last_start:
+                return
 
 
 def _tracks(container: InputContainer) -> dict[Stream, str]:
@@ -190,14 +217,17 @@ def _start_seconds(stream: VideoStream | AudioStream) -> float | None:
     return None if start is None else float(start)
 
 
-def _remarks(report: ClipReport) -> Iterable[str]:
+def _remarks(report: ClipReport, starts: Collection[int]) -> Iterable[str]:
     yield from report.tracks
+    is_first_alone = max(starts) == 0
     if report.silent:
-        yield "silent: no sample above -60 dBFS in the first ten seconds"
-    if report.covered_seconds < CLIP_SECONDS - 0.05:
+        where = "the first ten seconds" if is_first_alone else "what is used of it"
+        yield f"silent: no sample above -60 dBFS in {where}"
+    if is_first_alone and report.covered_seconds < CLIP_SECONDS - 0.05:
         yield f"shorter than ten seconds: padded from {report.covered_seconds:.2f} s on"
     if report.duration_seconds is not None and report.duration_seconds > CLIP_SECONDS + 0.5:
-        yield f"longer than ten seconds: only the first ten of {report.duration_seconds:.1f} s are used"
+        used = "only the first ten of" if is_first_alone else f"{report.covered_seconds:.1f} of"
+        yield f"longer than ten seconds: {used} {report.duration_seconds:.1f} s are used"
     if report.video is not None:
         if not report.video.constant_rate:
             yield f"variable frame rate, {report.video.rate_hz:.2f} a second on average"
@@ -207,9 +237,9 @@ def _remarks(report: ClipReport) -> Iterable[str]:
             yield f"high dynamic range ({report.video.dynamic_range}): its colours are mapped to those of BT.709"
     for seconds in report.restart_seconds:
         yield f"its timestamps restart at {seconds:.2f} s: what follows is taken as the continuation"
-    starts = [stream.start_seconds for stream in (report.video, report.audio) if stream is not None]
-    if len(starts) == 2 and None not in starts:
-        late = float(starts[0] or 0) - float(starts[1] or 0)
+    begins = [stream.start_seconds for stream in (report.video, report.audio) if stream is not None]
+    if len(begins) == 2 and None not in begins:
+        late = float(begins[0] or 0) - float(begins[1] or 0)
         if abs(late) > 0.1:
             kind, other = ("video", "audio") if late > 0 else ("audio", "video")
             yield f"{kind} starts {abs(late):.2f} s after {other}"

@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from support.decoded import RATE_HZ, overwrite_packets
 from support.making import Audio, Video, audio_with_sweep, make_video, steady
 
 from ccln.pipeline.decode.clip import decode_clip
@@ -107,6 +108,28 @@ def test_lengths_and_starts_are_reported(tmp_path: Path):
     assert report.duration_seconds == pytest.approx(13, abs=0.002)
     assert report.covered_seconds == 10
     assert report.remarks == ("longer than ten seconds: only the first ten of 13.0 s are used",)
+
+
+def test_the_clips_that_a_data_set_uses_are_looked_at(tmp_path: Path):
+    samples = np.zeros(45 * RATE_HZ, np.float32)
+    samples[22 * RATE_HZ : 23 * RATE_HZ] = 0.5
+    video = Video(steady(90, 2), options={"bf": "0"})
+    path = make_video(tmp_path / "long.mkv", video, Audio(samples, RATE_HZ, codec="flac"))
+    (tmp_path / "set.csv").write_text("path,start,end,label\nlong.mkv,12,14,Dog\nlong.mkv,22,24,Dog\n")
+    report = inspect_clip(path, [10, 20])
+    assert report.covered_seconds == 20
+    assert report.remarks == ("longer than ten seconds: 20.0 of 45.0 s are used",)
+    assert inspect_clip(path, [0, 10, 40]).remarks == (
+        "silent: no sample above -60 dBFS in what is used of it",
+        "longer than ten seconds: 25.0 of 45.0 s are used",
+    )
+    assert inspect_clip(path, [10, 50]).problems == ("ends at 45.00 s, and a clip from 50 s on is wanted",)
+    extract = Path(sys.executable).with_name("ccln-extract")
+    table = subprocess.run([extract, "--check", tmp_path / "set.csv"], capture_output=True, text=True, check=True)
+    assert "30.0 of 45.0 s are used" in table.stdout
+    overwrite_packets(path, "audio", lambda time: 37 <= time < 37.2)
+    assert "its audio is damaged at 37." in inspect_clip(path, [10, 30]).problems[0]
+    assert inspect_clip(path, [10]).problems == ()
 
 
 def test_a_missing_stream_is_a_problem_or_a_remark_as_asked(tmp_path: Path):
