@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +30,8 @@ TENSORS = ("audio", "visual")
 
 _MAX_HEADER_BYTES = 1 << 20  # a real header is a few kB; a larger one is not ours, and is not parsed
 _MISSING = ((), ("audio",), ("video",))  # with neither there would be nothing to extract
+_OPTIONAL = frozenset({"lost_seconds"})
+"""Fields of the header that the files leave out where they hold nothing."""
 
 
 @dataclass(frozen=True, eq=False)  # == on tensors has no single truth value
@@ -40,7 +42,7 @@ class Features:
     memory-mapped page of an entry that is only being opened.
 
     Raises:
-        CacheError: If a type, a shape, the duration or ``missing`` is not as described.
+        CacheError: If a type, a shape, the duration, ``missing`` or ``lost_seconds`` is not as described.
     """
 
     visual: torch.Tensor
@@ -51,6 +53,9 @@ class Features:
     """How much of the clip the source covers, above 0 and at most one second a segment; the rest is padding."""
     missing: tuple[str, ...] = ()
     """Which stream the source lacked, so that black frames or silence stand for it: (), ("audio",) or ("video",)."""
+    lost_seconds: Mapping[str, float] = field(default_factory=dict)
+    """How much of "audio" and "video" damage to the source took, where any; the frame before and silence stand for it.
+    Above 0 and at most one second a segment."""
 
     def __post_init__(self) -> None:
         for name, tensor, dtype, axes in (
@@ -67,6 +72,9 @@ class Features:
             raise CacheError(f"duration_seconds is {self.duration_seconds}; it must be above 0 and at most {segments}")
         if self.missing not in _MISSING:
             raise CacheError(f"missing is {self.missing!r}; it must be one of {', '.join(map(str, _MISSING))}")
+        for name, seconds in self.lost_seconds.items():
+            if name not in ("audio", "video") or not (isinstance(seconds, float) and 0 < seconds <= segments):
+                raise CacheError(f"lost_seconds has {name!r}: {seconds!r}; of audio and video above 0 and at most all")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +89,17 @@ class Header:
     content_sha256: str
     """Of the other fields, the shapes and the tensors' bytes, so that every flipped bit is noticed."""
     format_version: int = FORMAT_VERSION
+    lost_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Left out of the file where it is empty, as older entries have it."""
 
     @property
     def key(self) -> str:
         """The key of the entry."""
         return feature_key(self.source_sha256, specification_digest(self.specification))
+
+    def fields(self) -> dict[str, Any]:
+        """All that the file states."""
+        return {name: value for name, value in asdict(self).items() if name not in _OPTIONAL or value}
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> "Header":
@@ -95,12 +109,13 @@ class Header:
             CacheError: If it is none.
         """
         valid = (
-            document.keys() == cls.__dataclass_fields__.keys()
+            document.keys() | _OPTIONAL == cls.__dataclass_fields__.keys()
             and isinstance(document["source_path"], str)
             and isinstance(document["specification"], dict)
             and isinstance(document["duration_seconds"], float)
             and isinstance(document["missing"], list)
             and is_digest(document["content_sha256"])
+            and isinstance(document.get("lost_seconds", {}), dict)
         )
         if not valid:
             raise CacheError("its header is malformed")
@@ -120,7 +135,8 @@ class Entry(NamedTuple):
         Raises:
             CacheError: If they do not make features.
         """
-        return cls(header, Features(tensors["visual"], tensors["audio"], header.duration_seconds, header.missing))
+        known = header.duration_seconds, header.missing, header.lost_seconds
+        return cls(header, Features(tensors["visual"], tensors["audio"], *known))
 
     def is_as_written(self) -> bool:
         """Whether the header and every byte of the tensors are what was written."""
@@ -141,9 +157,17 @@ def encode(
         if not np.isfinite(tensor.numpy()).all():  # torch would wake all its threads for it
             raise CacheError(f"{source_path}: {name} features hold NaN or infinity; check the source and the extractor")
     plain = json.loads(canonical_json(dict(specification)))
-    unsealed = Header(source_path, source_sha256, plain, float(features.duration_seconds), features.missing, "")
+    unsealed = Header(
+        source_path,
+        source_sha256,
+        plain,
+        float(features.duration_seconds),
+        features.missing,
+        content_sha256="",
+        lost_seconds=dict(features.lost_seconds),
+    )
     header = replace(unsealed, content_sha256=_content_digest(unsealed, tensors))
-    data = save(tensors, metadata={"ccln": canonical_json(asdict(header))})
+    data = save(tensors, metadata={"ccln": canonical_json(header.fields())})
     if int.from_bytes(data[:8], "little") > _MAX_HEADER_BYTES:
         raise CacheError(f"{source_path}: the specification makes a header above {_MAX_HEADER_BYTES} bytes; shorten it")
     return header, data
@@ -214,7 +238,7 @@ def bytes_of(tensor: torch.Tensor) -> memoryview:
 
 
 def _content_digest(header: Header, tensors: Mapping[str, torch.Tensor]) -> str:
-    fields = {name: value for name, value in asdict(header).items() if name != "content_sha256"}
+    fields = {name: value for name, value in header.fields().items() if name != "content_sha256"}
     shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
     digest = hashlib.sha256(canonical_json([fields, shapes]).encode())
     for name in sorted(tensors):

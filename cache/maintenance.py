@@ -41,6 +41,8 @@ class SpecificationSummary:
     """Clips whose source covers less than their segments."""
     missing_audio: int = 0
     missing_video: int = 0
+    damaged: int = 0
+    """Clips of which damage to the source took something."""
     shapes: set[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=set)
     """Of the features: visual (segment, height, width, channel) and audio (segment, channel)."""
 
@@ -107,6 +109,7 @@ def describe(cache: FeatureCache, progress: Progress | None = None) -> list[Spec
                 summary.padded += header.duration_seconds < len(features.visual)
                 summary.missing_audio += "audio" in header.missing
                 summary.missing_video += "video" in header.missing
+                summary.damaged += bool(header.lost_seconds)
                 summary.shapes.add((tuple(features.visual.shape), tuple(features.audio.shape)))
     return sorted(summaries.values(), key=lambda summary: (-summary.clips, summary.digest))
 

@@ -4,7 +4,6 @@ import json
 import time
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -202,7 +201,7 @@ def _by_key(rows: Mapping[str, ShardRow]) -> dict[str, str]:
 
 def _own_fields(header: Header) -> dict[str, Any]:
     """What a shard keeps of each header: all but what they share."""
-    return {name: value for name, value in asdict(header).items() if name not in _SHARED}
+    return {name: value for name, value in header.fields().items() if name not in _SHARED}
 
 
 def _parse(document: Mapping[str, Any]) -> list[Header]:

@@ -4,10 +4,10 @@ import itertools
 import threading
 import time
 import traceback
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from ccln.extractors import ExtractorError, Extractors
 from ccln.pipeline.data.clips import clip_name
 from ccln.pipeline.decode.clip import DecodedClip, decode_clip, decode_clips
 from ccln.pipeline.decode.container import DecodeError, MissingStreamError
+from ccln.pipeline.decode.damage import OnDamage
 from ccln.pipeline.decode.frames import FrameRequest
 from ccln.pipeline.segments import CLIP_SECONDS
 from ccln.pipeline.workers import device_lock, worked_on
@@ -53,6 +54,15 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Damaged:
+    """A file with damage that was concealed."""
+
+    path: Path
+    lost_seconds: Mapping[str, float]
+    """Of "video" and "audio", in the clips that were made."""
+
+
+@dataclass(frozen=True)
 class ExtractionSummary:
     """What one run did."""
 
@@ -63,6 +73,8 @@ class ExtractionSummary:
     skipped: tuple[Failure, ...]
     """Clips without video or without audio, where these are to be left out."""
     failed: tuple[Failure, ...]
+    damaged: tuple[Damaged, ...]
+    """Files of which clips were made although something of them is lost."""
     specification: str
     """Digest of the extractor specification."""
     precision: str
@@ -81,6 +93,7 @@ def extract_features(
     cache: FeatureCache,
     *,
     on_missing: OnMissing = "error",
+    on_damage: OnDamage = "error",
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ExtractionSummary:
@@ -93,6 +106,8 @@ def extract_features(
         cache: Where the features go.
         on_missing: What to do with a file that has no video stream, or no audio stream: it fails; or black frames and
             silence stand for what is missing, which the entry records; or it is skipped.
+        on_damage: What to do with a file of which a decoder refuses parts: it fails; or the frame before and silence
+            stand for them, which the entry records, up to two seconds of a stream in a clip.
         workers: Clips in work at the same time; as many as there are processors if None.
         progress: Called with files done and files in all, before the first and after each.
 
@@ -101,7 +116,7 @@ def extract_features(
         ValueError: `workers` is less than 1.
     """
     cache.sweep_partial()
-    worker = _Worker(extractors, cache, on_missing)
+    worker = _Worker(extractors, cache, on_missing, on_damage)
     starts_of = list(files.items()) if isinstance(files, Mapping) else [(file, (0,)) for file in files]
     outcomes: list[_Outcome] = []
     started = time.perf_counter()
@@ -116,6 +131,7 @@ def extract_features(
         cached=sum(outcome.cached for outcome in outcomes),
         skipped=tuple(outcome.failure for outcome in outcomes if outcome.failure and outcome.skipped),
         failed=tuple(outcome.failure for outcome in outcomes if outcome.failure and not outcome.skipped),
+        damaged=tuple(Damaged(outcome.path, outcome.lost_seconds) for outcome in outcomes if outcome.lost_seconds),
         specification=worker.specification_digest,
         precision=extractors.preset.visual.precision,
         seconds=time.perf_counter() - started,
@@ -147,13 +163,15 @@ def clip_features(extractors: Extractors, clip: DecodedClip) -> Features:
         visual = visual.astype(np.float16)
     if not np.isfinite(visual).all() or not np.isfinite(audio).all():
         raise ExtractorError("a feature is infinite or not a number in half precision. Check the weights.")
-    return Features(torch.from_numpy(visual), torch.from_numpy(audio), clip.duration_seconds, clip.missing)
+    known = clip.duration_seconds, clip.missing, clip.lost_seconds
+    return Features(torch.from_numpy(visual), torch.from_numpy(audio), *known)
 
 
 @dataclass
 class _Outcome:
     """What became of a file."""
 
+    path: Path
     done: int = 0
     """Clips whose features were made."""
     cached: int = 0
@@ -162,6 +180,8 @@ class _Outcome:
     """Why there are no more."""
     skipped: bool = False
     """Whether that was to be left out."""
+    lost_seconds: Counter[str] = field(default_factory=Counter)
+    """Of each stream, in the clips that were made."""
     decode_seconds: float = 0.0
     network_seconds: float = 0.0
 
@@ -169,18 +189,19 @@ class _Outcome:
 class _Worker:
     """Takes one file after another to the cache; any number of threads may call it."""
 
-    def __init__(self, extractors: Extractors, store: FeatureCache, on_missing: OnMissing) -> None:
+    def __init__(self, extractors: Extractors, store: FeatureCache, on_missing: OnMissing, on_damage: OnDamage) -> None:
         self.specification_digest = specification_digest(extractors.specification)
         self._extractors = extractors
         self._store = store
         self._on_missing: OnMissing = on_missing
+        self._on_damage: OnDamage = on_damage
         # Two files of one content have the same clips: the second waits, and finds them in the cache.
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._network = device_lock(extractors.device)
 
     def __call__(self, file: tuple[Path, Collection[int]]) -> _Outcome:
         path, starts = file
-        outcome = _Outcome()
+        outcome = _Outcome(path)
         try:
             source = source_digest(path)
         except CacheError as error:  # the file cannot be read; a cache that cannot be written ends the run
@@ -223,6 +244,7 @@ class _Worker:
                     specification=self._extractors.specification,
                 )
                 outcome.done += 1
+                outcome.lost_seconds.update(clip.lost_seconds)
                 started = time.perf_counter()
                 outcome.network_seconds += started - decoded
         if absent := [start for start in missing if start >= end_seconds]:
@@ -238,6 +260,7 @@ class _Worker:
             "on_missing": "zeros" if self._on_missing == "zeros" else "error",
             "decoder": preset.decoder,
             "audio_track": preset.audio_track,
+            "on_damage": self._on_damage,
         }
         if last_start == 0:
             yield decode_clip(path, request, **options)

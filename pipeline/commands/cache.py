@@ -267,6 +267,7 @@ def _described(summary: "SpecificationSummary") -> Iterator[str]:
         "shorter than the clip": summary.padded,
         "without audio": summary.missing_audio,
         "without video": summary.missing_video,
+        "with damage concealed": summary.damaged,
     }
     if any(counts.values()):
         yield "  of them   " + ", ".join(f"{count} {what}" for what, count in counts.items() if count)

@@ -28,6 +28,7 @@ def extract(
     decoder: Literal["pyav", "decord"] = "pyav",
     audio_track: str | int | None = None,
     on_missing: Literal["error", "zeros", "skip"] = "error",
+    on_damage: Literal["error", "conceal"] = "error",
     device: str = "auto",
     workers: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
     progress: Annotated[Callable[[int, int], None] | None, Parameter(parse=False)] = None,
@@ -58,6 +59,8 @@ def extract(
             of one, and localize in the same.
         on_missing: A file without video, or without audio: error makes it a failure, zeros puts black frames or silence
             in its place (which the cache records), skip leaves it out.
+        on_damage: A file of which a decoder refuses parts: error makes it a failure, conceal keeps the frame before and
+            is silent in their place (the cache records how much), up to 2 seconds of a stream in a clip of ten.
         device: auto, cpu, cuda, cuda:1, ...
         workers: Clips in work at the same time. As many as there are processors if not given.
         progress: Called with files done and files in all, before the first and after each.
@@ -87,7 +90,9 @@ def extract(
     )
     extractors = load_extractors(choices, device=device, visual_weights=visual_weights, audio_weights=audio_weights)
     store = FeatureCache(cache)
-    return extract_features(files, extractors, store, on_missing=on_missing, workers=workers, progress=progress)
+    return extract_features(
+        files, extractors, store, on_missing=on_missing, on_damage=on_damage, workers=workers, progress=progress
+    )
 
 
 def extract_command() -> None:
@@ -109,7 +114,10 @@ def _extract(
     ] = False,
 ) -> int:
     if check:
-        return _check(**{name: call.keywords[name] for name in ("videos", "media_root", "on_missing", "audio_track")})
+        names = ("videos", "media_root", "on_missing", "on_damage", "audio_track")
+        return _check(**{name: call.keywords[name] for name in names})
+    from ccln.pipeline.decode.damage import lost_text
+
     with ProgressBar("extract", "clip") as bar:
         summary = call(progress=bar)
     rate = f", {summary.done / summary.seconds:.2g} clips/s" if summary.done else ""
@@ -120,12 +128,14 @@ def _extract(
         decoding = summary.decode_seconds / (summary.decode_seconds + summary.network_seconds)
         print(f"a clip's time: {100 * decoding:.0f} % decoding and scaling, {100 * (1 - decoding):.0f} % networks")
     print(f"features in {call.keywords['cache']}, specification {summary.specification[:12]} ({summary.precision})")
+    for damaged in summary.damaged:
+        print(f"damaged: {damaged.path}: {lost_text(damaged.lost_seconds)}", file=sys.stderr)
     for left_out in summary.skipped:
         print(f"skipped: {left_out.reason}", file=sys.stderr)
     return report(summary.failed)
 
 
-def _check(videos: Paths, media_root: OnePath | None, on_missing: str, audio_track: str | None) -> int:
+def _check(videos: Paths, media_root: OnePath | None, on_missing: str, on_damage: str, audio_track: str | None) -> int:
     from ccln.extractors import preset_named, preset_with
     from ccln.pipeline.data import find_clips
     from ccln.pipeline.decode.inspect import inspect_clip, report_table
@@ -135,7 +145,15 @@ def _check(videos: Paths, media_root: OnePath | None, on_missing: str, audio_tra
     reports = []
     with ProgressBar("check", "clip") as bar:
         for file, starts in files.items():
-            reports.append(inspect_clip(file, starts, missing_fails=on_missing == "error", audio_track=track))
+            reports.append(
+                inspect_clip(
+                    file,
+                    starts,
+                    missing_fails=on_missing == "error",
+                    damage_fails=on_damage == "error",
+                    audio_track=track,
+                )
+            )
             bar(len(reports), len(files))
     print(report_table(reports))
     return 1 if any(report.problems for report in reports) else 0

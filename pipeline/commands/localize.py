@@ -62,6 +62,7 @@ def localize(
     any_event: Annotated[bool, Parameter(name="--any", negative=())] = False,
     threshold: Annotated[float | None, Parameter(validator=validators.Number(gt=0, lt=1))] = None,
     minimum_duration: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
+    on_damage: Literal["error", "conceal"] = "error",
     hop: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=10))] = 2,
     jobs: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
     device: str = "auto",
@@ -96,6 +97,8 @@ def localize(
         threshold: Least probability of the seconds of an event. If not given, the checkpoint's, chosen on validation.
         minimum_duration: Seconds that an event must last. If not given, the checkpoint's, chosen on validation.
         hop: The network takes ten seconds; seconds from the start of one such window to that of the next, 1 to 10.
+        on_damage: A file of which a decoder refuses parts: error makes it a failure, conceal keeps the frame before and
+            is silent in their place, up to 2 seconds of a stream in ten; table and JSON say how much is lost.
         jobs: Videos in work at the same time. If not given, as many as there are processors.
         device: auto, cpu, cuda, cuda:1, ...
         visual_weights: Local file with the visual network's weights.
@@ -127,6 +130,7 @@ def localize(
         classes=classes,
         named=not any_event,
         hop_seconds=hop,
+        on_damage=on_damage,
         device=device,
         visual_weights=visual_weights,
         audio_weights=audio_weights,
@@ -139,6 +143,7 @@ def localize(
         plot=plot,
         video=video,
         audio_track=localizer.audio_track,
+        on_damage=on_damage,
         heat_map=heat_map,
         page=page,
         overwrite=overwrite,

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ccln.pipeline.decode.damage import lost_text
 from ccln.pipeline.report.clock import moment
 from ccln.pipeline.report.names import heard_and_seen
 from ccln.pipeline.report.writers import to_csv, to_json, to_text
@@ -24,6 +25,8 @@ def video_table(located: "LocatedVideo") -> str:
         lines.append(f"  event  {times}  {_short(event.label)}  (confidence {event.confidence:.2f})")
         if beside := heard_and_seen(event):
             lines.append(f"{'':28}{beside}")
+    if lost := lost_text(located.lost_seconds):
+        lines.insert(1, f"  damaged: {lost}")
     if not located.events:
         nearest = int(located.event_probability.argmax())
         lines.append("  no event is both seen and heard")

@@ -294,6 +294,8 @@ def _labelled(
     lacking = Counter(stream for entry in features for stream in entry.missing)
     for stream, count in sorted(lacking.items()):
         log.info("%d of %d clips of the %s split have no %s: zeros stand for it", count, len(present), split, stream)
+    if damaged := sum(bool(entry.lost_seconds) for entry in features):
+        log.info("%d of %d clips of the %s split have damage that is concealed", damaged, len(present), split)
     return LabelledClips(
         clips=present,
         visual=tuple(entry.visual for entry in features),

@@ -41,6 +41,7 @@ class WaveformBuilder:
         self._rate_hz = 0
         self._position = 0  # where the next sample goes if the audio is continuous; may be negative
         self._deviations: list[int] = []  # of the stated times from that, in samples, in the current clip
+        self._broken_off = False
 
     @property
     def end_seconds(self) -> float:
@@ -60,13 +61,18 @@ class WaveformBuilder:
         """Whether audio of this rate can be added: any sane rate, but only one in a file."""
         return rate_hz == self._rate_hz if self._rate_hz else 0 < rate_hz <= _MAX_SAMPLE_RATE_HZ
 
+    def break_off(self) -> None:
+        """Some audio is lost: what comes next is placed where it says, however short the gap."""
+        self._broken_off = True
+
     def add(self, frame: AudioFrame, start: float) -> None:
         """Take the next frame, which starts at ``start`` seconds."""
         if not self._rate_hz:
             self._rate_hz = frame.sample_rate
             self._position = round(start * self._rate_hz)
         deviation = round(start * self._rate_hz) - self._position
-        if abs(deviation) > _GAP_SECONDS * self._rate_hz:
+        if self._broken_off or abs(deviation) > _GAP_SECONDS * self._rate_hz:
+            self._broken_off = False
             self._position += deviation
             self._deviations.clear()
         else:

@@ -4,9 +4,9 @@ The file's clock starts where the earlier of its two streams starts; all times b
 Clips and segments are half-open: clip k covers [10 k, 10 k + 10), its segment s covers [10 k + s, 10 k + s + 1).
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf, isinf
 from pathlib import Path
 from typing import Literal
@@ -16,10 +16,12 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.container import InputContainer
 from av.packet import Packet
+from av.stream import Stream
 from av.video.frame import VideoFrame
 
 from ccln.pipeline.decode.audio import MixedAudio, WaveformBuilder
 from ccln.pipeline.decode.container import Clock, DecodeError, MissingStreamError, chosen_streams, open_video, refusal
+from ccln.pipeline.decode.damage import Damage, OnDamage
 from ccln.pipeline.decode.decord import DecordFrames
 from ccln.pipeline.decode.frames import FramePicker, FrameRequest, FrameSkipper, shown_aspect
 from ccln.pipeline.decode.packets import ContinuousPackets, is_empty
@@ -53,6 +55,8 @@ class DecodedClip:
     """("audio",) or ("video",) where there is none by the end of these ten seconds: silence or black frames."""
     start_seconds: float = 0.0
     """Where the ten seconds start on the file's clock."""
+    lost_seconds: Mapping[str, float] = field(default_factory=dict)
+    """How much of "video" and "audio" damage took, where any: there the frame before stays, and it is silent."""
 
 
 def decode_clip(
@@ -62,6 +66,7 @@ def decode_clip(
     on_missing: Literal["error", "zeros"] = "error",
     decoder: str = "pyav",
     audio_track: str | None = None,
+    on_damage: OnDamage = "error",
 ) -> DecodedClip:
     """Decode the first ten seconds of a video file, both streams in one pass.
 
@@ -76,8 +81,8 @@ def decode_clip(
     resampled to 16 kHz.
 
     If a stream ends in a packet that the decoder refuses, as a cut-off file does, the clip ends before that packet. A
-    refused packet that others follow is an error. Damage that the decoder conceals, or in a frame that is neither
-    wanted nor needed for another, is not noticed.
+    refused packet that others follow is damage: an error, or passed over up to two seconds of a stream in ten. Damage
+    that the decoder conceals, or in a frame that is neither wanted nor needed for another, is not noticed.
 
     Memory is bounded by the decoder's own frame buffers plus the result (and, for decord, the compressed frames of the
     ten seconds), and time by about twenty seconds of the file, however long it is. No other file is opened, even if a
@@ -92,6 +97,8 @@ def decode_clip(
             decoded by PyAV.
         audio_track: Which of several audio tracks: its number, counted from 1, its language, or "mix", the mean of all;
             None is the best of the video's program, see `chosen_streams`.
+        on_damage: "error", or "conceal" to go on past packets that a decoder refuses: the frame before stays, the audio
+            is silent, and both go on in time. Frames that decord refuses are an error all the same.
 
     Raises:
         MissingStreamError: There is no video, or no audio, and `on_missing` is "error".
@@ -99,7 +106,8 @@ def decode_clip(
             decord would not decode it correctly.
         DecordMissingError: decord is asked for and not installed.
     """
-    with closing(_clips(path, request, _Options(on_missing, decoder, audio_track), CLIP_SECONDS)) as clips:
+    options = _Options(on_missing, decoder, audio_track, on_damage)
+    with closing(_clips(path, request, options, CLIP_SECONDS)) as clips:
         return next(clips)
 
 
@@ -110,6 +118,7 @@ def decode_clips(
     on_missing: Literal["error", "zeros"] = "error",
     decoder: str = "pyav",
     audio_track: str | None = None,
+    on_damage: OnDamage = "error",
 ) -> Generator[DecodedClip]:
     """Decode a video file of any length as consecutive clips of ten seconds, in one pass.
 
@@ -137,6 +146,7 @@ def decode_clips(
         on_missing: If the file has no video, or no audio: "error", or "zeros" for black frames and silence.
         decoder: What decodes the frames; "decord" only in files that end with the first clip.
         audio_track: As for `decode_clip`.
+        on_damage: As for `decode_clip`.
 
     Yields:
         Clip after clip, at least one.
@@ -149,9 +159,11 @@ def decode_clips(
     """
     if decoder == "decord":
         _check_ends_with_first_clip(path, audio_track)
-        yield decode_clip(path, request, on_missing=on_missing, decoder=decoder, audio_track=audio_track)
+        yield decode_clip(
+            path, request, on_missing=on_missing, decoder=decoder, audio_track=audio_track, on_damage=on_damage
+        )
     else:
-        yield from _clips(path, request, _Options(on_missing, decoder, audio_track), inf)
+        yield from _clips(path, request, _Options(on_missing, decoder, audio_track, on_damage), inf)
 
 
 def _check_ends_with_first_clip(path: Path, audio_track: str | None) -> None:
@@ -176,6 +188,7 @@ class _Options:
     on_missing: str
     decoder: str
     audio_track: str | None
+    on_damage: OnDamage
 
 
 def _clips(path: Path, request: FrameRequest, options: _Options, until_seconds: float) -> Generator[DecodedClip]:
@@ -220,7 +233,7 @@ class ClipReader:
         self._video, self._streams = video, [stream for stream in (video, *audio) if stream]
         self._clock = Clock(*self._streams)
         self._aspect = _BLACK_ASPECT
-        self._refused: dict[int, DecodeError] = {}  # of each stream, by its index, whose last packet was refused
+        self._damage = Damage(self._clock, options.on_damage)
         self._frames, self._audio = FramePicker(request, until_seconds), MixedAudio(stream.index for stream in audio)
         self._collectors = {"video": self._frames, "audio": self._audio}
         self._receivers: dict[int, FramePicker | WaveformBuilder | DecordFrames] = {**self._audio.tracks}
@@ -261,13 +274,13 @@ class ClipReader:
                     self._frames.add(frame, seconds)
         absent = self._absent(self._until_seconds)
         for stream in self._streams:
-            if stream.type in absent and stream.index in self._refused:
-                raise self._refused[stream.index]
+            if stream.type in absent and (error := self._damage.error_of(stream)) is not None:
+                raise error
         if len(absent) == 2:
             raise DecodeError(f"{self._path}: neither its video nor its audio holds anything. Check that it plays.")
         self._check_missing(absent)
         present = (part.end_seconds for kind, part in self._collectors.items() if kind not in absent)
-        end_seconds = min(max(present), self._until_seconds)
+        end_seconds = min(max(*present, self._damage.end_seconds), self._until_seconds)
         while index == 0 or end_seconds - index * CLIP_SECONDS >= _MIN_CLIP_SECONDS:
             yield self._clip(index, min(float(CLIP_SECONDS), end_seconds - index * CLIP_SECONDS))
             index += 1
@@ -302,12 +315,15 @@ class ClipReader:
             if isinstance(receiver, FramePicker):
                 receiver.repeat(self._clock.seconds(stream, packet.pts or 0), self._clock.end_seconds(packet))
             return
-        if stream.index in self._refused and packet.size:  # the empty one at the end only asks for what is still held
-            raise self._refused[stream.index]
+        # The empty one at the end only asks for what is still held.
+        if packet.size and self._damage.is_before(packet) and isinstance(receiver, WaveformBuilder):
+            receiver.break_off()
         try:
             frames = packet.decode()
         except av.error.FFmpegError as error:
-            self._refused[stream.index] = refusal(self._path, stream, packet_seconds, error)
+            if packet.pts is not None:
+                self._clock.start(stream, packet.pts)
+            self._damage.refuse(packet, refusal(self._path, stream, packet_seconds, error))
             return
         for frame in frames:
             if isinstance(frame, AudioFrame) and not frame.samples:
@@ -319,7 +335,7 @@ class ClipReader:
                 if isinstance(frame, VideoFrame):
                     self._add_video(frame, seconds)
                 else:
-                    self._add_audio(self._audio.tracks[stream.index], frame, seconds)
+                    self._add_audio(stream, frame, seconds)
 
     def _add_video(self, frame: VideoFrame, seconds: float) -> None:
         if self._video is not None and isinf(self._frames.first_seconds):
@@ -328,14 +344,19 @@ class ClipReader:
         if self._skipper is not None:
             self._skipper.observe(frame)
 
-    def _add_audio(self, track: WaveformBuilder, frame: AudioFrame, seconds: float) -> None:
+    def _add_audio(self, stream: Stream, frame: AudioFrame, seconds: float) -> None:
+        track = self._audio.tracks[stream.index]
         if track.accepts(frame.sample_rate):
             track.add(frame, seconds)
-        else:
-            raise DecodeError(
-                f"{self._path}: its audio at {seconds:.2f} s has {frame.sample_rate} Hz, which is not the rate before "
-                "it, or is not supported. Convert the file to one sample rate."
-            )
+            return
+        error = DecodeError(
+            f"{self._path}: its audio at {seconds:.2f} s has {frame.sample_rate} Hz, which is not the rate before "
+            "it, or is not supported. Convert the file to one sample rate."
+        )
+        if not self._damage.concealed:
+            raise error
+        self._damage.lose(stream, seconds, seconds + frame.samples / max(frame.sample_rate, 1), error)
+        track.break_off()
 
     def _clip(self, index: int, duration_seconds: float) -> DecodedClip:
         missing = self._absent((index + 1) * CLIP_SECONDS)
@@ -348,7 +369,10 @@ class ClipReader:
         # The first frame's: that of a later one would hardly ever differ, and decord gives all in the first's shape.
         aspect = _BLACK_ASPECT if "video" in missing else self._aspect
         start_seconds = float(index * CLIP_SECONDS)
-        return DecodedClip(frames, frame_seconds, aspect, waveform, duration_seconds, missing, start_seconds)
+        lost_seconds = self._damage.lost_seconds(start_seconds)
+        return DecodedClip(
+            frames, frame_seconds, aspect, waveform, duration_seconds, missing, start_seconds, lost_seconds
+        )
 
     def _absent(self, before_seconds: float) -> tuple[str, ...]:
         """The kinds of stream of which nothing has come that starts before then: "video", "audio"."""

@@ -1,9 +1,11 @@
 """Report on what a video file holds, and on what would fail, before any network runs."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import av.error
 import numpy as np
@@ -24,6 +26,7 @@ from ccln.pipeline.decode.container import (
     printable,
     stream_start,
 )
+from ccln.pipeline.decode.damage import OnDamage, lost_text
 from ccln.pipeline.decode.frames import FrameRequest
 from ccln.pipeline.decode.packets import ContinuousPackets
 from ccln.pipeline.decode.tone import dynamic_range
@@ -102,7 +105,12 @@ class ClipReport:
 
 
 def inspect_clip(
-    path: Path, starts: Collection[int] = (0,), *, missing_fails: bool = True, audio_track: str | None = None
+    path: Path,
+    starts: Collection[int] = (0,),
+    *,
+    missing_fails: bool = True,
+    damage_fails: bool = True,
+    audio_track: str | None = None,
 ) -> ClipReport:
     """Read the header of a video file and decode what is used of it; a bad file is a report with problems.
 
@@ -110,9 +118,11 @@ def inspect_clip(
         path: The video file.
         starts: Where its clips that are used start, in seconds, multiples of ten.
         missing_fails: Whether a file without audio or without video is a problem, or only worth a remark.
+        damage_fails: Likewise whether damage is that could be concealed.
         audio_track: As for `decode_clip`.
     """
     report = ClipReport(path)
+    lost_seconds: Mapping[str, float] = {}
     try:
         with open_video(path) as container:
             tracks = _tracks(container)
@@ -130,14 +140,21 @@ def inspect_clip(
             )
         loudest = covered_seconds = end_seconds = 0.0
         missing = {"video", "audio"}
-        for clip in _decoded(path, max(starts), audio_track):
+        lost = Counter[str]()
+        for clip in _decoded(path, max(starts), audio_track, "conceal"):
+            lost.update(clip.lost_seconds)
             end_seconds = clip.start_seconds + clip.duration_seconds
             missing.intersection_update(clip.missing)
             if clip.start_seconds in starts:
                 loudest = max(loudest, float(np.abs(clip.waveform).max()))
                 covered_seconds += clip.duration_seconds
+        lost_seconds = lost
+        if lost_seconds and damage_fails:
+            deque(_decoded(path, max(starts), audio_track, "error"), maxlen=0)  # raises what extraction would
     except DecodeError as error:
-        return replace(report, problems=(str(error),), remarks=report.tracks)
+        concealed = f"{lost_text(lost_seconds)}: --on-damage conceal goes on past that"
+        remarks = (*report.tracks, *([concealed] if lost_seconds else []))
+        return replace(report, problems=(str(error),), remarks=remarks)
     report = replace(report, silent="audio" not in missing and loudest < _SILENCE, covered_seconds=covered_seconds)
     problems = tuple(
         f"ends at {end_seconds:.2f} s, and a clip from {start} s on is wanted"
@@ -145,18 +162,19 @@ def inspect_clip(
         if start and start >= end_seconds
     )
     lacking = tuple(f"no {stream} stream, or nothing in it" for stream in sorted(missing))
-    remarks = tuple(_remarks(report, starts))
+    remarks = (*_remarks(report, starts), *([lost_text(lost_seconds)] if lost_seconds else []))
     if missing_fails:
         return replace(report, problems=(*lacking, *problems), remarks=remarks)
     return replace(report, problems=problems, remarks=(*lacking, *remarks))
 
 
-def _decoded(path: Path, last_start: int, audio_track: str | None) -> Iterator[DecodedClip]:
+def _decoded(path: Path, last_start: int, audio_track: str | None, on_damage: OnDamage) -> Iterator[DecodedClip]:
     """The clips of a file up to one that starts there."""
+    options: dict[str, Any] = {"on_missing": "zeros", "audio_track": audio_track, "on_damage": on_damage}
     if last_start == 0:
-        yield decode_clip(path, _EVERY_FRAME, on_missing="zeros", audio_track=audio_track)
+        yield decode_clip(path, _EVERY_FRAME, **options)
         return
-    with closing(decode_clips(path, _EVERY_FRAME, on_missing="zeros", audio_track=audio_track)) as clips:
+    with closing(decode_clips(path, _EVERY_FRAME, **options)) as clips:
         for clip in clips:
             yield clip
             if clip.start_seconds >= last_start:

@@ -1,5 +1,6 @@
 """One video file after another, of any length, to its events."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from math import ceil
@@ -22,6 +23,7 @@ from ccln.extractors.classes import HeardAndSeen, has_classes
 from ccln.model import CCLN, Checkpoint, EventDecoding
 from ccln.pipeline.decode.clip import DecodedClip, decode_clips
 from ccln.pipeline.decode.container import chosen_streams, open_video
+from ccln.pipeline.decode.damage import OnDamage
 from ccln.pipeline.extract import clip_features, frame_request
 from ccln.pipeline.localize.events import decode_events, decode_tracks, long_enough
 from ccln.pipeline.localize.open_events import (
@@ -65,6 +67,7 @@ class Localizer:
         classes: Classes | None = None,
         named: bool = True,
         hop_seconds: int = HOP_SEGMENTS * SEGMENT_SECONDS,
+        on_damage: OnDamage = "error",
         device: str = "auto",
         visual_weights: Path | str | None = None,
         audio_weights: Path | str | None = None,
@@ -79,6 +82,7 @@ class Localizer:
                 have an open vocabulary, else the checkpoint's.
             named: whether events are named at all.
             hop_seconds: from one ten-second window's start to the next one's, 1 to 10.
+            on_damage: as for `decode_clips`.
             device: "auto", "cpu", "cuda", ...
             visual_weights: local file with the visual network's weights.
             audio_weights: local file with the audio network's weights.
@@ -114,6 +118,7 @@ class Localizer:
         self.device = torch.device(pick_device(device))
         device = str(self.device)
         preset = preset_from_specification(checkpoint.specification)
+        self._on_damage: OnDamage = on_damage
         self._extractors: Extractors = load_extractors(
             preset_with(preset, precision=pick_precision("auto", device)),
             device=device,
@@ -151,9 +156,14 @@ class Localizer:
         windows = WindowedNetwork(self._model, self._hop_segments)
         duration_seconds = 0.0
         evidence: list[OpenEvidence] = []
-        preset = self._extractors.preset
-        request = frame_request(self._extractors)
-        for clip in decode_clips(path, request, decoder=preset.decoder, audio_track=preset.audio_track):
+        preset, lost_seconds = self._extractors.preset, Counter[str]()
+        for clip in decode_clips(
+            path,
+            frame_request(self._extractors),
+            decoder=preset.decoder,
+            audio_track=preset.audio_track,
+            on_damage=self._on_damage,
+        ):
             for watch in watchers:
                 watch(clip)
             features = clip_features(self._extractors, clip)
@@ -163,6 +173,7 @@ class Localizer:
             if self._open is not None:
                 evidence.append(self._open.evidence(features.visual[:covered], features.audio[:covered]))
             duration_seconds = clip.start_seconds + clip.duration_seconds
+            lost_seconds.update(clip.lost_seconds)
         predictions = windows.predictions()
         found = joined(evidence) if evidence else None
         tracks = decode_tracks(predictions, self._decoding, None if found is None else found.event_logits)
@@ -185,6 +196,7 @@ class Localizer:
             attention=predictions.attention,
             video_format=_video_format(path),
             provenance=self._provenance,
+            lost_seconds=lost_seconds,
         )
 
     def _require_shape(self, given: tuple[int, ...]) -> None:

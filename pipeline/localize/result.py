@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -116,6 +116,8 @@ class LocatedVideo:
     seeable: np.ndarray | None = None
     """bool (segment,): False where no picture could show the label, since ImageNet has no name for it, and `seen` is
     0. If None, every label can be seen."""
+    lost_seconds: Mapping[str, float] = field(default_factory=dict)
+    """How much of "video" and "audio" damage to the file took, where any."""
 
     def __post_init__(self) -> None:
         """Check everything, and round times to milliseconds."""
@@ -173,6 +175,7 @@ class LocatedVideo:
             "height": self.video_format.height,
             "width": self.video_format.width,
             "frame_rate_hz": round(self.video_format.rate_hz, 3),
+            "lost_seconds": {kind: round(self.lost_seconds.get(kind, 0.0), 3) for kind in ("video", "audio")},
             "made_by": {**asdict(self.provenance), "class_names": list(self.provenance.class_names)},
             "events": [
                 {

@@ -10,6 +10,7 @@ import numpy as np
 from ccln.pipeline.decode.audio import SAMPLE_RATE_HZ
 from ccln.pipeline.decode.clip import DecodedClip
 from ccln.pipeline.decode.container import DecodeError
+from ccln.pipeline.decode.damage import OnDamage
 from ccln.pipeline.extract import Failure
 from ccln.pipeline.localize.result import LocatedVideo, absolute
 from ccln.pipeline.report.page import PageVideo, waveform_peaks, write_page
@@ -45,6 +46,8 @@ class Wanted:
     """Folder of the videos with their events drawn in."""
     audio_track: str | None = None
     """Which audio track of the source these have, as for `decode_clip`."""
+    on_damage: OnDamage = "error"
+    """What these do where the source is damaged, likewise."""
     heat_map: bool = False
     """Whether these show the attention, too."""
     page: Path | None = None
@@ -198,6 +201,7 @@ class VideoOutputs:
                 located.path,
                 destination,
                 audio_track=wanted.audio_track,
+                on_damage=wanted.on_damage,
                 heat_map=wanted.heat_map,
                 overwrite=overwrite,
             )

@@ -1,6 +1,7 @@
 """A located video written again: its frames with the events drawn in, its audio untouched."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ccln.pipeline.decode.container import Clock, DecodeError, MissingStreamError, chosen_streams, open_video, refusal
+from ccln.pipeline.decode.damage import OnDamage
 from ccln.pipeline.decode.packets import ContinuousPackets, is_empty
 from ccln.pipeline.localize.result import LocatedVideo
 from ccln.pipeline.report.video.file import VideoFile, common_ticks, suffix_for
@@ -29,6 +31,7 @@ def write_video(
     destination: Path,
     *,
     audio_track: str | None = None,
+    on_damage: OnDamage = "error",
     heat_map: bool = False,
     overwrite: bool = False,
 ) -> Path:
@@ -48,6 +51,8 @@ def write_video(
         source: the video.
         destination: the file to be written, without the suffix, which is added: ".mp4", or ".mkv".
         audio_track: as for `decode_clip`; of a mix all tracks are written.
+        on_damage: as for `decode_clip`: of what is concealed the frame before stays. Packets of audio are written as
+            they are.
         heat_map: whether to lay the attention over the frames.
         overwrite: whether to replace another file.
 
@@ -58,7 +63,8 @@ def write_video(
         DecodeError: the source cannot be read, or has no video stream or no such audio track.
         OutputError: the file is there with other content, or cannot be written.
     """
-    first, zero = _beginning(source, audio_track)
+    conceals = on_damage == "conceal"
+    first, zero = _beginning(source, audio_track, conceals)
     with open_video(source) as container:
         video, audio = chosen_streams(source, container, audio_track)
         assert video is not None
@@ -69,7 +75,7 @@ def write_video(
         ticks = common_ticks(base, zero)
         size = painter.width, painter.height
         with VideoFile(path, video, first, audio, ticks, size, overwrite=overwrite) as out:
-            for piece in _pieces(source, container, video, audio, zero):
+            for piece in _pieces(source, container, video, audio, zero, conceals):
                 if isinstance(piece, Packet):
                     _set_clock(piece, zero)
                     out.add_audio(piece)
@@ -83,7 +89,7 @@ def write_video(
     return path
 
 
-def _beginning(source: Path, audio_track: str | None) -> tuple[VideoFrame, Fraction]:
+def _beginning(source: Path, audio_track: str | None, conceals: bool) -> tuple[VideoFrame, Fraction]:
     """The first frame, and when the video's clock starts, in seconds on the file's own."""
     with open_video(source) as container:
         video, audio = chosen_streams(source, container, audio_track)
@@ -93,15 +99,23 @@ def _beginning(source: Path, audio_track: str | None) -> tuple[VideoFrame, Fract
         for packet in ContinuousPackets(container, [video, *audio]):
             if packet.stream is not video and packet.pts is not None:
                 clock.start(packet.stream, packet.pts)
-            for frame in packet.decode() if packet.stream is video and not is_empty(packet) else ():
-                if isinstance(frame, VideoFrame) and frame.pts is not None:
-                    clock.start(video, frame.pts)
-                    return frame, clock.zero or Fraction(0)
+            if packet.stream is not video or is_empty(packet):
+                continue
+            with suppress(*([av.error.FFmpegError] if conceals and packet.size else [])):
+                for frame in packet.decode():
+                    if isinstance(frame, VideoFrame) and frame.pts is not None:
+                        clock.start(video, frame.pts)
+                        return frame, clock.zero or Fraction(0)
     raise DecodeError(f"{source}: its video stream holds no frame. Check that it plays.")
 
 
 def _pieces(
-    source: Path, container: InputContainer, video: VideoStream, audio: Sequence[AudioStream], zero: Fraction
+    source: Path,
+    container: InputContainer,
+    video: VideoStream,
+    audio: Sequence[AudioStream],
+    zero: Fraction,
+    conceals: bool,
 ) -> Iterator[VideoFrame | Packet]:
     """Frames and packets of audio as they come; each is later than all of its kind before it.
 
@@ -116,7 +130,9 @@ def _pieces(
             if packet.size and _comes_next(packet.stream, packet.dts, latest):
                 yield packet
             continue
-        if refused is not None and packet.size:  # damage; were it the last, the file would only be cut off
+        if (
+            refused is not None and packet.size and not conceals
+        ):  # damage; were it the last, the file would only be cut off
             raise refused
         if is_empty(packet):
             if shown is not None and _comes_next(video, packet.pts, latest):
