@@ -1,17 +1,16 @@
 """Defaults of the commands, chosen so that they work one after the other in one folder."""
 
 import json
-import logging
 from datetime import datetime
 from pathlib import Path
-
-log = logging.getLogger(__name__)
 
 CACHE = Path("features")
 RUNS = Path("runs")
 DEMO = Path("ccln-demo")
 PRETRAINED = Path(__file__).parent / "pretrained"
 """The checkpoint that comes with the package; its README.md says what it was trained on."""
+PACKAGED = "packaged"
+"""What it is called where a run is named."""
 
 _LOCATES_EVENTS = "ccln"  # by its name in a checkpoint's config.json
 
@@ -42,36 +41,31 @@ def new_run() -> Path:
     return RUNS / datetime.now().strftime("%Y%m%d-%H%M%S")
 
 
+def run_named(run: Path | str) -> Path:
+    """The folder of a run, or of the checkpoint that comes with the package."""
+    return PRETRAINED if str(run) == PACKAGED and not Path(run).exists() else Path(run)
+
+
 def finished_runs(folder: Path) -> list[Path]:
     """The finished runs in a folder of runs: its own, those of several seeds, and those of an ablation."""
     return [path.parent for depth in range(1, 4) for path in folder.glob("/".join(["*"] * depth + ["config.json"]))]
 
 
 def latest_localizing_run() -> Path | None:
-    """The newest finished run in the folder of runs whose network locates events; None if there is none.
-
-    The warnings that its training gave go to the log: nobody has named this run.
-    """
+    """The newest finished run in the folder of runs whose network locates events; None if there is none."""
     runs = sorted(finished_runs(RUNS), key=lambda run: (run / "config.json").stat().st_mtime_ns, reverse=True)
     for run in runs:
-        network, warnings = _network_of(run)
-        if network == _LOCATES_EVENTS:
-            for warning in warnings:
-                log.warning("the newest run, %s: %s. Name another: --checkpoint", run, warning)
+        if _network_of(run) == _LOCATES_EVENTS:
             return run
     return None
 
 
-def _network_of(run: Path) -> tuple[str, list[str]]:
-    """The kind of a checkpoint's network, and the warnings of its training.
+def _network_of(run: Path) -> str:
+    """The kind of a checkpoint's network.
 
     A damaged checkpoint passes for one that locates events: who reads it reports what is wrong.
     """
     try:
-        config = json.loads((run / "config.json").read_bytes())
-        network = config["network"]
+        return json.loads((run / "config.json").read_bytes())["network"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return _LOCATES_EVENTS, []
-    training = config.get("training")
-    warnings = training.get("warnings") if isinstance(training, dict) else None
-    return network, [text for text in warnings if isinstance(text, str)] if isinstance(warnings, list) else []
+        return _LOCATES_EVENTS

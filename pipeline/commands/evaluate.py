@@ -30,7 +30,7 @@ def evaluate(
     Where the run was trained without the rows that leak into later splits, they are left out here, too.
 
     Args:
-        run: Run folder of ccln-train.
+        run: Run folder of ccln-train, or "packaged" for the network that comes with ccln.
         split: The part of the data set to evaluate on, in the splits of the task.
         task: What to evaluate it for. If not given, what it was trained for. cml refuses rows that the run was trained
             on: AVE has other splits for it, and most of its test rows are training rows of supervised and weak.
@@ -54,7 +54,7 @@ def evaluate(
     from ccln.pipeline.data import read_dataset
     from ccln.pipeline.evaluate import evaluate_checkpoint
 
-    run, tasks = Path(run), task_types()
+    run, tasks = defaults.run_named(run), task_types()
     checkpoint = load_checkpoint(run)
     if task is None:  # the first that has such a network; those that share one are evaluated alike
         task = next(name for name, of in tasks.items() if isinstance(checkpoint.model, of.network_type))

@@ -76,7 +76,7 @@ def localize(
     Args:
         videos: Video files, and folders that are searched recursively.
         checkpoint: Run folder of ccln-train. If not given, the newest run in runs/ whose network locates events; if
-            there is none, the small network that comes with ccln, which knows 16 classes.
+            there is none, the small network that comes with ccln, which knows 16 classes; that one is "packaged".
         out: Folder for each video's files, NAME.json and the like; written as each video is done.
         formats: Of the files in `out`.
         media_root: Folder that is the document root of Label Studio's local storage; its files name each video relative
@@ -94,8 +94,8 @@ def localize(
             given, both where the features are of the preset light, else trained. What has no name in them that
             picture and sound support is called unknown.
         any_event: Give events of whatever kind, without names.
-        threshold: Least probability of the seconds of an event. If not given, the checkpoint's, chosen on validation.
-        minimum_duration: Seconds that an event must last. If not given, the checkpoint's, chosen on validation.
+        threshold: Least probability of the seconds of an event. If not given, the checkpoint's.
+        minimum_duration: Seconds that an event must last. If not given, the checkpoint's.
         hop: The network takes ten seconds; seconds from the start of one such window to that of the next, 1 to 10.
         on_damage: A file of which a decoder refuses parts: error makes it a failure, conceal keeps the frame before and
             is silent in their place, up to 2 seconds of a stream in ten; table and JSON say how much is lost.
@@ -122,7 +122,7 @@ def localize(
         from ccln.pipeline.report.outputs import Outputs, Wanted
 
     files = find_videos(videos)
-    loaded = load_checkpoint(_default_checkpoint() if checkpoint is None else Path(checkpoint))
+    loaded = load_checkpoint(_default_checkpoint() if checkpoint is None else defaults.run_named(checkpoint))
     _pass_on_warnings(loaded)
     localizer = Localizer(
         loaded,
@@ -165,7 +165,7 @@ def _default_checkpoint() -> Path:
     """What is taken where none is named; the log says which."""
     run = defaults.latest_localizing_run()
     if run is not None:
-        log.info("with the newest run, %s", run)
+        log.info("with the newest run, %s; --checkpoint names another", run)
         return run
     log.info("with the small network that comes with ccln, which knows 16 classes; --checkpoint names another")
     return defaults.PRETRAINED

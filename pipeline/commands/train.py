@@ -63,8 +63,9 @@ def train(
         media_root: Folder that holds the videos of a CSV data set, if they are not beside it.
         cache: Folder of the features that ccln-extract made.
         out: Folder for this run; a run that was stopped there goes on. If not given, a new one in runs/.
-        init: Run folder of a network to start from: its weights, new heads for classes that it does not know, and its
-            standardization and shape. The features must be those of its extractors.
+        init: Run folder of a network to start from, or "packaged" for the one that comes with ccln: its weights, new
+            heads for classes that it does not know, and its standardization and shape. The features must be those of
+            its extractors.
         config: TOML file with any of the tables [model], [training], [loss]; every run writes its own whole one as
             config.toml.
         task: supervised learns from the label of every segment; weak from the class of the clip alone, and from
@@ -124,7 +125,7 @@ def train(
         drop_leaks=drop_leaks,
         watch_test=watch_test,
         device=device,
-        init=None if init is None else load_checkpoint(Path(init)),
+        init=None if init is None else load_checkpoint(defaults.run_named(init)),
         report=write_run_page,
     )
     if not several:

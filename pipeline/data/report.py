@@ -66,7 +66,8 @@ class DatasetReport:
             count = f"{len(self.missing_videos)} of {self.rows}"
             lines.append(f"videos that are missing: {count} ({_some(names)})")
         if self.untrained:
-            lines.append(f"classes without training clips: {len(self.untrained)} ({_some(self.untrained)})")
+            remedy = "add some, or say with a column split which clips are to train on"
+            lines.append(f"classes without training clips: {len(self.untrained)} ({_some(self.untrained)}); {remedy}")
         if self.copies:
             pairs = [" = ".join(map(str, files)) for files in self.copies]
             lines.append(f"videos that are there more than once: {len(pairs)} ({_some(pairs)})")

@@ -167,7 +167,7 @@ def _warnings(features: DatasetFeatures, validation: Evaluation) -> list[str]:
     counts = np.bincount(features.splits["train"].class_labels, minlength=len(features.class_names))
     untrained = [name for name, count in zip(features.class_names, counts, strict=False) if not count]
     if untrained:
-        found.append(f"no training clip is of {', '.join(untrained)}: the network cannot know what that is")
+        found.append(f"no training clip is of {'; '.join(untrained)}: the network cannot know what that is")
     best, reached = validation.best_trivial(), validation.scores.selection
     if best is not None and not reached > (trivial := validation.baselines[best].selection):
         found.append(

@@ -91,9 +91,9 @@ def _compare(init: Checkpoint, features: DatasetFeatures) -> None:
         for names, others in ((features.class_names, init.class_names), (init.class_names, features.class_names))
     )
     if new:
-        log.info("--init: classes that are new: %s", ", ".join(new))
+        log.info("--init: classes that are new: %s", "; ".join(new))
     if gone:
-        log.warning("--init: classes that the data set has not, and that are given up: %s", ", ".join(gone))
+        log.warning("--init: classes that the data set has not, and that are given up: %s", "; ".join(gone))
     trained = trained_rows(init.training) or ()
     for split in ("validation", "test"):
         clips = features.splits[split]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ccln.pipeline.defaults import finished_runs, latest_localizing_run
+from ccln.pipeline.defaults import PRETRAINED, finished_runs, latest_localizing_run, run_named
 
 
 def finish(run: str, at_seconds: int, config: str = "{}") -> None:
@@ -37,18 +37,12 @@ def test_a_run_of_another_network_is_skipped(tmp_path: Path, monkeypatch: pytest
     assert latest_localizing_run() == Path("runs/newer")
 
 
-@pytest.mark.parametrize("warnings", ['["no better than a baseline", 3]', '"no"', "null", "{}"])
-def test_a_run_with_training_warnings_is_not_used_silently(
-    warnings: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_packaged_network_has_a_name_unless_a_run_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    finish("runs/good", 1, '{"network": "ccln", "training": {"warnings": []}}')
-    assert latest_localizing_run() == Path("runs/good")
-    assert caplog.text == ""
-    finish("runs/warned", 2, f'{{"network": "ccln", "training": {{"warnings": {warnings}}}}}')
-    assert latest_localizing_run() == Path("runs/warned")
-    assert ("no better than a baseline" in caplog.text) == (warnings[0] == "[")
-    assert caplog.text.count("--checkpoint") == (warnings[0] == "[")
+    assert run_named("packaged") == run_named(Path("packaged")) == PRETRAINED
+    assert run_named("runs/one") == Path("runs/one")
+    finish("packaged", 1, '{"network": "ccln"}')
+    assert run_named("packaged") == Path("packaged")
 
 
 @pytest.mark.parametrize("config", ["", "[", "[]", "3", "[" * 100_000, "\udcff"])

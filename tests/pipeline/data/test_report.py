@@ -133,7 +133,7 @@ def test_check_listens_and_compares_the_videos(tmp_path, capsys, monkeypatch):
         data_command()
     printed = capsys.readouterr()
     assert printed.out.startswith("6 clips of 2 classes (3 train, 1 validation, 2 test)")
-    assert "warning: classes without training clips: 1 (Bell)" in printed.err
+    assert "warning: classes without training clips: 1 (Bell); add some, or say with a column split" in printed.err
 
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason=f"the published AVE files are not in {PUBLISHED}")

@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import logging
 import re
+import shutil
 import subprocess
 import sys
 from fractions import Fraction
@@ -131,3 +133,18 @@ def test_different_hops_find_the_same_event(tmp_path: Path, alone: LocatedVideo)
         assert event.label == expected.label
         assert abs(event.start_seconds - 7 - expected.start_seconds) <= 1
         assert abs(event.end_seconds - 7 - expected.end_seconds) <= 1
+
+
+@pytest.mark.parametrize("warnings", [["no better than a baseline", 3], "no", None, {}])
+def test_what_the_newest_runs_training_warned_of_is_said_once(
+    warnings: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(defaults.PRETRAINED, run := tmp_path / "runs" / "first")
+    config = json.loads((run / "config.json").read_text("utf-8"))
+    config["training"]["warnings"] = warnings
+    (run / "config.json").write_text(json.dumps(config), "utf-8")
+    with caplog.at_level(logging.INFO, "ccln"):
+        assert localize(CLIP).videos
+    assert caplog.text.count("with the newest run, runs/first") == 1
+    assert caplog.text.count("no better than a baseline") == isinstance(warnings, list)
