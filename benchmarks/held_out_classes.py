@@ -112,16 +112,12 @@ def of_classes(clips: LabelledClips, classes: Sequence[int]) -> LabelledClips:
     number = np.full(clips.class_count + 1, -1)
     number[[*classes, clips.class_count]] = range(len(classes) + 1)
     kept = np.flatnonzero((number[clips.segment_labels] >= 0).all(axis=1) & (number[clips.class_labels] >= 0)).tolist()
-    return LabelledClips(
-        clips=tuple(clips.clips[i] for i in kept),
-        visual=tuple(clips.visual[i] for i in kept),
-        audio=tuple(clips.audio[i] for i in kept),
-        segment_labels=number[clips.segment_labels[kept]],
-        class_labels=number[clips.class_labels[kept]],
+    some = clips.subset(kept)
+    return replace(
+        some,
+        segment_labels=number[some.segment_labels],
+        class_labels=number[some.class_labels],
         class_count=len(classes),
-        keys=tuple(clips.keys[i] for i in kept),
-        durations_seconds=tuple(clips.durations_seconds[i] for i in kept),
-        missing=(),
     )
 
 

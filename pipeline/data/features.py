@@ -8,7 +8,7 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,6 +59,21 @@ class LabelledClips:
 
     def __len__(self) -> int:
         return len(self.clips)
+
+    def subset(self, positions: Sequence[int]) -> "LabelledClips":
+        """The clips at some positions, in that order; none is missing."""
+        chosen = list(positions)
+        return replace(
+            self,
+            clips=tuple(self.clips[i] for i in chosen),
+            visual=tuple(self.visual[i] for i in chosen),
+            audio=tuple(self.audio[i] for i in chosen),
+            segment_labels=self.segment_labels[chosen],
+            class_labels=self.class_labels[chosen],
+            keys=tuple(self.keys[i] for i in chosen),
+            missing=(),
+            durations_seconds=tuple(self.durations_seconds[i] for i in chosen),
+        )
 
     @property
     def event(self) -> Tensor:

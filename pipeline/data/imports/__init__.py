@@ -116,6 +116,11 @@ def read_annotations(file: Path) -> list[AnnotatedVideo]:
     ending = file.suffix.lower()
     if ending == ".csv":
         return _of_csv(file)
+    if ending == ".npy":
+        raise DatasetError(
+            f"{file}: holds features, as UnAV-100 publishes them, and these are not read. Import its annotations, and "
+            "make the features from the videos: ccln-extract"
+        )
     if ending not in _READERS:
         raise DatasetError(
             f"{file}: no file of annotations ends so. Known are .eaf (ELAN), .json (Label Studio, VIA, ccln-localize), "

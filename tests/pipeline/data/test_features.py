@@ -85,6 +85,19 @@ def test_features_of_an_existing_video_are_found_by_content(tmp_path: Path, cach
     assert features.class_names == ("Bark", "Cat")
 
 
+def test_a_subset_has_all_of_some_clips_in_their_order(tmp_path: Path, cache: FeatureCache) -> None:
+    whole = load_features(csv_set(tmp_path / "set"), cache).splits["validation"]
+    some = whole.subset([1, 0])
+    assert [clip.video_id for clip in some.clips] == ["d", "c"]
+    assert [audio[0, 0].item() for audio in some.audio] == [3, 2]
+    assert some.keys == whole.keys[::-1]
+    assert (some.segment_labels == whole.segment_labels[::-1]).all()
+    assert (some.class_labels == whole.class_labels[::-1]).all()
+    (last,) = whole.subset([1]).visual
+    assert torch.equal(last, whole.visual[1])
+    assert len(whole.subset([])) == 0
+
+
 def test_an_existing_video_without_features_is_not_found_by_name(tmp_path: Path, cache: FeatureCache) -> None:
     data = csv_set(tmp_path / "set")
     (tmp_path / "set" / "a.mp4").write_text("never extracted")
