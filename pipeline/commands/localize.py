@@ -148,7 +148,7 @@ def localize(
         page=page,
         overwrite=overwrite,
     )
-    outputs = Outputs(wanted, files, loaded.class_names)
+    outputs = Outputs(wanted, files, localizer.event_labels)
     located: list[LocatedVideo] = []
     failed: list[Failure] = []
     for result in locate_videos(localizer, files, watcher_of=outputs.watcher, jobs=jobs, progress=progress):

@@ -27,6 +27,8 @@ from ccln.pipeline.decode.damage import OnDamage
 from ccln.pipeline.extract import clip_features, frame_request
 from ccln.pipeline.localize.events import decode_events, decode_tracks, long_enough
 from ccln.pipeline.localize.open_events import (
+    UNKNOWN,
+    UNNAMED,
     OpenEvidence,
     OpenVocabulary,
     joined,
@@ -35,6 +37,7 @@ from ccln.pipeline.localize.open_events import (
     unnamed_events,
 )
 from ccln.pipeline.localize.result import LocatedVideo, Provenance, VideoFormat
+from ccln.pipeline.localize.vocabulary import load_vocabulary
 from ccln.pipeline.localize.windows import HOP_SEGMENTS, WindowedNetwork
 from ccln.pipeline.segments import SEGMENT_SECONDS
 
@@ -140,6 +143,15 @@ class Localizer:
         """Which audio track of a video the checkpoint's features are of, see `ccln.extractors.Preset`."""
         self._model: CCLN = checkpoint.model.to(self.device)
         WindowedNetwork(self._model, self._hop_segments)  # a wrong hop is to be known before any file is read
+
+    @property
+    def event_labels(self) -> tuple[str, ...]:
+        """All that events may be called, the checkpoint's classes first."""
+        names = [*self._class_names]
+        if self._open is not None:
+            vocabulary = load_vocabulary()
+            names += [name for name, never in zip(vocabulary.heard_names, vocabulary.never, strict=True) if not never]
+        return tuple(dict.fromkeys([*names, UNKNOWN if self._named else UNNAMED]))
 
     def locate(self, path: Path, *watchers: Callable[[DecodedClip], None]) -> LocatedVideo:
         """Find the events of a video file.

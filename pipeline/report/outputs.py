@@ -59,13 +59,13 @@ class Wanted:
 class Outputs:
     """Writes what is wanted of some videos, each as soon as it is done, and the page when all are."""
 
-    def __init__(self, wanted: Wanted, files: Sequence[Path], class_names: Sequence[str]) -> None:
+    def __init__(self, wanted: Wanted, files: Sequence[Path], event_labels: Sequence[str]) -> None:
         """Make the folders, and check that all can be written, before any video is read.
 
         Args:
             wanted: what to write.
             files: the videos.
-            class_names: all classes of the checkpoint.
+            event_labels: all that events may be called.
 
         Raises:
             OutputError: a file is there already and may not be replaced, a video is not within the media root, or a
@@ -84,7 +84,7 @@ class Outputs:
         if wanted.out is not None and "label-studio" in wanted.formats:
             for path in files:
                 within_media_root(path, wanted.media_root)
-            configuration = labelling_configuration(class_names).encode()
+            configuration = labelling_configuration(event_labels).encode()
             write_files({wanted.out / CONFIGURATION_NAME: [configuration]}, overwrite=wanted.overwrite)
 
     def watcher(self, path: Path) -> "VideoOutputs":

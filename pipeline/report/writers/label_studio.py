@@ -66,12 +66,13 @@ def within_media_root(path: Path, media_root: Path | None) -> Path:
     return path.relative_to(root)
 
 
-def labelling_configuration(class_names: Iterable[str]) -> str:
-    """The labelling configuration of a project for such tasks, with a label for each class."""
+def labelling_configuration(event_labels: Iterable[str]) -> str:
+    """The labelling configuration of a project for such tasks: all labels, and a field that searches them."""
     view = ElementTree.Element("View")
     ElementTree.SubElement(view, "Video", name="video", value="$video", sync="audio")
+    ElementTree.SubElement(view, "Filter", name="filter", toName="events", minlength="0")
     labels = ElementTree.SubElement(view, "Labels", name="events", toName="audio", choice="multiple")
-    for name in class_names:
+    for name in event_labels:
         ElementTree.SubElement(labels, "Label", value=name)
     ElementTree.SubElement(view, "Audio", name="audio", value="$video", sync="video")
     ElementTree.indent(view)

@@ -10,6 +10,7 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import av
 import numpy as np
@@ -148,3 +149,14 @@ def test_what_the_newest_runs_training_warned_of_is_said_once(
         assert localize(CLIP).videos
     assert caplog.text.count("with the newest run, runs/first") == 1
     assert caplog.text.count("no better than a baseline") == isinstance(warnings, list)
+
+
+@pytest.mark.parametrize("any_event", [False, True])
+def test_an_annotator_can_choose_every_label_that_an_event_may_have(tmp_path: Path, any_event: bool) -> None:
+    (located,) = localize(CLIP, out=tmp_path, formats=["label-studio"], any_event=any_event).videos
+    view = ElementTree.parse(tmp_path / "label-studio.xml").getroot()
+    labels = [label.get("value") for label in view.iter("Label")]
+    assert {event.label for event in located.events} <= set(labels)
+    assert {"Cat", "Baby cry, infant cry", "event" if any_event else "unknown"} <= set(labels)
+    assert len(labels) == len(set(labels))
+    assert [tag.get("toName") for tag in view.iter("Filter")] == ["events"]
