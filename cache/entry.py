@@ -30,7 +30,7 @@ TENSORS = ("audio", "visual")
 
 _MAX_HEADER_BYTES = 1 << 20  # a real header is a few kB; a larger one is not ours, and is not parsed
 _MISSING = ((), ("audio",), ("video",))  # with neither there would be nothing to extract
-_OPTIONAL = frozenset({"lost_seconds"})
+_OPTIONAL = frozenset({"lost_seconds", "decoding_rules"})
 """Fields of the header that the files leave out where they hold nothing."""
 
 
@@ -56,6 +56,8 @@ class Features:
     lost_seconds: Mapping[str, float] = field(default_factory=dict)
     """How much of "audio" and "video" damage to the source took, where any; the frame before and silence stand for it.
     Above 0 and at most one second a segment."""
+    decoding_rules: int | None = None
+    """The edition of the rules by which the source was decoded; None if it is not known, as in older entries."""
 
     def __post_init__(self) -> None:
         for name, tensor, dtype, axes in (
@@ -75,6 +77,8 @@ class Features:
         for name, seconds in self.lost_seconds.items():
             if name not in ("audio", "video") or not (isinstance(seconds, float) and 0 < seconds <= segments):
                 raise CacheError(f"lost_seconds has {name!r}: {seconds!r}; of audio and video above 0 and at most all")
+        if self.decoding_rules is not None and (type(self.decoding_rules) is not int or self.decoding_rules < 1):
+            raise CacheError(f"decoding_rules is {self.decoding_rules!r}; it must be an edition's number, from 1 on")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,8 @@ class Header:
     format_version: int = FORMAT_VERSION
     lost_seconds: Mapping[str, float] = field(default_factory=dict)
     """Left out of the file where it is empty, as older entries have it."""
+    decoding_rules: int | None = None
+    """Likewise left out where it is not known."""
 
     @property
     def key(self) -> str:
@@ -135,7 +141,7 @@ class Entry(NamedTuple):
         Raises:
             CacheError: If they do not make features.
         """
-        known = header.duration_seconds, header.missing, header.lost_seconds
+        known = header.duration_seconds, header.missing, header.lost_seconds, header.decoding_rules
         return cls(header, Features(tensors["visual"], tensors["audio"], *known))
 
     def is_as_written(self) -> bool:
@@ -165,6 +171,7 @@ def encode(
         features.missing,
         content_sha256="",
         lost_seconds=dict(features.lost_seconds),
+        decoding_rules=features.decoding_rules,
     )
     header = replace(unsealed, content_sha256=_content_digest(unsealed, tensors))
     data = save(tensors, metadata={"ccln": canonical_json(header.fields())})

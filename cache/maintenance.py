@@ -4,7 +4,7 @@ If not described otherwise, a `progress` is called with files done and files in 
 """
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -43,6 +43,8 @@ class SpecificationSummary:
     missing_video: int = 0
     damaged: int = 0
     """Clips of which damage to the source took something."""
+    decoding_rules: Counter[int | None] = field(default_factory=Counter)
+    """Clips by the edition of the rules by which their source was decoded; None where it is not known."""
     shapes: set[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=set)
     """Of the features: visual (segment, height, width, channel) and audio (segment, channel)."""
 
@@ -110,6 +112,7 @@ def describe(cache: FeatureCache, progress: Progress | None = None) -> list[Spec
                 summary.missing_audio += "audio" in header.missing
                 summary.missing_video += "video" in header.missing
                 summary.damaged += bool(header.lost_seconds)
+                summary.decoding_rules[header.decoding_rules] += 1
                 summary.shapes.add((tuple(features.visual.shape), tuple(features.audio.shape)))
     return sorted(summaries.values(), key=lambda summary: (-summary.clips, summary.digest))
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 SEGMENT_SECONDS = 1
 DECODING_REVISION = 1
 """Raised whenever the same file comes to give other pixels or samples, so that old features are not taken for new."""
+DECODING_RULES = 2
+"""The edition of the rules of decoding within that revision: raised when the few files of some kind come to give other
+pixels or samples, and all others the same. Entries of the cache state it; where it is older, extraction looks again."""
 TIMM_PREFIX = "timm:"
 TORCHAUDIO_PREFIX = "torchaudio:"
 

@@ -7,7 +7,7 @@ import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ import torch
 
 from ccln.cache import CacheError, FeatureCache, Features, clip_digest, feature_key, source_digest, specification_digest
 from ccln.extractors import ExtractorError, Extractors
+from ccln.extractors.contract import DECODING_RULES
 from ccln.pipeline.data.clips import clip_name
 from ccln.pipeline.decode.clip import DecodedClip, decode_clip, decode_clips
 from ccln.pipeline.decode.container import DecodeError, MissingStreamError
@@ -70,6 +71,11 @@ class ExtractionSummary:
     """Clips whose features were made."""
     cached: int
     """Clips whose features were there already."""
+    checked: int
+    """Clips whose features were there from an earlier release, so that their videos were decoded once more."""
+    redone: int
+    """How many of these were made again, since the rules of decoding have changed for such files; they count as done,
+    the others as cached."""
     skipped: tuple[Failure, ...]
     """Clips without video or without audio, where these are to be left out."""
     failed: tuple[Failure, ...]
@@ -129,6 +135,8 @@ def extract_features(
     return ExtractionSummary(
         done=sum(outcome.done for outcome in outcomes),
         cached=sum(outcome.cached for outcome in outcomes),
+        checked=sum(outcome.checked for outcome in outcomes),
+        redone=sum(outcome.redone for outcome in outcomes),
         skipped=tuple(outcome.failure for outcome in outcomes if outcome.failure and outcome.skipped),
         failed=tuple(outcome.failure for outcome in outcomes if outcome.failure and not outcome.skipped),
         damaged=tuple(Damaged(outcome.path, outcome.lost_seconds) for outcome in outcomes if outcome.lost_seconds),
@@ -163,7 +171,7 @@ def clip_features(extractors: Extractors, clip: DecodedClip) -> Features:
         visual = visual.astype(np.float16)
     if not np.isfinite(visual).all() or not np.isfinite(audio).all():
         raise ExtractorError("a feature is infinite or not a number in half precision. Check the weights.")
-    known = clip.duration_seconds, clip.missing, clip.lost_seconds
+    known = clip.duration_seconds, clip.missing, clip.lost_seconds, DECODING_RULES
     return Features(torch.from_numpy(visual), torch.from_numpy(audio), *known)
 
 
@@ -176,6 +184,10 @@ class _Outcome:
     """Clips whose features were made."""
     cached: int = 0
     """Clips whose features were there."""
+    checked: int = 0
+    """Clips whose features were there from an earlier release."""
+    redone: int = 0
+    """Those of them whose features were made again."""
     failure: Failure | None = None
     """Why there are no more."""
     skipped: bool = False
@@ -211,31 +223,62 @@ class _Worker:
             with self._locks[source]:
                 digests = {start: clip_digest(source, start) for start in starts}
                 missing = {
-                    start: digest
-                    for start, digest in digests.items()
-                    if not self._store.contains(feature_key(digest, self.specification_digest))
+                    start: digest for start, digest in digests.items() if not self._store.contains(self._key(digest))
                 }
-                outcome.cached = len(digests) - len(missing)
-                if missing:
-                    self._extract(path, missing, outcome)
+                cached = {start: self._cached(digest) for start, digest in digests.items() if start not in missing}
+                earlier = {start: found for start, found in cached.items() if found is not None}
+                outcome.cached, outcome.checked = len(cached) - len(earlier), len(earlier)
+                if missing or earlier:
+                    self._extract(path, {start: digests[start] for start in (*missing, *earlier)}, earlier, outcome)
         except MissingStreamError as error:
             outcome.failure, outcome.skipped = Failure(path, str(error)), self._on_missing == "skip"
         except Exception as error:
             outcome.failure = Failure.of(path, error)
         return outcome
 
-    def _extract(self, path: Path, missing: Mapping[int, str], outcome: _Outcome) -> None:
-        """Extract the clips of a file that start at some seconds; by these, the digests of their content."""
+    def _key(self, digest: str) -> str:
+        return feature_key(digest, self.specification_digest)
+
+    def _cached(self, digest: str) -> Features | None:
+        """The features of a clip if they were decoded by earlier rules; None if there is nothing to do."""
+        try:
+            if self._store.read(self._key(digest), verify=False).decoding_rules == DECODING_RULES:
+                return None
+            return self._store.read(self._key(digest))
+        except CacheError:  # for ccln-cache verify
+            return None
+
+    def _extract(
+        self, path: Path, wanted: Mapping[int, str], earlier: Mapping[int, Features], outcome: _Outcome
+    ) -> None:
+        """Extract the clips of a file that start at some seconds.
+
+        Args:
+            path: The file.
+            wanted: By where a clip starts, the digest of its content.
+            earlier: Of some of these, features by earlier rules of decoding, which stay if that changes nothing.
+            outcome: What became of the file.
+        """
         started = time.perf_counter()
         end_seconds = 0.0
-        with closing(self._decoded(path, max(missing))) as clips:
+        # Where all are in the cache, so is what stands for a missing stream.
+        on_missing = "zeros" if self._on_missing == "zeros" or wanted.keys() == earlier.keys() else "error"
+        with closing(self._decoded(path, max(wanted), on_missing)) as clips:
             for clip in clips:
                 end_seconds = clip.start_seconds + clip.duration_seconds
-                if (digest := missing.get(round(clip.start_seconds))) is None:
+                if (digest := wanted.get(round(clip.start_seconds))) is None:
                     continue
                 decoded = time.perf_counter()
-                with self._network:
-                    features = clip_features(self._extractors, clip)
+                before = earlier.get(round(clip.start_seconds))
+                if before is not None and not clip.differs:
+                    features = replace(before, decoding_rules=DECODING_RULES)
+                    outcome.cached += 1
+                else:
+                    with self._network:
+                        features = clip_features(self._extractors, clip)
+                    outcome.done += 1
+                    outcome.redone += before is not None
+                    outcome.lost_seconds.update(clip.lost_seconds)
                 outcome.decode_seconds += decoded - started
                 self._store.write(
                     features,
@@ -243,21 +286,19 @@ class _Worker:
                     source_path=path.with_name(f"{clip_name(path.stem, round(clip.start_seconds))}{path.suffix}"),
                     specification=self._extractors.specification,
                 )
-                outcome.done += 1
-                outcome.lost_seconds.update(clip.lost_seconds)
                 started = time.perf_counter()
                 outcome.network_seconds += started - decoded
-        if absent := [start for start in missing if start >= end_seconds]:
+        if absent := [start for start in wanted if start >= end_seconds]:
             raise DecodeError(
                 f"{path}: ends at {end_seconds:.2f} s, and {len(absent)} clips after that are wanted. Correct times "
                 "in the data set"
             )
 
-    def _decoded(self, path: Path, last_start: int) -> Generator[DecodedClip]:
+    def _decoded(self, path: Path, last_start: int, on_missing: str) -> Generator[DecodedClip]:
         """The clips of a file up to one that starts there."""
         request, preset = frame_request(self._extractors), self._extractors.preset
         options: dict[str, Any] = {
-            "on_missing": "zeros" if self._on_missing == "zeros" else "error",
+            "on_missing": on_missing,
             "decoder": preset.decoder,
             "audio_track": preset.audio_track,
             "on_damage": self._on_damage,

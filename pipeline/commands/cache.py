@@ -254,6 +254,8 @@ def _kept(cache: "FeatureCache", keep: Collection[str], runs: Collection[Path]) 
 
 
 def _described(summary: "SpecificationSummary") -> Iterator[str]:
+    from ccln.extractors.contract import DECODING_RULES
+
     yield f"specification {summary.digest[:_SHOWN_DIGITS]}: {summary.clips} clips, {_size(summary.bytes)}"
     specification: Mapping[str, Any] = summary.specification
     if "imported" in specification:
@@ -271,6 +273,9 @@ def _described(summary: "SpecificationSummary") -> Iterator[str]:
     }
     if any(counts.values()):
         yield "  of them   " + ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    earlier = summary.clips - summary.decoding_rules[DECODING_RULES]
+    if earlier and "decoding_revision" in specification:
+        yield f"  earlier   {earlier} clips were decoded by earlier rules: ccln-extract makes again those that change"
     if summary.packed:
         yield f"  packed    {summary.packed} clips in {summary.shards} shards"
 

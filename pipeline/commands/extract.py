@@ -128,6 +128,11 @@ def _extract(
         decoding = summary.decode_seconds / (summary.decode_seconds + summary.network_seconds)
         print(f"a clip's time: {100 * decoding:.0f} % decoding and scaling, {100 * (1 - decoding):.0f} % networks")
     print(f"features in {call.keywords['cache']}, specification {summary.specification[:12]} ({summary.precision})")
+    if summary.checked:
+        print(
+            f"{summary.checked} cached clips were decoded by rules of an earlier release: {summary.redone} made again, "
+            f"{summary.checked - summary.redone} as before"
+        )
     for damaged in summary.damaged:
         print(f"damaged: {damaged.path}: {lost_text(damaged.lost_seconds)}", file=sys.stderr)
     for left_out in summary.skipped:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ccln.cache import FeatureCache, Features, clip_digest, feature_key, source_digest, specification_digest
 from ccln.extractors import arithmetic_of, pick_device, pick_precision, without_arithmetic
+from ccln.extractors.contract import DECODING_RULES
 from ccln.pipeline.data.ave import listed_background_ids, videos_by_id
 from ccln.pipeline.data.clips import (
     SPLITS,
@@ -170,8 +171,10 @@ def load_features(
         mixture = (f"{counts[one]} in {arithmetic_of(specifications[one])}" for one in alike if one in counts)
         log.warning("%s: the features are a mixture, of rows: %s", dataset.source, ", ".join(mixture))
     used = next(digest for digest in alike if digest in counts)
+    decoded = "decoding_revision" in specifications[used]
     splits: dict[Split, LabelledClips] = {
-        split: _labelled(dataset, split, found, cache, own or used, needed=split in needed) for split in SPLITS
+        split: _labelled(dataset, split, found, cache, own or used, decoded=decoded, needed=split in needed)
+        for split in SPLITS
     }
     return DatasetFeatures(splits, dict(specifications[used]), dataset.class_names, dropped, alike)
 
@@ -289,9 +292,13 @@ def _labelled(
     cache: FeatureCache,
     identity: str,
     *,
+    decoded: bool,
     needed: bool,
 ) -> LabelledClips:
-    """A split's clips that have features, with keys under the specification `identity`; gaps go to the log."""
+    """A split's clips that have features, with keys under the specification `identity`; gaps go to the log.
+
+    `decoded` says whether they were made from videos, and not imported.
+    """
     rows = dataset.clips_of(split)
     present = tuple(row for row in rows if row in found)
     missing = tuple(row for row in rows if row not in found)
@@ -309,6 +316,12 @@ def _labelled(
     lacking = Counter(stream for entry in features for stream in entry.missing)
     for stream, count in sorted(lacking.items()):
         log.info("%d of %d clips of the %s split have no %s: zeros stand for it", count, len(present), split, stream)
+    if decoded and (earlier := sum(entry.decoding_rules != DECODING_RULES for entry in features)):
+        text = (
+            "%d of %d clips of the %s split were decoded by rules of an earlier release, which have changed for a few "
+        )
+        text += "kinds of files: run ccln-extract %s, which makes those again"
+        log.warning(text, earlier, len(present), split, dataset.source)
     if damaged := sum(bool(entry.lost_seconds) for entry in features):
         log.info("%d of %d clips of the %s split have damage that is concealed", damaged, len(present), split)
     return LabelledClips(

@@ -41,6 +41,8 @@ class WaveformBuilder:
         self._rate_hz = 0
         self._position = 0  # where the next sample goes if the audio is continuous; may be negative
         self._deviations: list[int] = []  # of the stated times from that, in samples, in the current clip
+        self.kept_unbroken = False
+        """Whether stated times were off by less than a gap, but more than rounding, which earlier rules followed."""
         self._broken_off = False
 
     @property
@@ -77,6 +79,7 @@ class WaveformBuilder:
             self._deviations.clear()
         else:
             self._deviations.append(deviation)
+            self.kept_unbroken = self.kept_unbroken or abs(deviation) > _DRIFT_SECONDS * self._rate_hz
         mono = self._mono(frame)
         border = (self._position // self._clip_samples + 1) * self._clip_samples - self._position
         self._place(mono[:border])

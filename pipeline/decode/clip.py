@@ -57,6 +57,8 @@ class DecodedClip:
     """Where the ten seconds start on the file's clock."""
     lost_seconds: Mapping[str, float] = field(default_factory=dict)
     """How much of "video" and "audio" damage took, where any: there the frame before stays, and it is silent."""
+    differs: bool = False
+    """Whether the first edition of the rules of decoding, of earlier releases, may have given another clip."""
 
 
 def decode_clip(
@@ -232,6 +234,11 @@ class ClipReader:
         self._check_missing([kind for kind, stream in (("video", video), ("audio", audio)) if not stream])
         self._video, self._streams = video, [stream for stream in (video, *audio) if stream]
         self._clock = Clock(*self._streams)
+        self._packets = ContinuousPackets(container, self._streams)
+        # What the rules of decoding were changed for since their first edition, as far as it is known here.
+        best = [container.streams.best(kind) for kind in ("video", "audio")]
+        taken = [video or best[0], next(iter(audio), None) if options.audio_track is None else best[1]]
+        self._differs = best != taken
         self._aspect = _BLACK_ASPECT
         self._damage = Damage(self._clock, options.on_damage)
         self._frames, self._audio = FramePicker(request, until_seconds), MixedAudio(stream.index for stream in audio)
@@ -287,7 +294,7 @@ class ClipReader:
 
     def packets(self) -> Iterator[tuple[Packet, float]]:
         """All packets of both streams, each with the time in seconds when it is due."""
-        packets = ContinuousPackets(self._container, self._streams)
+        packets = self._packets
         for packet in packets if self._skipper is None else self._skipper.packets(packets):
             yield packet, self._clock.packet_seconds(packet)
 
@@ -312,6 +319,7 @@ class ClipReader:
             receiver.add(packet)
             return
         if is_empty(packet):
+            self._differs = True
             if isinstance(receiver, FramePicker):
                 receiver.repeat(self._clock.seconds(stream, packet.pts or 0), self._clock.end_seconds(packet))
             return
@@ -370,9 +378,14 @@ class ClipReader:
         aspect = _BLACK_ASPECT if "video" in missing else self._aspect
         start_seconds = float(index * CLIP_SECONDS)
         lost_seconds = self._damage.lost_seconds(start_seconds)
-        return DecodedClip(
-            frames, frame_seconds, aspect, waveform, duration_seconds, missing, start_seconds, lost_seconds
+        self._differs |= (
+            self._packets.altered
+            or self._frames.mapped
+            or any(track.kept_unbroken for track in self._audio.tracks.values())
+            or (self._skipper is not None and self._skipper.spared)
         )
+        known = missing, start_seconds, lost_seconds, self._differs
+        return DecodedClip(frames, frame_seconds, aspect, waveform, duration_seconds, *known)
 
     def _absent(self, before_seconds: float) -> tuple[str, ...]:
         """The kinds of stream of which nothing has come that starts before then: "video", "audio"."""

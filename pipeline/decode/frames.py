@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
-from ccln.pipeline.decode.tone import to_standard_range
+from ccln.pipeline.decode.tone import dynamic_range, to_standard_range
 from ccln.pipeline.segments import CLIP_SECONDS, SEGMENT_COUNT, SEGMENT_SECONDS
 
 # Frames come up to a clip before their audio, and those that a decoder holds back are displayed soon after.
@@ -83,6 +83,8 @@ class FramePicker:
         self._clip = 0  # the next to be taken
         self._open: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # of each clip begun: its frames, when they start
         self._next_target(0)
+        self.mapped = False
+        """Whether the dynamic range of a frame was mapped."""
         self._latest = -inf
         self._repeated = -inf  # from when on the displayed frame is stated to be displayed once more, ...
         self._repeated_until = 0.0  # ... and until when
@@ -179,6 +181,7 @@ class FramePicker:
             scaled = opencv_linear(self._rgb(frame, frame.height, frame.width, Interpolation.BICUBIC), height, width)
         else:
             scaled = self._rgb(frame, height, width, Interpolation[self._request.interpolation.upper()])
+        self.mapped = self.mapped or dynamic_range(frame) is not None
         return np.rot90(to_standard_range(frame, scaled), quarter_turns)
 
     def _rgb(self, frame: VideoFrame, height: int, width: int, interpolation: Interpolation) -> np.ndarray:
@@ -217,6 +220,8 @@ class FrameSkipper:
         self._first, self._step = (int(time / video.time_base * self._parts) for time in (first, step))
         self._reorder_depth = video.codec_context.reorder_depth
         self._able = video.codec_context.name == "h264" and self._reorder_depth > 0
+        self.spared = False
+        """Whether a frame was decoded since the next is late; earlier rules skipped it."""
         self._progressive = False
         self._skipping = False
         self._latest: int | None = None  # latest display time so far
@@ -265,7 +270,9 @@ class FrameSkipper:
             # guess ascends in decoding order.
             waited_for = time is not None and self._latest is not None and time < self._latest
             skip = self._able and self._progressive and waited_for and not self._is_wanted(packet)
-            skip = skip and self._is_soon_followed(following)
+            if skip and not self._is_soon_followed(following):
+                skip = False
+                self.spared = self.spared or not self._is_last(following)
             if not skip:
                 self._decoded = packet.dts
             if time is not None and not waited_for:
@@ -279,6 +286,11 @@ class FrameSkipper:
         """Whether the decoder gets another frame in time."""
         due = next((packet.dts for packet in following if packet.stream is self._video), None)
         return due is not None and self._decoded is not None and due - self._decoded < self._most_skipped
+
+    def _is_last(self, following: Iterable[Packet]) -> bool:
+        """Whether the end of the stream follows."""
+        after = next((packet for packet in following if packet.stream is self._video), None)
+        return after is not None and not after.size
 
     def _is_wanted(self, packet: Packet) -> bool:
         """Whether a frame is displayed at a wanted time, as far as is known."""

@@ -58,6 +58,8 @@ class ContinuousPackets:
     def __init__(self, container: InputContainer, streams: Sequence[Stream]) -> None:
         self.restarts: list[Restart] = []
         """Those met so far."""
+        self.altered = False
+        """Whether a packet got another time than the file states."""
         self._container, self._streams = container, streams
         self._may_jump = bool(container.format.flags & _MAY_JUMP)
         self._offsets = [Fraction(0)]  # of each part, in seconds
@@ -73,7 +75,7 @@ class ContinuousPackets:
     def _next(self, packet: Packet) -> Iterator[Packet]:
         track, stamp = self._tracks[packet.stream.index], packet.dts
         if self._may_jump and track.is_torn(packet):
-            packet.pts = None
+            packet.pts, self.altered = None, True
         if stamp is None and packet.pts is None and not packet.size:  # the end
             yield from self._decide()
             if packet.stream is self._streams[-1] and has_unread_recording(self._container, self._position):
@@ -159,6 +161,7 @@ class ContinuousPackets:
         if has_unread_recording(self._container, self._waiting_from, self._waiting[0].pos or 0):
             raise self._unread()
         self._offsets.append(end - start)
+        self.altered = True
         self.restarts.append(Restart(float(end), float(start)))
         for track in tracks:
             if track.ahead is not None:
@@ -184,6 +187,7 @@ class ContinuousPackets:
         yield from self._release()
 
     def _drop_times(self) -> Iterator[Packet]:
+        self.altered = True
         for packet in self._waiting:
             packet.pts = packet.dts = None
         yield from self._let_stand()

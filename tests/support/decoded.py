@@ -71,6 +71,24 @@ def overwrite_packets(path: Path, kind: str, when: Callable[[float], bool]) -> l
     return times
 
 
+def restamped(source: Path, path: Path, shift_seconds: Callable[[int, float], float]) -> Path:
+    """The same packets; those of audio later by what is given for their number and time."""
+    with av.open(str(source)) as one, av.open(str(path), "w") as other:
+        streams = {stream: other.add_stream_from_template(stream) for stream in one.streams}
+        number = 0
+        for packet in one.demux():
+            if packet.pts is None:
+                continue
+            assert packet.time_base is not None
+            if packet.stream.type == "audio":
+                shift = round(shift_seconds(number, float(packet.pts * packet.time_base)) / packet.time_base)
+                packet.pts, packet.dts = max(packet.pts + shift, 0), max((packet.dts or 0) + shift, 0)
+                number += 1
+            packet.stream = streams[packet.stream]
+            other.mux(packet)
+    return path
+
+
 def joined(tmp_path: Path, one: tuple[Video, Audio], other: tuple[Video, Audio]) -> Path:
     """Two transport streams one after the other, as in broadcasts; neither may start at 0, or it would be moved."""
     parts = [

@@ -1,14 +1,13 @@
 """Audio whose stated times are some milliseconds off, as live recordings have them, is not torn."""
 
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.decoded import restamped
 from support.making import Audio, Video, audio_with_sweep, make_video, steady, sweep_heard_at
 
 from ccln.pipeline.decode.clip import decode_clips
@@ -17,24 +16,6 @@ from ccln.pipeline.decode.frames import FrameRequest
 REQUEST = FrameRequest(8, 8, 1)
 RATE_HZ = 16_000
 BANDS_HZ = (0, 250, 500, 1000, 2000, 4000, 8000)
-
-
-def restamped(source: Path, path: Path, shift_seconds: Callable[[int, float], float]) -> Path:
-    """The same packets; those of audio later by what is given for their number and time."""
-    with av.open(str(source)) as one, av.open(str(path), "w") as other:
-        streams = {stream: other.add_stream_from_template(stream) for stream in one.streams}
-        number = 0
-        for packet in one.demux():
-            if packet.pts is None:
-                continue
-            assert packet.time_base is not None
-            if packet.stream.type == "audio":
-                shift = round(shift_seconds(number, float(packet.pts * packet.time_base)) / packet.time_base)
-                packet.pts, packet.dts = max(packet.pts + shift, 0), max((packet.dts or 0) + shift, 0)
-                number += 1
-            packet.stream = streams[packet.stream]
-            other.mux(packet)
-    return path
 
 
 def tone_file(path: Path, seconds: float, pitch_hz: float = 440) -> Path:
