@@ -26,7 +26,7 @@ WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
 MAX_CONFIG_BYTES = 16 * 2**20
 """An account of the training may name a million clips."""
-_FORMAT = 5
+_FORMAT = 6
 _MAX_HEADER_BYTES = 2**20  # what a safetensors file holds beside the numbers themselves
 
 
@@ -97,7 +97,7 @@ class Checkpoint:
 class _Config(msgspec.Struct, forbid_unknown_fields=True):
     """`config.json`."""
 
-    format: Literal[2, 3, 4, 5]
+    format: Literal[2, 3, 6]
     network: str
     model: dict[str, Any]
     class_names: tuple[str, ...]
@@ -167,7 +167,7 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
         weights = load(data)
         if config.format == 2:
             weights = {".".join(map(_new_name, name.split("."))): tensor for name, tensor in weights.items()}
-        if config.format < 4:
+        if config.format < _FORMAT:
             weights = _without_agreement(model.state_dict()) | weights
         _check_weights(model.state_dict(), weights)
         model.load_state_dict(weights, assign=True)
@@ -207,13 +207,15 @@ def _parse_config(data: bytes) -> _Config:
     # Not by msgspec: its parser names no field where a number is out of range.
     config = json.loads(data.decode(), parse_constant=_refuse_constant)
     found = config.get("format") if isinstance(config, dict) else None
-    if found == 1:
-        raise ValueError(f"it is of format 1, and this version reads format {_FORMAT}: train again with this version")
-    if found not in (2, 3, 4, _FORMAT):
+    if found in (1, 4, 5):  # the networks of 4 and 5 compared what is seen and heard by another formula
+        raise ValueError(
+            f"it is of format {found}, and this version reads format {_FORMAT}: train again with this version"
+        )
+    if found not in (2, 3, _FORMAT):
         raise ValueError(f"it is no config of format {_FORMAT}, the one that this version reads")
     if found == 2:
         config = _renamed(config)
-    if found < 5 and isinstance(config.get("decoding"), dict):
+    if found < _FORMAT and isinstance(config.get("decoding"), dict):
         config["decoding"].setdefault("class_threshold", 0.0)  # which knows every class, as networks did
     return msgspec.convert(config, _Config)
 
@@ -240,7 +242,7 @@ def _renamed(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_agreement(wanted: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """What format 4 has beyond format 3; zeros change nothing of what a network computes."""
+    """What networks have beyond those of format 3; zeros change nothing of what a network computes."""
     added = ("gate_agreement", "event_agreement", "event_shift")
     return {name: torch.zeros(value.shape) for name, value in wanted.items() if name.split(".")[-1] in added}
 

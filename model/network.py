@@ -98,7 +98,7 @@ class Fusion(nn.Module):
         return self.norm(self.sum(torch.cat([audio, visual], -1)) + product)
 
 
-_USUAL_DISAGREEMENT = 2.0
+_USUAL_DISAGREEMENT = 1.0
 """Added to the agreement, so that at first it neither opens nor shuts the gate on average."""
 
 
@@ -126,15 +126,17 @@ class SelfConstrainedBimodalInteraction(nn.Module):
     shows the layers after it whether something fitted. A row that is normalised again shows only what fits best.
 
     The gate is constrained by what the modalities are evidence of, too: the fused view alone does not compare them. The
-    class-wise agreement of two seconds is A = log sum_c P(seen c) P(heard c), high only where one class is both seen
-    and heard. It opens the gate of each head by u A with a learnt u, and A of each second with itself is the
-    interaction's own share of the event logit, times a learnt scale.
+    class-wise agreement of two seconds is A = log(cos(s, h) + 0.05), s the vector of P(seen c) over the classes c and h
+    that of P(heard c), high only where the same is seen and heard. It compares what the evidence is of and not how sure
+    it is, which of clips of new sources it often is not: sum_c P(seen c) P(heard c) told less well what belongs
+    together (docs/experiments.md). It opens the gate of each head by u A with a learnt u, and A of each second with
+    itself is the interaction's own share of the event logit, times a learnt scale.
 
     ``constrained=False`` is the ablation: G = 1, plain softmax attention, and no agreement.
     """
 
-    smallest_agreement = 1e-3
-    """Added to the sum of the agreement before its logarithm: nothing that is heard can be surer not to be seen."""
+    smallest_agreement = 0.05
+    """Added to the cosine before its logarithm: nothing that is heard can be surer not to be seen."""
 
     def __init__(self, width: int, heads: int, dropout: float, constrained: bool = True) -> None:
         super().__init__()
@@ -189,8 +191,8 @@ class SelfConstrainedBimodalInteraction(nn.Module):
         )
 
     def _agreement(self, audio_logits: Tensor, visual_logits: Tensor) -> Tensor:
-        both = torch.sigmoid(visual_logits) @ torch.sigmoid(audio_logits).mT  # (B, T, T)
-        return torch.log(both + self.smallest_agreement) + _USUAL_DISAGREEMENT
+        seen, heard = (F.normalize(torch.sigmoid(x), dim=-1, eps=1e-6) for x in (visual_logits, audio_logits))
+        return torch.log(seen @ heard.mT + self.smallest_agreement) + _USUAL_DISAGREEMENT  # (B, T, T)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, T, d) -> (B, h, T, d/h)

@@ -173,7 +173,7 @@ def former_name(name: str) -> str:
 def as_format_2(folder: Path) -> None:
     """Make a checkpoint what it was in format 2: the same under other names, without what was added later."""
     tensors = load_file(folder / "model.safetensors").items()
-    data = save({former_name(name): tensor for name, tensor in tensors if not name.endswith(ADDED_IN_FORMAT_4)})
+    data = save({former_name(name): tensor for name, tensor in tensors if not name.endswith(ADDED_LATER)})
     (folder / "model.safetensors").write_bytes(data)
 
     def rename(config: dict[str, Any]) -> None:
@@ -187,15 +187,15 @@ def as_format_2(folder: Path) -> None:
     change_config(folder, rename)
 
 
-ADDED_IN_FORMAT_4 = ("gate_agreement", "event_agreement", "event_shift")
+ADDED_LATER = ("gate_agreement", "event_agreement", "event_shift")
 
 
 @pytest.mark.parametrize("kind", ["ccln", "matching"])
 def test_format_2_is_still_loaded(tmp_path: Path, kind: str):
     saved = replace(checkpoint() if kind == "ccln" else matching_checkpoint(), decoding=EventDecoding(0.3, 2, 1.7, 3))
-    with torch.no_grad():  # what format 4 added does nothing where it is zero
+    with torch.no_grad():  # what was added later does nothing where it is zero
         for name, tensor in saved.model.state_dict().items():
-            if name.endswith(ADDED_IN_FORMAT_4):
+            if name.endswith(ADDED_LATER):
                 tensor.zero_()
     save_checkpoint(tmp_path / "run", saved)
     as_format_2(tmp_path / "run")
@@ -209,14 +209,12 @@ def test_format_2_is_still_loaded(tmp_path: Path, kind: str):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
 
 
-def test_format_4_is_still_loaded_and_knows_every_class(tmp_path: Path):
-    saved = replace(checkpoint(), decoding=EventDecoding(0.3, 2, 1.7, 3))
-    save_checkpoint(tmp_path, saved)
-    change_config(tmp_path, lambda config: (config.update(format=4), config["decoding"].pop("class_threshold")))
-    loaded = load_checkpoint(tmp_path)
-    assert same_outputs(saved.model, loaded.model)
-    assert loaded.decoding == saved.decoding
-    assert loaded.decoding.class_threshold == 0
+@pytest.mark.parametrize("number", [1, 4, 5])
+def test_formats_of_networks_that_computed_otherwise_are_refused_with_a_remedy(tmp_path: Path, number: int):
+    save_checkpoint(tmp_path, checkpoint())
+    change_config(tmp_path, lambda config: config.update(format=number))
+    with pytest.raises(CheckpointError, match=rf"of format {number}, .*train again"):
+        load_checkpoint(tmp_path)
 
 
 # --- A writer that is stopped -----------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ def forge_weights(folder: Path, change: Callable[[dict[str, Tensor]], object]) -
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
-        ("format", 1, "format 1, and this version reads format 5: train again with this version"),
+        ("format", 1, "format 1, and this version reads format 6: train again with this version"),
         ("format", 6, "no config of format 5"),
         ("format", "5", "no config of format 5"),
         ("format", 5.0, r"\$\.format"),

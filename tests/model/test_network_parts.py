@@ -163,7 +163,8 @@ def reference_interaction(
     width = a.shape[-1]
     share = width // module.heads
     taken_by_audio, taken_by_visual = np.zeros_like(a), np.zeros_like(v)
-    agreement = np.log(np.einsum("btn,bsn->bts", sigmoid(seen), sigmoid(heard)) + 1e-3) + 2
+    directions = [sigmoid(x) / np.linalg.norm(sigmoid(x), axis=-1, keepdims=True) for x in (seen, heard)]
+    agreement = np.log(np.einsum("btn,bsn->bts", *directions) + 0.05) + 1
     event_logits = np.zeros(a.shape[:2])
     for clip, head in np.ndindex(len(a), module.heads):
         part = slice(head * share, (head + 1) * share)
