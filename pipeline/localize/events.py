@@ -4,18 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import maximum_filter1d
 
 from ccln.model import EventDecoding
 from ccln.pipeline.localize.result import Event
 from ccln.pipeline.localize.windows import SegmentPredictions
-from ccln.pipeline.segments import SEGMENT_SECONDS, equal_runs, sigmoid
+from ccln.pipeline.segments import SEGMENT_COUNT, SEGMENT_SECONDS, equal_runs, sigmoid
 
 SWITCH_COST = 12.0
 """In log-probability, so that a second or two alone do not change the class; how it was chosen, docs/experiments.md."""
 
 
-_SUREST = 2.0
-"""Logits, 88 %: beside other evidence a network counts for no more, for of what it was not trained on it is often as
+_SUREST = 3.0
+"""Logits, 95 %: beside other evidence a network counts for no more, for of what it was not trained on it is often as
 sure and wrong."""
 
 
@@ -41,17 +42,23 @@ def decode_tracks(
     Args:
         predictions: of a network.
         decoding: of its checkpoint.
-        more_logits: (segment,), independent evidence of an event, added to the calibrated logits, which are then
-            bounded.
+        more_logits: (segment,), independent evidence of an event, added to the calibrated logits, which then are
+            bounded and count as much as the network knows what it judges: as the lower of how surely the second's
+            class is seen, and how surely it is heard, in the best second around (`around`).
     """
     event_logits = predictions.event_logits / decoding.event_temperature
-    if more_logits is not None:
-        event_logits = event_logits.clip(-_SUREST, _SUREST) + more_logits
-    event_probability = sigmoid(event_logits)
-    classes = class_path(predictions.class_logits, event_probability)
+    classes = class_path(predictions.class_logits, sigmoid(event_logits))
     each = np.arange(len(classes)), classes
     seen, heard = sigmoid(predictions.visual_logits[each]), sigmoid(predictions.audio_logits[each])
-    return Tracks(classes, seen, heard, event_probability)
+    if more_logits is not None:
+        known = np.minimum(around(seen), around(heard))
+        event_logits = event_logits.clip(-_SUREST, _SUREST) * known + more_logits
+    return Tracks(classes, seen, heard, sigmoid(event_logits))
+
+
+def around(track: np.ndarray) -> np.ndarray:
+    """The highest value of a track (segment,) within the ten seconds that begin or end with each segment."""
+    return maximum_filter1d(track, 2 * SEGMENT_COUNT - 1, mode="nearest") if len(track) else track
 
 
 def decode_events(

@@ -21,6 +21,7 @@ from ccln.extractors import (
 )
 from ccln.extractors.classes import HeardAndSeen, has_classes
 from ccln.model import CCLN, Checkpoint, EventDecoding
+from ccln.pipeline.decode.audio import SAMPLE_RATE_HZ
 from ccln.pipeline.decode.clip import DecodedClip, decode_clips
 from ccln.pipeline.decode.container import chosen_streams, open_video
 from ccln.pipeline.decode.damage import OnDamage
@@ -183,7 +184,8 @@ class Localizer:
             covered = max(1, ceil(clip.duration_seconds / SEGMENT_SECONDS - _SLIVER))
             windows.add(features.visual, features.audio, covered)
             if self._open is not None:
-                evidence.append(self._open.evidence(features.visual[:covered], features.audio[:covered]))
+                waveform = clip.waveform[: round(clip.duration_seconds * SAMPLE_RATE_HZ)]
+                evidence.append(self._open.evidence(features.visual[:covered], features.audio[:covered], waveform))
             duration_seconds = clip.start_seconds + clip.duration_seconds
             lost_seconds.update(clip.lost_seconds)
         predictions = windows.predictions()

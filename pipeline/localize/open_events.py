@@ -5,26 +5,29 @@ extractors name far more by themselves, see `ccln.extractors.classes`. Both uses
 
 Open agreement: A = log(sum_c P(heard c) P(seen c) + 0.001), c the specific sounds of the vocabulary, P(seen c) the
 highest probability, over the regions of the frames, of anything that makes this sound. It is added to the trained
-network's event logit, as independent evidence would be, and so is log P(not silent): of silence, which composed clips
-hardly have, a network may make anything. Neither the network nor a want of agreement counts for more than it is worth
-on what it does not know; the bounds were chosen on real clips, see docs/experiments.md.
+network's event logit, as independent evidence would be, and so are two things of which composed clips show little:
+log P(not silent), and how far the second is below the loudest one around. What happens is louder than what goes on
+all the time, music or speech over everything too. Neither the network nor a want of agreement counts for more than it
+is worth on what it does not know; weights and bounds were chosen on real clips, see docs/experiments.md.
 
 Names: an event bears the trained class only if both modalities support it; else what `open_name` finds; else it is
 unknown. So it is, too, where there is no open vocabulary.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ccln.extractors.classes import HeardAndSeen
-from ccln.pipeline.localize.events import Tracks, segments_of
+from ccln.pipeline.decode.audio import SAMPLE_RATE_HZ
+from ccln.pipeline.localize.events import Tracks, around, segments_of
 from ccln.pipeline.localize.naming import open_name, top_heard, top_seen
 from ccln.pipeline.localize.result import Event, Named
 from ccln.pipeline.localize.vocabulary import load_vocabulary
+from ccln.pipeline.segments import SEGMENT_SECONDS
 
 LEAST_SUPPORT = 0.3
 """Least probability of the trained class that an event is named by, in each modality on its own in the second of the
@@ -32,13 +35,15 @@ event that shows it best. Known events that do not reach it, and real ones of ot
 """
 LEAST_USUAL_SUPPORT = 0.1
 """The same as a mean over the event's seconds: one second that is heard does not name ten that are not."""
-USUAL_LOG_AGREEMENT = -3.7
-"""Median over the event seconds of ave-composed's validation clips: an event as good as those gains nothing."""
+_USUAL_LOG_AGREEMENT = -4.2
+"""An event with this agreement, as loud as any second around, gains nothing."""
 UNKNOWN = "unknown"
 UNNAMED = "event"
 _SMALLEST = 1e-3
-_LEAST_AGREEMENT = -1.5
+_LEAST_AGREEMENT = -1.0
 """Logits: the vocabulary has no words for much that can be seen, so its silence says little."""
+_LOGITS_A_DECIBEL = 0.15
+_LOWEST_LEVEL = 1e-6  # of full scale, -120 dB
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +56,8 @@ class OpenEvidence:
     """float32 (segment, 1000): probabilities of ImageNet's classes, mean of the regions."""
     seen_as: np.ndarray
     """float32 (segment, 521): the highest probability, in any region, of anything that makes the sound."""
+    level_db: np.ndarray
+    """float32 (segment,): root mean square of the waveform, in dB of full scale."""
 
     def means(self, place: slice) -> tuple[np.ndarray, np.ndarray]:
         """`heard` and `seen_as`, averaged over some segments."""
@@ -58,11 +65,16 @@ class OpenEvidence:
 
     @property
     def event_logits(self) -> np.ndarray:
-        """(segment,): what the open agreement and the silence add to the event logits."""
+        """(segment,): what the open agreement, silence and loudness add to the event logits."""
         vocabulary = load_vocabulary()
         agreement = np.log((self.heard * self.seen_as)[:, vocabulary.specific].sum(axis=1) + _SMALLEST)
         silence = self.heard[:, vocabulary.heard_names.index("Silence")]
-        return np.maximum(agreement - USUAL_LOG_AGREEMENT, _LEAST_AGREEMENT) + np.log(1 - silence + _SMALLEST)
+        quieter = self.level_db - around(self.level_db)
+        return (
+            np.maximum(agreement - _USUAL_LOG_AGREEMENT, _LEAST_AGREEMENT)
+            + np.log(1 - silence + _SMALLEST)
+            + _LOGITS_A_DECIBEL * quieter
+        )
 
 
 class OpenVocabulary:
@@ -72,25 +84,34 @@ class OpenVocabulary:
         self._classifiers = classifiers
         self._visible = torch.from_numpy(load_vocabulary().visible.astype(np.float32))  # (heard class, ImageNet class)
 
-    def evidence(self, visual: Tensor, audio: Tensor) -> OpenEvidence:
-        """Return what is in features.
+    def evidence(self, visual: Tensor, audio: Tensor, waveform: np.ndarray) -> OpenEvidence:
+        """Return what is in features, and how loud it is.
 
         Args:
             visual: (segment, height, width, 320), of EfficientNet-Lite0.
             audio: (segment, 1024), of YAMNet.
+            waveform: (sample,), 16 kHz, of these segments; the last may be shorter.
         """
         regions = self._classifiers.seen(visual)  # (T, R, ImageNet class)
         highest = regions.amax(1)
         seen_as = torch.stack([(self._visible * of_second).amax(1) for of_second in highest])
         heard = self._classifiers.heard(audio)
-        return OpenEvidence(heard.numpy(), regions.mean(1).numpy(), seen_as.numpy())
+        return OpenEvidence(heard.numpy(), regions.mean(1).numpy(), seen_as.numpy(), _levels_db(waveform, len(audio)))
 
 
 def joined(parts: Sequence[OpenEvidence]) -> OpenEvidence:
     """Return the evidence of parts of a video that follow one another."""
     return OpenEvidence(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("heard", "seen", "seen_as"))
+        *(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(OpenEvidence))
     )
+
+
+def _levels_db(waveform: np.ndarray, segments: int) -> np.ndarray:
+    """float32 (segment,); of a segment that the waveform covers in part, of that part."""
+    length = SEGMENT_SECONDS * SAMPLE_RATE_HZ
+    parts = (waveform[start * length : (start + 1) * length] for start in range(segments))
+    powers = np.array([np.square(part, dtype=np.float64).mean() if part.size else 0.0 for part in parts])
+    return (20 * np.log10(np.sqrt(powers) + _LOWEST_LEVEL)).astype(np.float32)
 
 
 def trained_name_stands(event: Event, tracks: Tracks, class_threshold: float) -> bool:

@@ -95,6 +95,22 @@ def test_events_are_seconds_whose_calibrated_probability_reaches_the_threshold(b
         assert 0 < event.confidence <= 1
 
 
+@given(PROBABILITIES, st.integers(0, 11), st.integers(0, 11))
+def test_beside_other_evidence_a_network_counts_where_it_knows_what_is_seen_and_heard(both, seen_at, heard_at):
+    seconds = 30
+    network = predicted(np.resize(both, seconds))
+    network.event_logits[:] *= 3
+    for logits, at in ((network.visual_logits, seen_at), (network.audio_logits, heard_at)):
+        logits[:] = -30
+        logits[at] = 30
+    others = np.linspace(-1, 1, seconds)
+    added = logit(decode_tracks(network, AS_IS, others).event_probability.astype(np.float64)) - others
+    bounded = np.clip(network.event_logits, -3, 3)
+    second = np.arange(seconds)
+    known = (abs(second - seen_at) < 10) & (abs(second - heard_at) < 10)
+    np.testing.assert_allclose(added, np.where(known, bounded, 0), atol=1e-3)
+
+
 def test_tracks_show_the_evidence_for_the_class_of_the_second():
     given_predictions = predicted([0.98] * 8, [0] * 4 + [2] * 4, sure=0.9999)
     tracks = decode_tracks(given_predictions, EventDecoding())

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,9 @@ BARK, SILENCE, SPEECH, HELICOPTER = map(
 RETRIEVER, PIANO = 207, 579
 
 
-def evidence(heard: dict[int, float], seen: dict[int, float], seconds: int = 4) -> OpenEvidence:
+def evidence(
+    heard: dict[int, float], seen: dict[int, float], seconds: int = 4, level_db: float = -20.0
+) -> OpenEvidence:
     """The same in every second."""
     of_heard, of_seen = np.zeros((seconds, 521), np.float32), np.zeros((seconds, 1000), np.float32)
     for index, probability in heard.items():
@@ -48,7 +51,7 @@ def evidence(heard: dict[int, float], seen: dict[int, float], seconds: int = 4) 
     for index, probability in seen.items():
         of_seen[:, index] = probability
     seen_as = (load_vocabulary().visible[None] * of_seen[:, None]).max(2)
-    return OpenEvidence(of_heard, of_seen, seen_as)
+    return OpenEvidence(of_heard, of_seen, seen_as, np.full(seconds, level_db, np.float32))
 
 
 def tracks(seen: float, heard: float, seconds: int = 4) -> Tracks:
@@ -70,6 +73,7 @@ def named(
 
 CLOCK = [Event("Clock", 0.0, 4.0, 0.5)]
 DOG = evidence({BARK: 0.9, SPEECH: 0.2}, {RETRIEVER: 0.8})
+DOG_OF_A_MINUTE = evidence({BARK: 0.9, SPEECH: 0.2}, {RETRIEVER: 0.8}, 60)
 
 
 def test_a_class_that_both_modalities_support_keeps_its_name():
@@ -210,14 +214,33 @@ def test_what_is_seen_and_heard_raises_the_event_and_another_thing_or_silence_lo
     other = evidence({BARK: 0.9}, {PIANO: 0.8}).event_logits
     silent = evidence({BARK: 0.01, SILENCE: 0.99}, {RETRIEVER: 0.8}).event_logits
     assert (alike > 2).all()
-    assert (other < -1).all()
+    assert (other < -0.9).all()
     assert (silent < -3).all()
+
+
+@given(st.lists(st.floats(-100, 0, width=32), min_size=1, max_size=40), st.integers(0, 39), st.floats(0, 20, width=32))
+def test_a_second_counts_less_the_quieter_it_is_than_what_is_around(levels: list[float], at: int, quieter: float):
+    at %= len(levels)
+    constant = OpenEvidence(*(getattr(DOG_OF_A_MINUTE, each.name)[: len(levels)] for each in fields(OpenEvidence)))
+    given_levels = np.array(levels, np.float32)
+    lower = given_levels.copy()
+    lower[at] -= quieter
+    before, after = (replace(constant, level_db=level).event_logits for level in (given_levels, lower))
+    louder = replace(constant, level_db=given_levels + 17).event_logits
+    np.testing.assert_allclose(louder, before, atol=1e-4)  # nothing but differences counts
+    assert after[at] <= before[at] + 1e-4
+    assert (np.delete(after, at) >= np.delete(before, at) - 1e-4).all()
+    far = abs(np.arange(len(levels)) - at) >= 10  # only the ten seconds on either side are around
+    np.testing.assert_allclose(after[far], before[far], atol=1e-4)
+    loudest = given_levels == given_levels.max()
+    np.testing.assert_allclose(before[loudest], constant.event_logits[loudest], atol=1e-4)
 
 
 def test_the_head_is_that_of_timm_and_the_classes_those_of_yamnet():
     torch.manual_seed(0)
     classifiers = HeardAndSeen(build(AUDIO_CHOICES["yamnet"], None))
     maps, embedding = torch.rand(2, 7, 7, 320) * 3, torch.rand(2, 1024)
+    waveform = np.repeat([0.1, -0.01], [16_000, 8_000]).astype(np.float32)
     model: Any = timm.create_model("tf_efficientnet_lite0").eval()
     state = read_weights(packaged_file())
     model.load_state_dict(dict(zip(model.state_dict(), state.values(), strict=True)))
@@ -228,8 +251,9 @@ def test_the_head_is_that_of_timm_and_the_classes_those_of_yamnet():
             found = classifiers.seen(maps).unflatten(1, (7, 7))[:, region[0], region[1]]
             torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-3)
         torch.testing.assert_close(classifiers.heard(embedding), load_yamnet().classifier(embedding).sigmoid())
-    found = OpenVocabulary(classifiers).evidence(maps, embedding)
+    found = OpenVocabulary(classifiers).evidence(maps, embedding, waveform)
     assert (found.heard.shape, found.seen.shape, found.seen_as.shape) == ((2, 521), (2, 1000), (2, 521))
+    assert found.level_db == pytest.approx([-20, -40], abs=1e-3)  # the second lasts half as long
     assert found.seen.sum(1) == pytest.approx([1, 1], abs=1e-4)
 
 
