@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 from accelerate.utils import set_seed
-from cross_validation import METHODS, Unselected
+from cross_validation import METHODS, Unselected, still_called, with_other_sounds
 from real_clips import area_under_curve
 
 from ccln.cache import FeatureCache
@@ -36,7 +36,7 @@ from ccln.pipeline.data.clips import Split
 from ccln.pipeline.data.features import LabelledClips
 from ccln.pipeline.metrics.calibration import choose_decoding, clearest
 from ccln.pipeline.metrics.evaluation import aligned, ratio
-from ccln.pipeline.metrics.localization import Predictions, predict
+from ccln.pipeline.metrics.localization import predict
 from ccln.pipeline.metrics.seeds import PLUS_MINUS
 from ccln.pipeline.train.config import read_config
 from ccln.pipeline.train.loop import train_network
@@ -44,7 +44,6 @@ from ccln.pipeline.train.run import FULL, Experiment, prepare
 from ccln.pipeline.train.tasks import SupervisedLocalization
 
 FOLDS = 4
-RECALL = 0.96
 COLUMNS = ("known", "unknown", "other's sound, known", "unknown", "rejection", "kept", "rejected")
 
 
@@ -119,22 +118,6 @@ def of_classes(clips: LabelledClips, classes: Sequence[int]) -> LabelledClips:
         class_labels=number[some.class_labels],
         class_count=len(classes),
     )
-
-
-def with_other_sounds(clips: LabelledClips, labels: np.ndarray) -> LabelledClips:
-    """Each clip with the sound of a random clip of another class that is event wherever it is; nothing else changes."""
-    random, is_event = np.random.default_rng(0), clips.event.numpy() > 0
-    lenders = []
-    for label, event in zip(labels, is_event, strict=True):
-        fitting = np.flatnonzero((labels != label) & (is_event >= event).all(axis=1))
-        lenders.append(int(random.choice(fitting)))
-    return replace(clips, audio=tuple(clips.audio[lender] for lender in lenders))
-
-
-def still_called(own: Predictions, other: Predictions, places: np.ndarray) -> float:
-    """Share of the places (clip, segment) called event with other sounds, where `RECALL` of them are with their own."""
-    threshold = np.quantile(own.event_logits[places], 1 - RECALL)
-    return float(np.mean(other.event_logits[places] >= threshold))
 
 
 if __name__ == "__main__":
