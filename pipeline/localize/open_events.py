@@ -35,15 +35,17 @@ event that shows it best. Known events that do not reach it, and real ones of ot
 """
 LEAST_USUAL_SUPPORT = 0.1
 """The same as a mean over the event's seconds: one second that is heard does not name ten that are not."""
-_USUAL_LOG_AGREEMENT = -4.2
+_USUAL_LOG_AGREEMENT = -4.0
 """An event with this agreement, as loud as any second around, gains nothing."""
 UNKNOWN = "unknown"
 UNNAMED = "event"
 _SMALLEST = 1e-3
-_LEAST_AGREEMENT = -1.0
+_LEAST_AGREEMENT = -1.2
 """Logits: the vocabulary has no words for much that can be seen, so its silence says little."""
-_LOGITS_A_DECIBEL = 0.15
-_LOWEST_LEVEL = 1e-6  # of full scale, -120 dB
+_LOGITS_A_DECIBEL = 0.1
+_LEAST_LEVEL_DB = -20.0
+"""Below the loudest second around: what is quieter still is as little an event, and silence has its own evidence."""
+_SMALLEST_LEVEL = 1e-6  # of full scale, -120 dB
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +75,7 @@ class OpenEvidence:
         return (
             np.maximum(agreement - _USUAL_LOG_AGREEMENT, _LEAST_AGREEMENT)
             + np.log(1 - silence + _SMALLEST)
-            + _LOGITS_A_DECIBEL * quieter
+            + _LOGITS_A_DECIBEL * np.maximum(quieter, _LEAST_LEVEL_DB)
         )
 
 
@@ -111,7 +113,7 @@ def _levels_db(waveform: np.ndarray, segments: int) -> np.ndarray:
     length = SEGMENT_SECONDS * SAMPLE_RATE_HZ
     parts = (waveform[start * length : (start + 1) * length] for start in range(segments))
     powers = np.array([np.square(part, dtype=np.float64).mean() if part.size else 0.0 for part in parts])
-    return (20 * np.log10(np.sqrt(powers) + _LOWEST_LEVEL)).astype(np.float32)
+    return (20 * np.log10(np.sqrt(powers) + _SMALLEST_LEVEL)).astype(np.float32)
 
 
 def trained_name_stands(event: Event, tracks: Tracks, class_threshold: float) -> bool:
