@@ -35,12 +35,12 @@ event that shows it best. Known events that do not reach it, and real ones of ot
 """
 LEAST_USUAL_SUPPORT = 0.1
 """The same as a mean over the event's seconds: one second that is heard does not name ten that are not."""
-_USUAL_LOG_AGREEMENT = -4.0
+_USUAL_LOG_AGREEMENT = -3.7
 """An event with this agreement, as loud as any second around, gains nothing."""
 UNKNOWN = "unknown"
 UNNAMED = "event"
 _SMALLEST = 1e-3
-_LEAST_AGREEMENT = -1.2
+_LEAST_AGREEMENT = -1.5
 """Logits: the vocabulary has no words for much that can be seen, so its silence says little."""
 _LOGITS_A_DECIBEL = 0.1
 _LEAST_LEVEL_DB = -20.0
