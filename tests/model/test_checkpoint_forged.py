@@ -50,9 +50,9 @@ def forge_weights(folder: Path, change: Callable[[dict[str, Tensor]], object]) -
     ("key", "value", "reason"),
     [
         ("format", 1, "format 1, and this version reads format 6: train again with this version"),
-        ("format", 6, "no config of format 5"),
-        ("format", "5", "no config of format 5"),
-        ("format", 5.0, r"\$\.format"),
+        ("format", 7, "no config of format 6"),
+        ("format", "6", "no config of format 6"),
+        ("format", 6.0, r"\$\.format"),
         ("format", 2.0, r"\$\.format"),
         ("model", [], r"\$\.model"),
         ("class_names", "abc", r"\$\.class_names"),
