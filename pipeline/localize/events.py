@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import maximum_filter1d
+from numpy.lib.stride_tricks import sliding_window_view
 
 from ccln.model import EventDecoding
 from ccln.pipeline.localize.result import Event
@@ -58,7 +58,8 @@ def decode_tracks(
 
 def around(track: np.ndarray) -> np.ndarray:
     """The highest value of a track (segment,) within the ten seconds that begin or end with each segment."""
-    return maximum_filter1d(track, 2 * SEGMENT_COUNT - 1, mode="nearest") if len(track) else track
+    reach = SEGMENT_COUNT - 1
+    return sliding_window_view(np.pad(track, reach, constant_values=-np.inf), 2 * reach + 1).max(axis=1)
 
 
 def decode_events(
