@@ -6,8 +6,8 @@
   networks alone; and where a process spends its time. All of it runs in turn, in fresh processes, and the fastest of
   each counts: other work on the machine only ever makes a side slower.
 - an hour, if there is --work: seconds and peak memory of a made-up video of an hour and of one of five minutes, in
-  fresh processes. The videos are made once, in that folder, and kept. Memory is what the process has to itself, without
-  pages of files.
+  fresh processes. The videos are made once, in that folder, and kept. Memory is what the process and the one that
+  decodes for it have to themselves, without pages of files.
 """
 
 import argparse
@@ -46,12 +46,13 @@ def importing(name, *rest, **named):
     if name == MODEL:
         module.load_checkpoint = clocked("load the checkpoint", module.load_checkpoint)
     if name == ENGINE:
+        from ccln.pipeline.decode.processes import Decoders
         from ccln.pipeline.localize import localizer
-        decode_clips, network = localizer.decode_clips, localizer.WindowedNetwork
+        each, network = Decoders.each, localizer.WindowedNetwork
         def decoding(*args, **options):
-            clips = decode_clips(*args, **options)
-            return iter(clocked("decoding", lambda: next(clips, None)), None)
-        localizer.decode_clips = decoding
+            clips = each(*args, **options)
+            return iter(clocked("waiting for decoding", lambda: next(clips, None)), None)
+        Decoders.each = decoding
         localizer.clip_features = clocked("extractors", localizer.clip_features)
         network.add, network.predictions = clocked("CCLN", network.add), clocked("CCLN", network.predictions)
         localizer.load_extractors = clocked("load the extractors", localizer.load_extractors)
@@ -80,11 +81,18 @@ from ccln.pipeline.commands.console import keep_freed_memory
 from ccln.pipeline.localize.localizer import Localizer
 clip, checkpoint = sys.argv[1:]
 keep_freed_memory()
+
+class InThisProcess:
+    def each(self, function, *arguments, **options):
+        return function(*arguments, **options)
+    def once(self, function, *arguments):
+        return function(*arguments)
+
 localizer = Localizer(load_checkpoint(Path(checkpoint or defaults.latest_localizing_run() or defaults.PRETRAINED)))
 seconds = []
 for _ in range(6):
     start = time.perf_counter()
-    localizer.locate(Path(clip))
+    localizer.locate(Path(clip), InThisProcess())
     seconds.append(time.perf_counter() - start)
 print(json.dumps([seconds[0], min(seconds)]))
 """
@@ -93,21 +101,21 @@ WATCHED = """
 import json, sys, threading
 import psutil
 from ccln.pipeline.commands.localize import localize_command
-from ccln.pipeline.localize import localizer
-peaks, process, stop, decode_clips = [0], psutil.Process(), threading.Event(), localizer.decode_clips
+from ccln.pipeline.decode.processes import Decoders
+peaks, process, stop, each = [0], psutil.Process(), threading.Event(), Decoders.each
 
 def watched(*args, **options):
-    for clip in decode_clips(*args, **options):
-        if clip.start_seconds >= 300 * len(peaks):
+    for clip in each(*args, **options):
+        if getattr(clip, "start_seconds", 0) >= 300 * len(peaks):
             peaks.append(0)
         yield clip
 
 def watch():
     while not stop.wait(0.05):
-        now = process.memory_info()
-        peaks[-1] = max(peaks[-1], now.rss - now.shared)
+        used = [part.memory_info() for part in (process, *process.children())]
+        peaks[-1] = max(peaks[-1], sum(now.rss - now.shared for now in used))
 
-localizer.decode_clips = watched
+Decoders.each = watched
 thread = threading.Thread(target=watch)
 thread.start()
 try:

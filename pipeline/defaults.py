@@ -12,6 +12,9 @@ PRETRAINED = Path(__file__).parent / "pretrained"
 PACKAGED = "packaged"
 """What it is called where a run is named."""
 
+TIMEOUT_SECONDS = 300.0
+"""What ten seconds of video may take to decode: even 8K needs less, on one core of a busy machine."""
+
 _LOCATES_EVENTS = "ccln"  # by its name in a checkpoint's config.json
 
 

@@ -1,15 +1,15 @@
 """From video files to cached features: list what is missing, do that, lose nothing."""
 
-import itertools
+import json
+import os
 import threading
 import time
-import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,12 +18,16 @@ from ccln.cache import CacheError, FeatureCache, Features, clip_digest, feature_
 from ccln.extractors import ExtractorError, Extractors
 from ccln.extractors.contract import DECODING_RULES
 from ccln.pipeline.data.clips import clip_name
-from ccln.pipeline.decode.clip import DecodedClip, decode_clip, decode_clips
-from ccln.pipeline.decode.container import DecodeError, MissingStreamError
+from ccln.pipeline.decode.clip import DecodedClip, decode_first
+from ccln.pipeline.decode.container import DecodeError, MissingStreamError, unforeseen
 from ccln.pipeline.decode.damage import OnDamage
 from ccln.pipeline.decode.frames import FrameRequest
+from ccln.pipeline.decode.processes import DecoderDiedError, Decoders
+from ccln.pipeline.defaults import TIMEOUT_SECONDS
 from ccln.pipeline.segments import CLIP_SECONDS
 from ccln.pipeline.workers import device_lock, worked_on
+
+_MOST_JOURNAL_CHARACTERS = 1 << 24
 
 OnMissing = Literal["error", "zeros", "skip"]
 
@@ -48,10 +52,8 @@ class Failure:
         if isinstance(error, OSError) or type(error).__module__.startswith("ccln."):
             raise error
         if isinstance(error, MemoryError):
-            return cls(path, f"{path}: there was not enough memory. Have fewer files in work at the same time")
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        what = f"{type(error).__name__}: {error}".partition("\n")[0]
-        return cls(path, f"{path}: an unforeseen error ({what}, {Path(place.filename).name}:{place.lineno}). Report it")
+            return cls(path, f"{path}: there was not enough memory. Have fewer files in work at the same time.")
+        return cls(path, unforeseen(path, error))
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class ExtractionSummary:
     seconds: float
     """Of the whole run, from the first file's reading to the last entry's writing."""
     decode_seconds: float
-    """Of decoding and scaling, added up over the workers."""
+    """Of waiting for decoding and scaling, added up over the workers."""
     network_seconds: float
     """Of the networks, added up over the workers."""
 
@@ -101,6 +103,7 @@ def extract_features(
     on_missing: OnMissing = "error",
     on_damage: OnDamage = "error",
     workers: int | None = None,
+    timeout_seconds: float = TIMEOUT_SECONDS,
     progress: Callable[[int, int], None] | None = None,
 ) -> ExtractionSummary:
     """Extract the features of video files into a cache; what is there already is not done again.
@@ -115,6 +118,7 @@ def extract_features(
         on_damage: What to do with a file of which a decoder refuses parts: it fails; or the frame before and silence
             stand for them, which the entry records, up to two seconds of a stream in a clip.
         workers: Clips in work at the same time; as many as there are processors if None.
+        timeout_seconds: What ten seconds of a video may take to decode.
         progress: Called with files done and files in all, before the first and after each.
 
     Raises:
@@ -122,16 +126,21 @@ def extract_features(
         ValueError: `workers` is less than 1.
     """
     cache.sweep_partial()
-    worker = _Worker(extractors, cache, on_missing, on_damage)
     starts_of = list(files.items()) if isinstance(files, Mapping) else [(file, (0,)) for file in files]
+    killers = _Killers(cache.root)
+    starts_of.sort(key=lambda file: file[0] in killers)  # stable: all others stay in their order
     outcomes: list[_Outcome] = []
     started = time.perf_counter()
     if progress is not None:
         progress(0, len(files))
-    for outcome in worked_on(starts_of, worker, workers):
-        outcomes.append(outcome)
-        if progress is not None:
-            progress(len(outcomes), len(files))
+    with Decoders(timeout_seconds) as decoders:
+        worker = _Worker(extractors, decoders, cache, on_missing, on_damage)
+        for outcome in worked_on(starts_of, worker, workers):
+            outcomes.append(outcome)
+            if outcome.failure is not None and outcome.killed:
+                killers.add(outcome.failure.path)
+            if progress is not None:
+                progress(len(outcomes), len(files))
     return ExtractionSummary(
         done=sum(outcome.done for outcome in outcomes),
         cached=sum(outcome.cached for outcome in outcomes),
@@ -192,19 +201,58 @@ class _Outcome:
     """Why there are no more."""
     skipped: bool = False
     """Whether that was to be left out."""
+    killed: bool = False
+    """Whether it was that the file killed its decoder."""
     lost_seconds: Counter[str] = field(default_factory=Counter)
     """Of each stream, in the clips that were made."""
     decode_seconds: float = 0.0
     network_seconds: float = 0.0
 
 
+class _Killers:
+    """The journal, beside a cache's entries, of the files that killed their decoder: they are tried last.
+
+    Lines are only added, of a JSON string each: processes that share a cache do not lose each other's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "killers.jsonl"
+        self._names: set[str] = set()
+        with suppress(FileNotFoundError), open(self._path, errors="replace", opener=_plainly) as file:
+            for line in file.read(_MOST_JOURNAL_CHARACTERS).splitlines():
+                with suppress(ValueError):  # a line that was cut off
+                    self._names.add(str(json.loads(line)))
+
+    def __contains__(self, path: Path) -> bool:
+        return os.path.abspath(path) in self._names
+
+    def add(self, path: Path) -> None:
+        name = os.path.abspath(path)
+        if name not in self._names:
+            self._names.add(name)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self._path, "a", encoding="ascii", opener=_plainly) as file:
+                file.write(f"{json.dumps(name)}\n")
+
+
+def _plainly(name: str, flags: int) -> int:
+    """Open a file of a folder that may be anybody's: no link is followed, no pipe is waited for."""
+    return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
+
+
 class _Worker:
     """Takes one file after another to the cache; any number of threads may call it."""
 
-    def __init__(self, extractors: Extractors, store: FeatureCache, on_missing: OnMissing, on_damage: OnDamage) -> None:
+    def __init__(
+        self,
+        extractors: Extractors,
+        decoders: Decoders,
+        store: FeatureCache,
+        on_missing: OnMissing,
+        on_damage: OnDamage,
+    ) -> None:
         self.specification_digest = specification_digest(extractors.specification)
-        self._extractors = extractors
-        self._store = store
+        self._extractors, self._decoders, self._store = extractors, decoders, store
         self._on_missing: OnMissing = on_missing
         self._on_damage: OnDamage = on_damage
         # Two files of one content have the same clips: the second waits, and finds them in the cache.
@@ -233,7 +281,7 @@ class _Worker:
         except MissingStreamError as error:
             outcome.failure, outcome.skipped = Failure(path, str(error)), self._on_missing == "skip"
         except Exception as error:
-            outcome.failure = Failure.of(path, error)
+            outcome.failure, outcome.killed = Failure.of(path, error), isinstance(error, DecoderDiedError)
         return outcome
 
     def _key(self, digest: str) -> str:
@@ -294,17 +342,16 @@ class _Worker:
                 "in the data set"
             )
 
-    def _decoded(self, path: Path, last_start: int, on_missing: str) -> Generator[DecodedClip]:
+    def _decoded(self, path: Path, last_start: int, on_missing: Literal["error", "zeros"]) -> Generator[DecodedClip]:
         """The clips of a file up to one that starts there."""
-        request, preset = frame_request(self._extractors), self._extractors.preset
-        options: dict[str, Any] = {
-            "on_missing": on_missing,
-            "decoder": preset.decoder,
-            "audio_track": preset.audio_track,
-            "on_damage": self._on_damage,
-        }
-        if last_start == 0:
-            yield decode_clip(path, request, **options)
-            return
-        with closing(decode_clips(path, request, **options)) as clips:
-            yield from itertools.islice(clips, last_start // CLIP_SECONDS + 1)
+        preset = self._extractors.preset
+        return self._decoders.each(
+            decode_first,
+            path,
+            frame_request(self._extractors),
+            last_start // CLIP_SECONDS + 1,
+            on_missing=on_missing,
+            decoder=preset.decoder,
+            audio_track=preset.audio_track,
+            on_damage=self._on_damage,
+        )

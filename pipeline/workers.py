@@ -22,9 +22,10 @@ def worked_on(
 ) -> Iterator[_Result]:
     """Yield the result of each item in the order of the items, several of which are in work at the same time.
 
-    Each worker is a thread that takes an item through all its stages on one core. Networks that shared the cores among
-    their own threads would wait for each other, and for the decoders, at every layer: measured, half the speed. They
-    would also add in another order, and an item's result would depend on the number of workers.
+    Each worker is a thread that takes an item through all its stages; what it decodes with is a process of its own (see
+    `ccln.pipeline.decode.processes`), for which it mostly waits: together they take one core. Networks that shared the
+    cores among their own threads would wait for each other, and for the decoders, at every layer: measured, half the
+    speed. They would also add in another order, and an item's result would depend on the number of workers.
 
     When the caller stops reading, or Ctrl-C stops it, items that wait are cancelled; those in work have a few seconds
     to finish.

@@ -83,18 +83,27 @@ def check_data(
     from ccln.pipeline.data.clips import videos_of
     from ccln.pipeline.data.media import is_silent
     from ccln.pipeline.data.report import report_on
+    from ccln.pipeline.decode.processes import DecoderDiedError, Decoders
     from ccln.pipeline.workers import worked_on
+
+    def looked_at(file: Path) -> tuple[Path, str, bool]:
+        digest = source_digest(file)
+        try:
+            return file, digest, decoders.once(is_silent, file)
+        except DecoderDiedError:  # extracting its features says why
+            return file, digest, False
 
     dataset = read_dataset(defaults.find_data() if data is None else data, media_root)
     videos = videos_of(dataset)
     digests, silent = {}, []
     if progress is not None:
         progress(0, len(videos))
-    for video, digest, nothing_heard in worked_on(videos, lambda file: (file, source_digest(file), is_silent(file))):
-        digests[video] = digest
-        silent += [video] * nothing_heard
-        if progress is not None:
-            progress(len(digests), len(videos))
+    with Decoders() as decoders:
+        for video, digest, nothing_heard in worked_on(videos, looked_at):
+            digests[video] = digest
+            silent += [video] * nothing_heard
+            if progress is not None:
+                progress(len(digests), len(videos))
     return report_on(dataset, digests, silent)
 
 

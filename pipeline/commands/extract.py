@@ -31,6 +31,7 @@ def extract(
     on_damage: Literal["error", "conceal"] = "error",
     device: str = "auto",
     workers: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
+    timeout: Annotated[float, Parameter(validator=validators.Number(gt=0))] = defaults.TIMEOUT_SECONDS,
     progress: Annotated[Callable[[int, int], None] | None, Parameter(parse=False)] = None,
 ) -> "ExtractionSummary":
     """Turn videos into cached features; what is cached already is not done again.
@@ -63,6 +64,8 @@ def extract(
             is silent in their place (the cache records how much), up to 2 seconds of a stream in a clip of ten.
         device: auto, cpu, cuda, cuda:1, ...
         workers: Clips in work at the same time. As many as there are processors if not given.
+        timeout: Seconds that ten seconds of video may take to decode; a file that takes longer fails, after a second
+            try.
         progress: Called with files done and files in all, before the first and after each.
 
     Raises:
@@ -91,7 +94,14 @@ def extract(
     extractors = load_extractors(choices, device=device, visual_weights=visual_weights, audio_weights=audio_weights)
     store = FeatureCache(cache)
     return extract_features(
-        files, extractors, store, on_missing=on_missing, on_damage=on_damage, workers=workers, progress=progress
+        files,
+        extractors,
+        store,
+        on_missing=on_missing,
+        on_damage=on_damage,
+        workers=workers,
+        timeout_seconds=timeout,
+        progress=progress,
     )
 
 
@@ -114,7 +124,7 @@ def _extract(
     ] = False,
 ) -> int:
     if check:
-        names = ("videos", "media_root", "on_missing", "on_damage", "audio_track")
+        names = ("videos", "media_root", "on_missing", "on_damage", "audio_track", "timeout")
         return _check(**{name: call.keywords[name] for name in names})
     from ccln.pipeline.decode.damage import lost_text
 
@@ -140,25 +150,38 @@ def _extract(
     return report(summary.failed)
 
 
-def _check(videos: Paths, media_root: OnePath | None, on_missing: str, on_damage: str, audio_track: str | None) -> int:
+def _check(
+    videos: Paths,
+    media_root: OnePath | None,
+    on_missing: str,
+    on_damage: str,
+    audio_track: str | None,
+    timeout: float,
+) -> int:
     from ccln.extractors import preset_named, preset_with
     from ccln.pipeline.data import find_clips
-    from ccln.pipeline.decode.inspect import inspect_clip, report_table
+    from ccln.pipeline.decode.inspect import ClipReport, inspect_clip, report_table
+    from ccln.pipeline.decode.processes import DecoderDiedError, Decoders
+    from ccln.pipeline.segments import CLIP_SECONDS
 
     files = find_clips(videos, media_root)
     track = preset_with(preset_named("light"), audio_track=audio_track).audio_track  # checks how it is written
     reports = []
-    with ProgressBar("check", "clip") as bar:
+    most_clips = max(max(starts) // CLIP_SECONDS + 1 for starts in files.values())  # of which a report is one answer
+    with ProgressBar("check", "clip") as bar, Decoders(timeout * most_clips) as decoders:
         for file, starts in files.items():
-            reports.append(
-                inspect_clip(
+            try:
+                looked_at = decoders.once(
+                    inspect_clip,
                     file,
                     starts,
                     missing_fails=on_missing == "error",
                     damage_fails=on_damage == "error",
                     audio_track=track,
                 )
-            )
+            except DecoderDiedError as error:
+                looked_at = ClipReport(file, problems=(str(error),))
+            reports.append(looked_at)
             bar(len(reports), len(files))
     print(report_table(reports))
     return 1 if any(report.problems for report in reports) else 0

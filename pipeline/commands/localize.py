@@ -65,6 +65,7 @@ def localize(
     on_damage: Literal["error", "conceal"] = "error",
     hop: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=10))] = 2,
     jobs: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
+    timeout: Annotated[float, Parameter(validator=validators.Number(gt=0))] = defaults.TIMEOUT_SECONDS,
     device: str = "auto",
     visual_weights: OnePath | None = None,
     audio_weights: OnePath | None = None,
@@ -100,6 +101,8 @@ def localize(
         on_damage: A file of which a decoder refuses parts: error makes it a failure, conceal keeps the frame before and
             is silent in their place, up to 2 seconds of a stream in ten; table and JSON say how much is lost.
         jobs: Videos in work at the same time. If not given, as many as there are processors.
+        timeout: Seconds that ten seconds of video may take to decode; a file that takes longer fails, after a second
+            try.
         device: auto, cpu, cuda, cuda:1, ...
         visual_weights: Local file with the visual network's weights.
         audio_weights: Local file with the audio network's weights.
@@ -113,52 +116,59 @@ def localize(
         OutputError: A file is there already, or a folder for the files cannot be made.
         ValueError: A format is unknown, or a number is out of its range.
     """
-    with imported_for_good():
-        from ccln.model import load_checkpoint
-        from ccln.pipeline.data import find_videos
-        from ccln.pipeline.extract import Failure
-        from ccln.pipeline.localize.localize import locate_videos
-        from ccln.pipeline.localize.localizer import Localizer
-        from ccln.pipeline.report.outputs import Outputs, Wanted
+    from ccln.pipeline.decode.processes import Decoders
 
-    files = find_videos(videos)
-    loaded = load_checkpoint(_default_checkpoint() if checkpoint is None else defaults.run_named(checkpoint))
-    _pass_on_warnings(loaded)
-    localizer = Localizer(
-        loaded,
-        decoding=_decoding(loaded, threshold, minimum_duration),
-        classes=classes,
-        named=not any_event,
-        hop_seconds=hop,
-        on_damage=on_damage,
-        device=device,
-        visual_weights=visual_weights,
-        audio_weights=audio_weights,
-    )
-    out, media_root, plot, video, page = (None if p is None else Path(p) for p in (out, media_root, plot, video, html))
-    wanted = Wanted(
-        out=out,
-        formats=formats,
-        media_root=media_root,
-        plot=plot,
-        video=video,
-        audio_track=localizer.audio_track,
-        on_damage=on_damage,
-        heat_map=heat_map,
-        page=page,
-        overwrite=overwrite,
-    )
-    outputs = Outputs(wanted, files, localizer.event_labels)
-    located: list[LocatedVideo] = []
-    failed: list[Failure] = []
-    for result in locate_videos(localizer, files, watcher_of=outputs.watcher, jobs=jobs, progress=progress):
-        if isinstance(result, Failure):
-            failed.append(result)
-            continue
-        located.append(result)
-        if found is not None:
-            found(result)
-    return Localization(tuple(located), tuple(failed), *outputs.finish(failed))
+    with Decoders(timeout) as decoders:  # one gets ready while torch is imported
+        with imported_for_good():
+            from ccln.model import load_checkpoint
+            from ccln.pipeline.data import find_videos
+            from ccln.pipeline.extract import Failure
+            from ccln.pipeline.localize.localize import locate_videos
+            from ccln.pipeline.localize.localizer import Localizer
+            from ccln.pipeline.report.outputs import Outputs, Wanted
+
+        files = find_videos(videos)
+        loaded = load_checkpoint(_default_checkpoint() if checkpoint is None else defaults.run_named(checkpoint))
+        _pass_on_warnings(loaded)
+        localizer = Localizer(
+            loaded,
+            decoding=_decoding(loaded, threshold, minimum_duration),
+            classes=classes,
+            named=not any_event,
+            hop_seconds=hop,
+            on_damage=on_damage,
+            device=device,
+            visual_weights=visual_weights,
+            audio_weights=audio_weights,
+        )
+        out, media_root, plot, video, page = (
+            None if p is None else Path(p) for p in (out, media_root, plot, video, html)
+        )
+        wanted = Wanted(
+            out=out,
+            formats=formats,
+            media_root=media_root,
+            plot=plot,
+            video=video,
+            audio_track=localizer.audio_track,
+            on_damage=on_damage,
+            heat_map=heat_map,
+            page=page,
+            overwrite=overwrite,
+        )
+        outputs = Outputs(wanted, files, localizer.event_labels)
+        located: list[LocatedVideo] = []
+        failed: list[Failure] = []
+        for result in locate_videos(
+            localizer, files, decoders, watcher_of=outputs.watcher, jobs=jobs, progress=progress
+        ):
+            if isinstance(result, Failure):
+                failed.append(result)
+                continue
+            located.append(result)
+            if found is not None:
+                found(result)
+        return Localization(tuple(located), tuple(failed), *outputs.finish(failed))
 
 
 def _default_checkpoint() -> Path:

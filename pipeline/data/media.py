@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 _BIDIRECTIONAL_CONTROLS = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
 
+_READERS = 4  # a header is read in no time, but may come from far
 _SILENCE = 1e-3  # -60 dBFS: below the noise of any microphone's room
 
 
@@ -70,19 +71,20 @@ def _is_control(letter: str) -> bool:
 def durations_seconds(files: Iterable[Path]) -> dict[Path, float]:
     """How long the videos are by their headers; those that are absent, or do not say it, are left out."""
     files = [file for file in files if os.path.isfile(file)]
-    with ThreadPoolExecutor() as threads:
-        found = dict(zip(files, threads.map(_duration_seconds, files), strict=True))
+    if not files:
+        return {}
+    from ccln.pipeline.decode.container import DecodeError, stated_seconds  # FFmpeg, which rows alone do not need
+    from ccln.pipeline.decode.processes import Decoders
+
+    def duration_seconds(file: Path) -> float | None:
+        try:
+            return decoders.once(stated_seconds, file)
+        except DecodeError:  # extracting its features says why
+            return None
+
+    with Decoders() as decoders, ThreadPoolExecutor(_READERS) as threads:
+        found = dict(zip(files, threads.map(duration_seconds, files), strict=True))
     return {file: seconds for file, seconds in found.items() if seconds is not None}
-
-
-def _duration_seconds(file: Path) -> float | None:
-    from ccln.pipeline.decode.container import DecodeError, open_video  # FFmpeg, which rows alone do not need
-
-    try:
-        with open_video(file) as container:
-            return None if container.duration is None else container.duration / 1_000_000
-    except DecodeError:  # extracting its features says why
-        return None
 
 
 def is_silent(file: Path) -> bool:

@@ -4,9 +4,10 @@ The file's clock starts where the earlier of its two streams starts; all times b
 Clips and segments are half-open: clip k covers [10 k, 10 k + 10), its segment s covers [10 k + s, 10 k + s + 1).
 """
 
+import itertools
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import inf, isinf
 from pathlib import Path
 from typing import Literal
@@ -33,6 +34,8 @@ _MAX_INTERLEAVE_SECONDS = 10
 _MIN_CLIP_SECONDS = 0.1
 # An hour. A file of a few bytes may claim that its last frame is displayed for a million years.
 _MAX_STILL_CLIPS = 360
+# A thousand frames and a thousand pieces of audio. A file of a megabyte may hold each sample in a packet of its own.
+_MAX_PACKETS_A_SECOND = 2000
 _BLACK_ASPECT = 4 / 3
 
 
@@ -168,6 +171,28 @@ def decode_clips(
         yield from _clips(path, request, _Options(on_missing, decoder, audio_track, on_damage), inf)
 
 
+def decode_first(
+    path: Path,
+    request: FrameRequest,
+    clip_count: int,
+    *,
+    on_missing: Literal["error", "zeros"] = "error",
+    decoder: str = "pyav",
+    audio_track: str | None = None,
+    on_damage: OnDamage = "error",
+) -> Generator[DecodedClip]:
+    """The first clips of a video file, as many as there are: one as `decode_clip`, more as `decode_clips` gives them.
+
+    The other arguments, and the errors, are theirs.
+    """
+    options = _Options(on_missing, decoder, audio_track, on_damage)
+    if clip_count == 1:
+        yield decode_clip(path, request, **asdict(options))
+        return
+    with closing(decode_clips(path, request, **asdict(options))) as clips:
+        yield from itertools.islice(clips, clip_count)
+
+
 def _check_ends_with_first_clip(path: Path, audio_track: str | None) -> None:
     with open_video(path) as container:
         video, audio = chosen_streams(path, container, audio_track)
@@ -197,8 +222,17 @@ def _clips(path: Path, request: FrameRequest, options: _Options, until_seconds: 
     """All clips before ``until_seconds``, a multiple of ten or infinite, to the end of the file; at least one."""
     with open_video(path) as container:
         still_count = 0  # clips in a row in which no frame begins, and which are silent
-        for clip in ClipReader(path, container, request, options, until_seconds).clips():
+        empty_count = packet_count = 0  # clips for which no packet came, less those for which one did; packets
+        reader = ClipReader(path, container, request, options, until_seconds)
+        for clip in reader.clips():
             yield clip
+            empty_count += 1 if reader.packet_count == packet_count else -1
+            packet_count = reader.packet_count
+            if empty_count == _MAX_STILL_CLIPS:
+                raise DecodeError(
+                    f"{path}: has next to nothing in most of the {clip.start_seconds:.0f} s so far; its times seem to "
+                    "be damaged. Convert it again."
+                )
             no_frame = "video" in clip.missing or clip.frame_seconds[-1, -1] < clip.start_seconds
             still_count = still_count + 1 if no_frame and not clip.waveform.any() else 0
             if still_count == _MAX_STILL_CLIPS:
@@ -231,6 +265,8 @@ class ClipReader:
         video, audio = chosen_streams(path, container, options.audio_track)
         self._path, self._container, self._request = path, container, request
         self._on_missing, self._until_seconds = options.on_missing, until_seconds
+        self.packet_count = 0
+        """Packets so far."""
         self._check_missing([kind for kind, stream in (("video", video), ("audio", audio)) if not stream])
         self._video, self._streams = video, [stream for stream in (video, *audio) if stream]
         self._clock = Clock(*self._streams)
@@ -273,6 +309,12 @@ class ClipReader:
                 index += 1
             if complete:
                 break
+            self.packet_count += 1
+            if self.packet_count > (index + 2) * CLIP_SECONDS * _MAX_PACKETS_A_SECOND:
+                raise DecodeError(
+                    f"{self._path}: has more than {_MAX_PACKETS_A_SECOND} packets a second, as no camera or microphone "
+                    "writes them. Convert it again."
+                )
             self._decode(packet, packet_seconds)
         for receiver in self._receivers.values():
             if isinstance(receiver, DecordFrames):  # it decodes when all packets are there

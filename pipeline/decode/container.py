@@ -1,11 +1,12 @@
 """Opening a video file of any kind: its errors, the streams that are used, and the clock they share."""
 
 import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import av
 import av.error
@@ -37,6 +38,13 @@ class DecodeError(Exception):
 
 class MissingStreamError(DecodeError):
     """A file that plays but has no video, or no audio, in its first ten seconds."""
+
+
+def unforeseen(path: Path, error: Exception) -> str:
+    """What to say of an error that is none of ours, and happened with a file."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    what = f"{type(error).__name__}: {error}".partition("\n")[0]
+    return f"{path}: an unforeseen error ({what}, {Path(place.filename).name}:{place.lineno}). Report it."
 
 
 @contextmanager
@@ -193,6 +201,38 @@ def refusal(path: Path, stream: Stream, seconds: float, error: av.error.FFmpegEr
     refused = DecodeError(f"{path}: {text}")
     refused.__cause__ = error
     return refused
+
+
+class Picture(NamedTuple):
+    """What a file's header says of its video stream."""
+
+    height: int
+    """Pixels as stored; 0 without a video stream."""
+    width: int
+    """Pixels as stored; 0 without a video stream."""
+    rate_hz: float
+    """0 if that is not said, and without a video stream."""
+
+
+def stated_picture(path: Path) -> Picture:
+    """What a file's header says of its video stream.
+
+    Raises:
+        DecodeError: The file is missing, or is no video.
+    """
+    with open_video(path) as container:
+        video, _ = chosen_streams(path, container)
+        return Picture(video.height, video.width, float(video.average_rate or 0)) if video else Picture(0, 0, 0.0)
+
+
+def stated_seconds(path: Path) -> float | None:
+    """How long a video is by its header; None if that does not say.
+
+    Raises:
+        DecodeError: The file is missing, or is no video.
+    """
+    with open_video(path) as container:
+        return None if container.duration is None else container.duration / 1_000_000
 
 
 def stream_start(stream: Stream) -> Fraction | None:

@@ -1,8 +1,8 @@
 """Report on what a video file holds, and on what would fail, before any network runs."""
 
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import closing, suppress
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ccln.pipeline.decode.clip import DecodedClip, decode_clip, decode_clips
+from ccln.pipeline.decode.clip import decode_first
 from ccln.pipeline.decode.container import (
     Clock,
     DecodeError,
@@ -26,7 +26,7 @@ from ccln.pipeline.decode.container import (
     printable,
     stream_start,
 )
-from ccln.pipeline.decode.damage import OnDamage, lost_text
+from ccln.pipeline.decode.damage import lost_text
 from ccln.pipeline.decode.frames import FrameRequest
 from ccln.pipeline.decode.packets import ContinuousPackets
 from ccln.pipeline.decode.tone import dynamic_range
@@ -141,7 +141,9 @@ def inspect_clip(
         loudest = covered_seconds = end_seconds = 0.0
         missing = {"video", "audio"}
         lost = Counter[str]()
-        for clip in _decoded(path, max(starts), audio_track, "conceal"):
+        options: dict[str, Any] = {"on_missing": "zeros", "audio_track": audio_track}
+        clip_count = max(starts) // CLIP_SECONDS + 1
+        for clip in decode_first(path, _EVERY_FRAME, clip_count, on_damage="conceal", **options):
             lost.update(clip.lost_seconds)
             end_seconds = clip.start_seconds + clip.duration_seconds
             missing.intersection_update(clip.missing)
@@ -150,7 +152,7 @@ def inspect_clip(
                 covered_seconds += clip.duration_seconds
         lost_seconds = lost
         if lost_seconds and damage_fails:
-            deque(_decoded(path, max(starts), audio_track, "error"), maxlen=0)  # raises what extraction would
+            deque(decode_first(path, _EVERY_FRAME, clip_count, **options), maxlen=0)  # raises what extraction would
     except DecodeError as error:
         concealed = f"{lost_text(lost_seconds)}: --on-damage conceal goes on past that"
         remarks = (*report.tracks, *([concealed] if lost_seconds else []))
@@ -166,19 +168,6 @@ def inspect_clip(
     if missing_fails:
         return replace(report, problems=(*lacking, *problems), remarks=remarks)
     return replace(report, problems=problems, remarks=(*lacking, *remarks))
-
-
-def _decoded(path: Path, last_start: int, audio_track: str | None, on_damage: OnDamage) -> Iterator[DecodedClip]:
-    """The clips of a file up to one that starts there."""
-    options: dict[str, Any] = {"on_missing": "zeros", "audio_track": audio_track, "on_damage": on_damage}
-    if last_start == 0:
-        yield decode_clip(path, _EVERY_FRAME, **options)
-        return
-    with closing(decode_clips(path, _EVERY_FRAME, **options)) as clips:
-        for clip in clips:
-            yield clip
-            if clip.start_seconds >= last_start:
-                return
 
 
 def _tracks(container: InputContainer) -> dict[Stream, str]:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Protocol
 
 from ccln.pipeline.decode.clip import DecodedClip
-from ccln.pipeline.decode.container import DecodeError, open_video
+from ccln.pipeline.decode.container import DecodeError, stated_seconds
+from ccln.pipeline.decode.processes import Decoders
 from ccln.pipeline.extract import Failure
 from ccln.pipeline.localize.localizer import Localizer
 from ccln.pipeline.localize.result import LocatedVideo
@@ -31,6 +32,7 @@ class Watcher(Protocol):
 def locate_videos(
     localizer: Localizer,
     files: Sequence[Path],
+    decoders: Decoders,
     *,
     watcher_of: Callable[[Path], Watcher],
     jobs: int | None = None,
@@ -41,6 +43,7 @@ def locate_videos(
     Args:
         localizer: the network and its extractors.
         files: video files.
+        decoders: what decodes them.
         watcher_of: makes the watcher of a file.
         jobs: videos in work at the same time; as many as there are processors if None.
         progress: see `Progress`; called before the first video, after each, and every ten seconds of a longer one.
@@ -53,8 +56,8 @@ def locate_videos(
     """
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs is {jobs}, but has to be 1 or more")
-    report = _Report(progress, files)
-    work = _Work(localizer, watcher_of, report)
+    report = _Report(progress, files, decoders)
+    work = _Work(localizer, decoders, watcher_of, report)
     alone = min(len(files), processors() if jobs is None else jobs) == 1  # then the networks take all processors
     for result in map(work, files) if alone else worked_on(files, work, jobs):
         report.done()
@@ -64,11 +67,11 @@ def locate_videos(
 class _Report:
     """Turns what happens into calls of the progress callback."""
 
-    def __init__(self, progress: Progress | None, files: Sequence[Path]) -> None:
+    def __init__(self, progress: Progress | None, files: Sequence[Path], decoders: Decoders) -> None:
         self._progress, self._alone = progress, len(files) == 1
         self.error: Exception | None = None
         """What the callback raised, who wants to end the whole."""
-        self._done, self._total = 0, _stated_seconds(files[0]) if self._alone else len(files)
+        self._done, self._total = 0, _stated_seconds(files[0], decoders) if self._alone else len(files)
         self._tell()
 
     def watched(self, path: Path, clip: DecodedClip) -> None:
@@ -93,11 +96,10 @@ class _Report:
             self._progress(self._done, self._total, note)
 
 
-def _stated_seconds(path: Path) -> int:
+def _stated_seconds(path: Path, decoders: Decoders) -> int:
     """Length of a video as its header states it; 0 where it does not, or is none."""
     try:
-        with open_video(path) as container:
-            return int((container.duration or 0) / 1e6)
+        return int(decoders.once(stated_seconds, path) or 0)
     except DecodeError:  # reported when it is decoded
         return 0
 
@@ -105,15 +107,19 @@ def _stated_seconds(path: Path) -> int:
 class _Work:
     """Takes one file after another to its result; any number of threads may call it."""
 
-    def __init__(self, localizer: Localizer, watcher_of: Callable[[Path], Watcher], report: _Report) -> None:
-        self._localizer, self._watcher_of, self._report = localizer, watcher_of, report
+    def __init__(
+        self, localizer: Localizer, decoders: Decoders, watcher_of: Callable[[Path], Watcher], report: _Report
+    ) -> None:
+        self._localizer, self._decoders, self._watcher_of, self._report = localizer, decoders, watcher_of, report
         self._device = device_lock(localizer.device)
 
     def __call__(self, path: Path) -> LocatedVideo | Failure:
         watcher = self._watcher_of(path)
         try:
             with self._device:
-                located = self._localizer.locate(path, lambda clip: self._report.watched(path, clip), watcher.watch)
+                located = self._localizer.locate(
+                    path, self._decoders, lambda clip: self._report.watched(path, clip), watcher.watch
+                )
             watcher.finish(located)
         except Exception as error:
             if error is self._report.error:

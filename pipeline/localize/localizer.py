@@ -23,8 +23,9 @@ from ccln.extractors.classes import HeardAndSeen, has_classes
 from ccln.model import CCLN, Checkpoint, EventDecoding
 from ccln.pipeline.decode.audio import SAMPLE_RATE_HZ
 from ccln.pipeline.decode.clip import DecodedClip, decode_clips
-from ccln.pipeline.decode.container import chosen_streams, open_video
+from ccln.pipeline.decode.container import stated_picture
 from ccln.pipeline.decode.damage import OnDamage
+from ccln.pipeline.decode.processes import Decoders
 from ccln.pipeline.extract import clip_features, frame_request
 from ccln.pipeline.localize.events import decode_events, decode_tracks, long_enough
 from ccln.pipeline.localize.open_events import (
@@ -154,11 +155,12 @@ class Localizer:
             names += [name for name, never in zip(vocabulary.heard_names, vocabulary.never, strict=True) if not never]
         return tuple(dict.fromkeys([*names, UNKNOWN if self._named else UNNAMED]))
 
-    def locate(self, path: Path, *watchers: Callable[[DecodedClip], None]) -> LocatedVideo:
+    def locate(self, path: Path, decoders: Decoders, *watchers: Callable[[DecodedClip], None]) -> LocatedVideo:
         """Find the events of a video file.
 
         Args:
             path: the file.
+            decoders: what decodes it.
             watchers: each is shown every ten seconds as they are decoded, in order.
 
         Raises:
@@ -170,7 +172,8 @@ class Localizer:
         duration_seconds = 0.0
         evidence: list[OpenEvidence] = []
         preset, lost_seconds = self._extractors.preset, Counter[str]()
-        for clip in decode_clips(
+        for clip in decoders.each(
+            decode_clips,
             path,
             frame_request(self._extractors),
             decoder=preset.decoder,
@@ -208,7 +211,7 @@ class Localizer:
             seeable=shown.seeable,
             event_probability=tracks.event_probability,
             attention=predictions.attention,
-            video_format=_video_format(path),
+            video_format=VideoFormat(*decoders.once(stated_picture, path)),
             provenance=self._provenance,
             lost_seconds=lost_seconds,
         )
@@ -221,14 +224,6 @@ class Localizer:
                 f"the checkpoint's specification gives visual {given[:3]} and audio ({given[3]},), but its network "
                 f"reads visual {read[:3]} and audio ({read[3]},). Its config.json is not its own: train again."
             )
-
-
-def _video_format(path: Path) -> VideoFormat:
-    """What the file's header says; the file has been decoded, so it has a video stream."""
-    with open_video(path) as container:
-        video, _ = chosen_streams(path, container)
-        assert video is not None
-        return VideoFormat(video.height, video.width, float(video.average_rate or 0))
 
 
 def require_same_specification(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:

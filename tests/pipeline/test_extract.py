@@ -14,6 +14,7 @@ import av
 import av.error
 import pytest
 import torch
+from support import killers
 from support.extractor_inputs import save_timm
 
 from ccln import extract
@@ -115,6 +116,48 @@ def test_an_error_that_nobody_foresaw_costs_its_clip_alone(
     (failure,) = summary.failed
     assert failure.path == paths[0]
     assert failure.reason.startswith(f"{paths[0]}: {said}")
+
+
+def test_files_that_kill_their_decoder_cost_themselves_and_come_last_the_next_time(
+    tiny_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tried(path: Path) -> str:
+        order.append(path.name)
+        return source_digest(path)
+
+    order: list[str] = []
+    monkeypatch.setattr("ccln.pipeline.extract.decode_first", killers.decode_first)
+    monkeypatch.setattr("ccln.pipeline.extract.source_digest", tried)
+    folder, cache = tmp_path / "videos", tmp_path / "cache"
+    folder.mkdir()
+    causes = {"abort": "crashed (SIGABRT)", "segfault": "crashed (SIGSEGV)", "sleep": "ran out of time (2 s"}
+    for number, name in enumerate([*causes, "divide", "whole"]):
+        shutil.copy(videos_of(tiny_set)[number], folder / f"{name}.mp4")
+    summary = extract(folder, cache=cache, workers=1, timeout=2)
+    assert order == ["abort.mp4", "divide.mp4", "segfault.mp4", "sleep.mp4", "whole.mp4"]
+    assert summary.done == 1
+    reasons = {failure.path.stem: failure.reason for failure in summary.failed}
+    for name, cause in causes.items():
+        assert reasons[name].startswith(f"{folder / name}.mp4: its decoder {cause}")
+    assert "an unforeseen error (ZeroDivisionError: " in reasons["divide"]
+    order.clear()
+    monkeypatch.undo()
+    monkeypatch.setattr("ccln.pipeline.extract.source_digest", tried)
+    assert extract(folder, cache=cache, workers=1).done == 4
+    assert order == ["divide.mp4", "whole.mp4", "abort.mp4", "segfault.mp4", "sleep.mp4"]
+
+
+@pytest.mark.parametrize("damage", ["\x00nonsense\n", '[1]\n{}\n"cut o', "\udcff"])
+def test_a_damaged_journal_of_killers_is_passed_over(damage: str, tiny_set: Path, tmp_path: Path) -> None:
+    (tmp_path / "killers.jsonl").write_text(damage, errors="surrogateescape")
+    assert extract(videos_of(tiny_set)[0], cache=tmp_path).done == 1
+
+
+def test_a_journal_that_is_a_link_is_neither_read_nor_written(tiny_set: Path, tmp_path: Path) -> None:
+    (tmp_path / "killers.jsonl").symlink_to(tmp_path / "other")
+    with pytest.raises(OSError, match=r"killers\.jsonl"):
+        extract(videos_of(tiny_set)[0], cache=tmp_path)
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_full_disk_ends_the_run(tiny_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """Ctrl-C and SIGTERM sent to running commands: finished work is kept, and they end soon."""
 
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ccln.cache import FeatureCache
@@ -34,13 +37,30 @@ def sleep() -> None:
 run_function("sleeper", sleep, lambda call: call() or 0, stopped="Nothing was done.")
 """
 
+HANGING = """
+import sys
+from ccln.pipeline import extract
+from ccln.pipeline.commands.extract import extract_command
+from support import killers
+extract.decode_first = killers.decode_first
+sys.argv = ["ccln-extract", *sys.argv[1:]]
+extract_command()
+"""
+
 both_signals = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 
 
 @contextmanager
-def started(*words: object) -> Iterator[subprocess.Popen[str]]:
+def started(*words: object, **environment: str) -> Iterator[subprocess.Popen[str]]:
     pipe = subprocess.PIPE
-    process = subprocess.Popen(list(map(str, words)), stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        list(map(str, words)),
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, **environment},
+    )
     try:
         yield process
     finally:
@@ -112,6 +132,22 @@ def test_work_in_progress_is_ended_after_a_few_seconds(number: signal.Signals) -
         begun = sorted(process.stdout.readline() for _ in range(2))
         assert "sleeper: stopped. Nothing was done." in stopped_with(process, number)
     assert begun == ["0\n", "1\n"]
+
+
+@both_signals
+@pytest.mark.parametrize("name", ["sleep", "spin"])
+def test_a_decoder_that_hangs_is_ended_with_the_command(
+    name: str, number: signal.Signals, tiny_set: Path, tmp_path: Path
+) -> None:
+    video = shutil.copy(next((tiny_set / "AVE").iterdir()), tmp_path / f"{name}.mp4")
+    words = (sys.executable, "-c", HANGING, video, "--cache", tmp_path / "cache")
+    with started(*words, PYTHONPATH=os.pathsep.join(filter(None, sys.path))) as process:
+        wait_for(lambda: len(psutil.Process(process.pid).children()) == 1)
+        (child,) = psutil.Process(process.pid).children()
+        wait_for(lambda: child.num_threads() == 2)  # it takes requests
+        time.sleep(1)
+        assert "ccln-extract: stopped. Finished clips are kept" in stopped_with(process, number)
+    assert psutil.wait_procs([child], timeout=5)[1] == []
 
 
 @both_signals

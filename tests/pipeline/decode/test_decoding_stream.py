@@ -284,6 +284,48 @@ def test_a_file_with_endless_timestamps_is_refused(tmp_path: Path):
         next(clips)
 
 
+@pytest.mark.parametrize("seconds", [[1.03**i for i in range(400)], [3000.0 * i for i in range(60)]])
+def test_a_file_of_a_few_packets_is_not_worked_on_for_hours(seconds: list[float], tmp_path: Path):
+    """Each frame lies within the hour, but what they claim to last has nothing to do with what there is."""
+    times = sorted({Fraction(round(time * 1000), 1000) for time in seconds})
+    video = Video(times, options={"bf": "0"}, time_base=Fraction(1, 1000))
+    path = make_video(tmp_path / "clip.mkv", video, noise(5))
+    clips = decode_clips(path, FrameRequest(8, 8, 1))
+    most = 360 + 2 * len(times)
+    with pytest.raises(DecodeError, match=r"clip\.mkv: has next to nothing in most of the \d+ s so far"):
+        list(islice(clips, most))
+
+
+def test_a_slow_silent_slideshow_is_no_such_file(tmp_path: Path):
+    """A frame a minute for two hours, silence beside it: audio that is silent is there."""
+    silence = Audio(np.zeros(7200 * 8000, np.float32), 8000, codec="flac")
+    video = Video(steady(120, Fraction(1, 60)), options={"tune": "zerolatency"}, time_base=Fraction(1, 1000))
+    path = make_video(tmp_path / "clip.mkv", video, silence)
+    assert sum(1 for _ in decode_clips(path, FrameRequest(8, 8, 1))) == 720
+
+
+def test_more_packets_than_any_device_writes_are_refused(tmp_path: Path):
+    path = tmp_path / "clip.mkv"
+    plain = make_video(tmp_path / "plain.mkv", Video(steady(50, 10)), noise(5))
+    with av.open(str(plain)) as source, av.open(str(path), "w") as output:
+        streams = {stream.index: output.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.dts is None:
+                continue
+            if packet.stream.type == "video":
+                packet.stream = streams[packet.stream.index]
+                output.mux(packet)
+                continue
+            data = bytes(packet)
+            for place in range(len(data) // 2):  # a packet for each sample
+                one = av.Packet(data[2 * place : 2 * place + 2])
+                one.stream, one.time_base = streams[packet.stream.index], packet.time_base
+                one.pts = one.dts = packet.dts + round(place / RATE_HZ / packet.time_base)
+                output.mux(one)
+    with pytest.raises(DecodeError, match=r"clip\.mkv: has more than 2000 packets a second"):
+        decode_clip(path, REQUEST)
+
+
 def test_memory_does_not_grow_with_the_file(tmp_path: Path):
     status = Path("/proc/self/statm")
     if not status.exists() or not hasattr(c_library := ctypes.CDLL(None), "malloc_trim"):

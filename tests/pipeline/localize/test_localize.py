@@ -14,6 +14,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from support import killers
 from support.located import located_video
 from support.making import Audio, Video, make_video, steady
 
@@ -187,6 +188,20 @@ def test_an_error_that_nobody_foresaw_costs_its_video_alone(
     again = localize(paths, checkpoint=tiny_run, jobs=1)
     assert [clip.path for clip in again.videos] == paths[1:]
     assert again.failed[0].reason.startswith(f"{paths[0]}: an unforeseen error (IndexError: of nothing")
+
+
+def test_videos_that_kill_their_decoder_cost_themselves_alone(
+    found: Localization, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ccln.pipeline.localize.localizer.decode_clips", killers.decode_clips)
+    causes = {"segfault": "crashed (SIGSEGV)", "spin": "ran out of time (2 s", "divide": "unforeseen error"}
+    paths = [Path(shutil.copy(found.videos[0].path, tmp_path / f"{name}.mp4")) for name in causes]
+    again = localize([*paths, found.videos[0].path], checkpoint=tiny_run, timeout=2)
+    assert [video.path for video in again.videos] == [found.videos[0].path]
+    assert again.videos[0].to_dict() == found.videos[0].to_dict()
+    assert [failure.path for failure in again.failed] == paths
+    for failure, cause in zip(again.failed, causes.values(), strict=True):
+        assert cause in failure.reason
 
 
 def test_an_error_of_the_callback_ends_the_whole(tiny_run: Path, tmp_path: Path) -> None:
