@@ -9,6 +9,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 _BIDIRECTIONAL_CONTROLS = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
 
 _READERS = 4  # a header is read in no time, but may come from far
+# By file, size and time of change: to read a header takes a process, and data sets are read again and again.
+_stated_seconds: dict[tuple[str, int, int], float | None] = {}
 _SILENCE = 1e-3  # -60 dBFS: below the noise of any microphone's room
 
 
@@ -70,21 +72,27 @@ def _is_control(letter: str) -> bool:
 
 def durations_seconds(files: Iterable[Path]) -> dict[Path, float]:
     """How long the videos are by their headers; those that are absent, or do not say it, are left out."""
-    files = [file for file in files if os.path.isfile(file)]
-    if not files:
-        return {}
-    from ccln.pipeline.decode.container import DecodeError, stated_seconds  # FFmpeg, which rows alone do not need
-    from ccln.pipeline.decode.processes import Decoders
+    identities = {file: _identity(file) for file in files if os.path.isfile(file)}
+    if unknown := [file for file, identity in identities.items() if identity not in _stated_seconds]:
+        from ccln.pipeline.decode.container import DecodeError, stated_seconds  # FFmpeg, which rows alone do not need
+        from ccln.pipeline.decode.processes import Decoders
 
-    def duration_seconds(file: Path) -> float | None:
-        try:
-            return decoders.once(stated_seconds, file)
-        except DecodeError:  # extracting its features says why
-            return None
+        def duration_seconds(file: Path) -> float | None:
+            try:
+                return decoders.once(stated_seconds, file)
+            except DecodeError:  # extracting its features says why
+                return None
 
-    with Decoders() as decoders, ThreadPoolExecutor(_READERS) as threads:
-        found = dict(zip(files, threads.map(duration_seconds, files), strict=True))
+        with Decoders() as decoders, ThreadPoolExecutor(_READERS) as threads:
+            for file, seconds in zip(unknown, threads.map(duration_seconds, unknown), strict=True):
+                _stated_seconds[identities[file]] = seconds
+    found = {file: _stated_seconds[identity] for file, identity in identities.items()}
     return {file: seconds for file, seconds in found.items() if seconds is not None}
+
+
+def _identity(file: Path) -> tuple[str, int, int]:
+    status = os.stat(file)
+    return os.path.abspath(file), status.st_size, status.st_mtime_ns
 
 
 def is_silent(file: Path) -> bool:

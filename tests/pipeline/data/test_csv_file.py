@@ -317,6 +317,13 @@ def test_ends_a_little_after_the_video_are_cut_off_there(tmp_path, caplog):
             read_csv_dataset(write(tmp_path, HEADER + row))
 
 
+def test_a_video_that_was_replaced_ends_where_the_new_one_does(tmp_path):
+    for seconds, end in ((4, 4), (6, 4.6)):
+        make_video(tmp_path / "a.mp4", Video(steady(25 * seconds)), Audio(np.zeros(seconds * 44_100, np.float32)))
+        dataset = read_csv_dataset(write(tmp_path, HEADER + "a.mp4,2,4.6,Bark,train\n"))
+        assert dataset.clips[0].spans == ((2, pytest.approx(end, abs=0.05)),)
+
+
 # Videos in another folder
 
 

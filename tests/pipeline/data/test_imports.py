@@ -62,12 +62,20 @@ def is_label(text: str) -> bool:
 labels = st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" "), min_size=1, max_size=12).filter(is_label)
 
 
+@pytest.fixture(scope="module")
+def one_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a media root in which there is one video."""
+    folder = tmp_path_factory.mktemp("one-video")
+    media(folder, "some folder/clip.mp4")
+    return folder
+
+
 @pytest.mark.parametrize("format_name", FORMATS)
 @settings(max_examples=100, deadline=None)
 @given(located=located_videos(labels | st.sampled_from(["<b>Bell</b> & co", "=SUM(A1:A9)", "Bell (0.50)", "教会の鐘"])))
-def test_what_a_writer_writes_imports_back_to_the_same_events(format_name: str, located: LocatedVideo):
-    with tempfile.TemporaryDirectory() as directory:
-        root = media(Path(directory), "some folder/clip.mp4")
+def test_what_a_writer_writes_imports_back_to_the_same_events(one_video: Path, format_name: str, located: LocatedVideo):
+    root = one_video / "media"
+    with tempfile.TemporaryDirectory(dir=one_video) as directory:
         video = located_video(root / "some folder" / "clip.mp4", located.duration_seconds, located.events)
         (file,) = write_beside(video, Path(directory, "events"), [format_name], media_root=root)
         expected = [
@@ -77,7 +85,7 @@ def test_what_a_writer_writes_imports_back_to_the_same_events(format_name: str, 
         if format_name == "srt":
             expected = [(path, label.replace("-->", "->"), *times) for path, label, *times in expected]
         if expected or format_name != "csv":  # a table of events says nothing of a video without
-            assert imported(Path(directory), file) == (sorted(expected) or [("media/some folder/clip.mp4",)])
+            assert imported(one_video, file) == (sorted(expected) or [("media/some folder/clip.mp4",)])
 
 
 def test_several_videos_of_one_file_and_several_files_are_one_set(tmp_path: Path):
