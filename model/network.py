@@ -127,10 +127,10 @@ class SelfConstrainedBimodalInteraction(nn.Module):
 
     The gate is constrained by what the modalities are evidence of, too: the fused view alone does not compare them. The
     class-wise agreement of two seconds is A = log(cos(s, h) + 0.05), s the vector of P(seen c) over the classes c and h
-    that of P(heard c), high only where the same is seen and heard. It compares what the evidence is of and not how sure
-    it is, which of clips of new sources it often is not: sum_c P(seen c) P(heard c) told less well what belongs
-    together (docs/experiments.md). It opens the gate of each head by u A with a learnt u, and A of each second with
-    itself is the interaction's own share of the event logit, times a learnt scale.
+    that of P(heard c), high only where the same is seen and heard. It compares which classes the evidence is for, not
+    how strong it is: on clips of new sources, where it is often weak, sum_c P(seen c) P(heard c) separates own from
+    foreign sounds less well (docs/experiments.md). A opens the gate of each head by u A with a learnt u, and A of each
+    second with itself is the interaction's own share of the event logit, times a learnt scale.
 
     ``constrained=False`` is the ablation: G = 1, plain softmax attention, and no agreement.
     """
