@@ -1,4 +1,5 @@
 from pathlib import Path
+from shutil import copyfile
 
 import numpy as np
 import pytest
@@ -110,8 +111,9 @@ def test_split_rows_absent_from_the_annotations_are_reported(tmp_path):
 
 def test_check_listens_and_compares_the_videos(tmp_path, capsys, monkeypatch):
     tone = (0.5 * np.sin(np.arange(2 * 44_100) / 10)).astype(np.float32)
-    for name, samples in (("a", tone), ("b", tone), ("quiet", 0 * tone), ("c", tone[:44_100])):
+    for name, samples in (("a", tone), ("quiet", 0 * tone), ("c", tone[:44_100])):
         make_video(tmp_path / f"{name}.mp4", Video(steady(50)), Audio(samples))
+    copyfile(tmp_path / "a.mp4", tmp_path / "b.mp4")  # encoded again, it may differ in a few bits
     make_video(tmp_path / "mute.mp4", Video(steady(50)))
     text = (
         "path,start,end,label,split\na.mp4,0,2,Bark,train\nb.mp4,0,2,Bark,train\nquiet.mp4,,,,train\n"
