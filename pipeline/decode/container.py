@@ -197,7 +197,7 @@ def refusal(path: Path, stream: Stream, seconds: float, error: av.error.FFmpegEr
     if isinstance(error, av.error.PatchWelcomeError | av.error.NotImplementedError):
         text = f"its {stream.type} needs what FFmpeg's decoder cannot do, {at}. Convert the file with another program."
     else:
-        text = f"its {stream.type} is damaged {at}. Fetch the file or convert it again."
+        text = f"its {stream.type} is damaged {at}. Fetch the file again, or go on past that: --on-damage conceal."
     refused = DecodeError(f"{path}: {text}")
     refused.__cause__ = error
     return refused
