@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from ccln.cache import CacheError, FeatureCache, Features, clip_digest, feature_key, source_digest, specification_digest
+from ccln.cache import CacheError, FeatureCache, Features, clip_digest, feature_key, specification_digest
 from ccln.extractors import ExtractorError, Extractors
 from ccln.extractors.contract import DECODING_RULES
 from ccln.pipeline.data.clips import clip_name
@@ -25,6 +25,7 @@ from ccln.pipeline.decode.frames import FrameRequest
 from ccln.pipeline.decode.processes import DecoderDiedError, Decoders
 from ccln.pipeline.defaults import TIMEOUT_SECONDS
 from ccln.pipeline.segments import CLIP_SECONDS
+from ccln.pipeline.source import Source
 from ccln.pipeline.workers import device_lock, worked_on
 
 _MOST_JOURNAL_CHARACTERS = 1 << 24
@@ -263,13 +264,13 @@ class _Worker:
         path, starts = file
         outcome = _Outcome(path)
         try:
-            source = source_digest(path)
+            source = Source(path)
         except CacheError as error:  # the file cannot be read; a cache that cannot be written ends the run
             outcome.failure = Failure(path, str(error))
             return outcome
         try:
-            with self._locks[source]:
-                digests = {start: clip_digest(source, start) for start in starts}
+            with self._locks[source.sha256]:
+                digests = {start: clip_digest(source.sha256, start) for start in starts}
                 missing = {
                     start: digest for start, digest in digests.items() if not self._store.contains(self._key(digest))
                 }
@@ -277,7 +278,12 @@ class _Worker:
                 earlier = {start: found for start, found in cached.items() if found is not None}
                 outcome.cached, outcome.checked = len(cached) - len(earlier), len(earlier)
                 if missing or earlier:
-                    self._extract(path, {start: digests[start] for start in (*missing, *earlier)}, earlier, outcome)
+                    wanted = {start: digests[start] for start in (*missing, *earlier)}
+                    try:
+                        self._extract(source, wanted, earlier, outcome)
+                    except DecodeError:
+                        source.require_unchanged()  # else that is the cause
+                        raise
         except MissingStreamError as error:
             outcome.failure, outcome.skipped = Failure(path, str(error)), self._on_missing == "skip"
         except Exception as error:
@@ -297,17 +303,17 @@ class _Worker:
             return None
 
     def _extract(
-        self, path: Path, wanted: Mapping[int, str], earlier: Mapping[int, Features], outcome: _Outcome
+        self, source: Source, wanted: Mapping[int, str], earlier: Mapping[int, Features], outcome: _Outcome
     ) -> None:
         """Extract the clips of a file that start at some seconds.
 
         Args:
-            path: The file.
+            source: The file.
             wanted: By where a clip starts, the digest of its content.
             earlier: Of some of these, features by earlier rules of decoding, which stay if that changes nothing.
             outcome: What became of the file.
         """
-        started = time.perf_counter()
+        path, started = source.path, time.perf_counter()
         end_seconds = 0.0
         # Where all are in the cache, so is what stands for a missing stream.
         on_missing = "zeros" if self._on_missing == "zeros" or wanted.keys() == earlier.keys() else "error"
@@ -316,6 +322,7 @@ class _Worker:
                 end_seconds = clip.start_seconds + clip.duration_seconds
                 if (digest := wanted.get(round(clip.start_seconds))) is None:
                     continue
+                source.require_unchanged()
                 decoded = time.perf_counter()
                 before = earlier.get(round(clip.start_seconds))
                 if before is not None and not clip.differs:

@@ -122,12 +122,13 @@ def test_files_that_kill_their_decoder_cost_themselves_and_come_last_the_next_ti
     tiny_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def tried(path: Path) -> str:
-        order.append(path.name)
+        if path.name not in order:  # what was written just before is read again
+            order.append(path.name)
         return source_digest(path)
 
     order: list[str] = []
     monkeypatch.setattr("ccln.pipeline.extract.decode_first", killers.decode_first)
-    monkeypatch.setattr("ccln.pipeline.extract.source_digest", tried)
+    monkeypatch.setattr("ccln.pipeline.source.source_digest", tried)
     folder, cache = tmp_path / "videos", tmp_path / "cache"
     folder.mkdir()
     causes = {"abort": "crashed (SIGABRT)", "segfault": "crashed (SIGSEGV)", "sleep": "ran out of time (2 s"}
@@ -142,7 +143,7 @@ def test_files_that_kill_their_decoder_cost_themselves_and_come_last_the_next_ti
     assert "an unforeseen error (ZeroDivisionError: " in reasons["divide"]
     order.clear()
     monkeypatch.undo()
-    monkeypatch.setattr("ccln.pipeline.extract.source_digest", tried)
+    monkeypatch.setattr("ccln.pipeline.source.source_digest", tried)
     assert extract(folder, cache=cache, workers=1).done == 4
     assert order == ["divide.mp4", "whole.mp4", "abort.mp4", "segfault.mp4", "sleep.mp4"]
 
