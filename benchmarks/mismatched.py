@@ -56,7 +56,7 @@ def with_sound(video: Path, waveform: np.ndarray, target: Path) -> Path:
         assert picture is not None
         copied = container.add_stream_from_template(picture)
         zero = Clock(picture, *audio).zero or Fraction(0)
-        _write(container, _copied(source, picture, copied, zero), _encoded_sound(_sound_stream(container), waveform))
+        muxed(container, _copied(source, picture, copied, zero), waveform)
     return target
 
 
@@ -66,12 +66,14 @@ def with_picture(frame: np.ndarray, waveform: np.ndarray, target: Path) -> Path:
         stream = container.add_stream("libx264", STILL_RATE_HZ, options={"preset": "ultrafast", "crf": "18"})
         stream.height, stream.width, stream.pix_fmt = *frame.shape[:2], "yuv420p"
         count = max(1, len(waveform) * STILL_RATE_HZ // SAMPLE_RATE_HZ)
-        _write(container, _still(stream, frame, count), _encoded_sound(_sound_stream(container), waveform))
+        muxed(container, _still(stream, frame, count), waveform)
     return target
 
 
-def _write(container: OutputContainer, *streams: Iterator[Packet]) -> None:
-    packets = [packet for stream in streams for packet in stream]
+def muxed(container: OutputContainer, picture: Iterator[Packet], waveform: np.ndarray) -> None:
+    """Write a picture's packets and a sound into a container that has the picture's stream."""
+    sound = _encoded_sound(container.add_stream("pcm_f32le", SAMPLE_RATE_HZ, layout="mono"), waveform)
+    packets = [*picture, *sound]
     for packet in sorted(packets, key=lambda packet: (packet.dts or 0) * packet.time_base):
         container.mux(packet)
 
@@ -92,10 +94,6 @@ def _still(stream: VideoStream, frame: np.ndarray, count: int) -> Iterator[Packe
         again.pts, again.time_base = number, Fraction(1, STILL_RATE_HZ)
         yield from stream.encode(again)
     yield from stream.encode()
-
-
-def _sound_stream(container: OutputContainer) -> AudioStream:
-    return container.add_stream("pcm_f32le", SAMPLE_RATE_HZ, layout="mono")
 
 
 def _encoded_sound(stream: AudioStream, waveform: np.ndarray) -> Iterator[Packet]:
