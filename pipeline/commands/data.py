@@ -66,8 +66,8 @@ def check_data(
 ) -> "DatasetReport":
     """Report on a data set before it is used: what it holds, and what may make a result wrong.
 
-    That are classes without training clips, videos that are absent, silent, twice there or in two splits, and events
-    that fill no second.
+    That are classes without training clips, a set to train on without validation or test clips, videos that are absent,
+    silent, twice there or in two splits, and events that fill no second.
 
     Args:
         data: AVE folder or CSV file. If not given, the AVE folder here.

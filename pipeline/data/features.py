@@ -122,7 +122,8 @@ def load_features(
 
     A row's video is identified by its content. If that has no features, those are taken that were imported for this row
     from the published AVE files; failing these, and only if the video itself is absent, those of the file that had its
-    name when they were made. A report on the data set and on what was found goes to the log.
+    name when they were made, as those imported of UnAV-100 have. A report on the data set and on what was found goes to
+    the log.
 
     Specifications that differ only in their arithmetic count as one: a row's features are taken in the requested
     arithmetic, else in the one native on this machine, else in the other.
@@ -211,8 +212,6 @@ def _checked(
     dropped: dict[Split, int] = {split: len(dataset.clips_of(split)) - len(kept.clips_of(split)) for split in SPLITS}
     report = report_on(kept, digests)
     log.info("%s: %s", dataset.source, report.summary())
-    for warning in report.warnings():
-        log.warning("%s: %s", dataset.source, warning)
     for split, count in dropped.items():
         if count:
             text = "%s: %d rows of the %s split dropped: a later split has their videos"
@@ -223,6 +222,8 @@ def _checked(
                 f"{dataset.source}: the {split} split has no clip. Put some into it: in AVE's layout in its file, "
                 "in a CSV with a column split"
             )
+    for warning in report.warnings():
+        log.warning("%s: %s", dataset.source, warning)
     return kept, dropped
 
 

@@ -68,6 +68,10 @@ class DatasetReport:
         if self.untrained:
             remedy = "add some, or say with a column split which clips are to train on"
             lines.append(f"classes without training clips: {len(self.untrained)} ({_some(self.untrained)}); {remedy}")
+        if self.clips["train"] and not self.clips["validation"]:
+            lines.append("no validation clips: training chooses the epoch on them; put some into that split")
+        if self.clips["train"] and not self.clips["test"]:
+            lines.append("no test clips: training ends with a score of them; put some into that split")
         if self.copies:
             pairs = [" = ".join(map(str, files)) for files in self.copies]
             lines.append(f"videos that are there more than once: {len(pairs)} ({_some(pairs)})")

@@ -7,10 +7,12 @@ from support.making import Audio, Video, make_video, steady
 from support.paths import SHARED
 
 from ccln import check_data
+from ccln.cache import FeatureCache
 from ccln.pipeline.commands.data import data_command
 from ccln.pipeline.data.ave import read_ave_folder
-from ccln.pipeline.data.clips import AnnotatedClip, Dataset, Split, videos_of
+from ccln.pipeline.data.clips import AnnotatedClip, Dataset, DatasetError, Split, videos_of
 from ccln.pipeline.data.csv_file import read_csv_dataset
+from ccln.pipeline.data.features import load_features
 from ccln.pipeline.data.report import report_on, without_leaks
 
 PUBLISHED = SHARED / "ave"
@@ -136,6 +138,20 @@ def test_check_listens_and_compares_the_videos(tmp_path, capsys, monkeypatch):
     printed = capsys.readouterr()
     assert printed.out.startswith("6 clips of 2 classes (3 train, 1 validation, 2 test)")
     assert "warning: classes without training clips: 1 (Bell); add some, or say with a column split" in printed.err
+
+
+@pytest.mark.parametrize("train", ["a", ""])
+@pytest.mark.parametrize("validation", ["b", ""])
+@pytest.mark.parametrize("test", ["c", ""])
+def test_a_split_that_training_needs_and_that_is_empty_is_warned_of(train: str, validation: str, test: str):
+    """A set without training clips is there to be evaluated on, and needs no other split."""
+    data = dataset(train=train, validation=validation, test=test)
+    lacking = [split for split, clips in (("validation", validation), ("test", test)) if train and not clips]
+    warnings = report_on(data).warnings()
+    assert [warning.split(":")[0] for warning in warnings] == [f"no {split} clips" for split in lacking]
+    if lacking:
+        with pytest.raises(DatasetError, match=f"the {lacking[0]} split has no clip"):
+            load_features(data, FeatureCache("nowhere"))
 
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason=f"the published AVE files are not in {PUBLISHED}")
