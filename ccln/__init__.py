@@ -1,14 +1,14 @@
 """CCLN: when, in a video, an event is both seen and heard.
 
-`extract`, `train`, `evaluate`, `localize`, `demo`, `import_annotations`, `check_data`, `import_ave` and `export_ave`
-are the commands as Python functions, each imported when it is first used.
+`extract`, `train`, `evaluate`, `localize`, `demo`, `import_annotations`, `check_data`, `import_ave`, `import_unav` and
+`export_ave` are the commands as Python functions, each imported when it is first used.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ccln.pipeline.commands.cache import export_ave, import_ave
+    from ccln.pipeline.commands.cache import export_ave, import_ave, import_unav
     from ccln.pipeline.commands.data import check_data, import_annotations
     from ccln.pipeline.commands.demo import demo
     from ccln.pipeline.commands.evaluate import evaluate
@@ -24,6 +24,7 @@ __all__ = [
     "extract",
     "import_annotations",
     "import_ave",
+    "import_unav",
     "localize",
     "train",
 ]
@@ -36,6 +37,7 @@ _HOMES = {
     "extract": "commands.extract",
     "import_annotations": "commands.data",
     "import_ave": "commands.cache",
+    "import_unav": "commands.cache",
     "localize": "commands.localize",
     "train": "commands.train",
 }

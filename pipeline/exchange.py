@@ -71,6 +71,8 @@ class ImportSummary:
     """Files that agree with the annotations."""
     notes: tuple[str, ...]
     """What was not imported, and why."""
+    data: Path
+    """The data set whose features these are."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def import_features(folder: Path, cache: FeatureCache, progress: Progress | None
             parts.append((background, {row: published_background_name(row) for row in range(background_count)}))
         done, cached = _store(parts, cache, specification, progress)
     digest = specification_digest(specification)
-    return ImportSummary(cache.root, done, cached, background_count, digest, tuple(compared), tuple(notes))
+    return ImportSummary(cache.root, done, cached, background_count, digest, tuple(compared), tuple(notes), folder)
 
 
 def export_features(

@@ -14,7 +14,7 @@ from support.paths import ROOT
 
 ROOMS = ("pipeline", "extractors", "model", "cache")
 MODULES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
-ANNEXES = ("report", "cml", "exchange", "demo")
+ANNEXES = ("report", "cml", "exchange", "unav", "demo")
 HEAVY = {"torch", "timm", "torchvision", "matplotlib", "librosa", "accelerate"}
 UNNEEDED = {
     *("torch._dynamo", "torch._inductor", "torchaudio", "tensorboard", "h5py", "huggingface_hub", "PIL"),

@@ -1,4 +1,4 @@
-"""The ccln-cache command: look after cached features, and exchange them with the files that AVE publishes.
+"""The ccln-cache command: look after cached features, and exchange them with the files that data sets publish.
 
 Functions that return a number return the exit code.
 """
@@ -28,11 +28,12 @@ Progress = Annotated[Callable[[int, int], None] | None, Parameter(parse=False)]
 
 def cache_command() -> None:
     """Entry point of ccln-cache."""
-    about = "Look after cached features, and exchange them with the files that AVE publishes."
+    about = "Look after cached features, and exchange them with the files that AVE and UnAV-100 publish."
     app = new_app("ccln-cache", about)
     for command in (info, verify, repair, prune, pack):
         app.command(command)
-    app.command(command_of(import_ave, _import_ave), name="import-ave")
+    app.command(command_of(import_ave, _imported), name="import-ave")
+    app.command(command_of(import_unav, _imported), name="import-unav")
     app.command(command_of(export_ave, _export_ave), name="export-ave")
     run(app, "Nothing is half done: the same command can be given again.")
 
@@ -155,6 +156,48 @@ def import_ave(folder: OnePath, /, *, cache: OnePath = defaults.CACHE, progress:
     return import_features(Path(folder), FeatureCache(cache), progress)
 
 
+def import_unav(
+    annotations: OnePath,
+    features: OnePath,
+    /,
+    *,
+    cache: OnePath = defaults.CACHE,
+    out: OnePath | None = None,
+    overwrite: bool = False,
+    progress: Progress = None,
+) -> "ImportSummary":
+    """Take UnAV-100's published features into a cache, and write its annotations as a CSV file; no video is needed.
+
+    A second's features are the mean of the rows whose centres lie in it: row i is of 0.96 s from i · 0.32 s on. A video
+    ends where its shortest file does, and videos without all three files are left out. What is in the cache already is
+    not done again: an import that was stopped goes on.
+
+    Args:
+        annotations: unav100_annotations.json.
+        features: Folder of ID_rgb.npy, ID_flow.npy and ID_vggish.npy, as published in av_features.
+        cache: Folder where the features go; made if it does not exist.
+        out: The CSV file; that of the annotations' name beside them if it is not given.
+        overwrite: Replace the CSV file if it is there.
+        progress: Called with the number of videos done and of all, before the first and after each.
+
+    Returns:
+        Counts of clips, the digest of the features' specification, notes on what was not imported, and the CSV file.
+
+    Raises:
+        DatasetError: If the annotations are not as published, an id is no name of a file, no video has its features, or
+            the CSV file is there.
+        CacheError: If a feature file is malformed, has other channels, or holds a number that is none or too large for
+            half precision; or if the cache cannot be written, or holds other features of these videos.
+    """
+    from ccln.cache import FeatureCache
+    from ccln.pipeline.unav import import_features
+
+    annotations = Path(annotations)
+    out = annotations.with_suffix(".csv") if out is None else Path(out)
+    store = FeatureCache(cache)
+    return import_features(annotations, Path(features), store, out, overwrite=overwrite, progress=progress)
+
+
 def export_ave(
     folder: OnePath,
     /,
@@ -198,8 +241,8 @@ def export_ave(
     return export_features(Path(folder), dataset, FeatureCache(cache), specification, pad=pad, progress=progress)
 
 
-def _import_ave(call: "partial[ImportSummary]") -> int:
-    with ProgressBar("import", "clip") as bar:
+def _imported(call: "partial[ImportSummary]") -> int:
+    with ProgressBar("import", "item") as bar:
         summary = call(progress=bar)
     background = f", {summary.background} of them background only" if summary.background else ""
     print(f"{summary.done} clips imported, {summary.cached} there already{background}")
@@ -208,6 +251,7 @@ def _import_ave(call: "partial[ImportSummary]") -> int:
     for note in summary.notes:
         print(f"note: {note}")
     print(f"features in {summary.cache}, specification {summary.specification[:_SHOWN_DIGITS]}")
+    print(f"data set {summary.data}")
     return 0
 
 
@@ -320,5 +364,7 @@ def _report(damaged: "Collection[DamagedFileError]") -> int:
     for error in damaged:
         print(f"damaged: {error.path}: {error.reason}", file=sys.stderr)
     if damaged:
-        print("Delete these files, and run ccln-extract or ccln-cache import-ave again.", file=sys.stderr)
+        print(
+            "Delete these files, and run ccln-extract or ccln-cache import-ave or import-unav again.", file=sys.stderr
+        )
     return 1 if damaged else 0

@@ -7,7 +7,7 @@ import io
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -193,6 +193,22 @@ def _read_rows(file: Path, media: MediaFolder | None) -> Iterator[_Row]:
         label, span = _event(wrong, times, line_number, **values)
         split = _split(wrong, cell["split"].strip()) if "split" in cell else split_by_path(path)
         yield _Row(position, line_number, path, label, span, split)
+
+
+def write_csv(file: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file, whole or not at all; floats are times, to the microsecond."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    for row in rows:
+        writer.writerow([_decimal(cell) if isinstance(cell, float) else cell for cell in row])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f".{file.name}.partial")
+    unfinished.write_text(text.getvalue(), encoding="utf-8")
+    os.replace(unfinished, file)
+
+
+def _decimal(seconds: float) -> str:
+    return f"{seconds:.6f}".rstrip("0").rstrip(".")
 
 
 def _slashed(path: str) -> Path:

@@ -1,7 +1,5 @@
 """From the files of annotation tools to a data set's CSV file."""
 
-import csv
-import io
 import itertools
 import logging
 import os
@@ -11,7 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ccln.pipeline.data import find_videos
 from ccln.pipeline.data.clips import DatasetError
-from ccln.pipeline.data.csv_file import read_csv_rows, split_by_path
+from ccln.pipeline.data.csv_file import read_csv_rows, split_by_path, write_csv
 from ccln.pipeline.data.imports.annotations import AnnotatedVideo
 from ccln.pipeline.data.imports.elan import read_elan
 from ccln.pipeline.data.imports.json_files import read_json
@@ -77,10 +75,8 @@ def import_files(files: Iterable[Path], media_root: Path, out: Path, *, overwrit
     folder = Path(os.path.realpath(out.parent))
     beside = all(Path(os.path.realpath(media_root / path)).is_relative_to(folder) for path in found)
     durations = durations_seconds(media_root / path for path in found)
-    text = io.StringIO(newline="")
-    rows = csv.writer(text, lineterminator="\n")
     splits = any(annotated.split for annotated in found.values())
-    rows.writerow(("path", "start", "end", "label", *(["split"] if splits else [])))
+    rows: list[tuple[object, ...]] = [("path", "start", "end", "label", *(["split"] if splits else []))]
     for path, annotated in sorted(found.items()):
         written = Path(os.path.realpath(media_root), path).relative_to(folder).as_posix() if beside else path
         split = [annotated.split or split_by_path(written)] if splits else []
@@ -93,15 +89,12 @@ def import_files(files: Iterable[Path], media_root: Path, out: Path, *, overwrit
             if annotated.split is not None and duration is not None:  # people cannot correct a published file
                 end = min(end, duration)
             if event.start_seconds < end:
-                rows.writerow((written, _decimal(event.start_seconds), _decimal(end), event.label, *split))
+                rows.append((written, float(event.start_seconds), float(end), event.label, *split))
         if not annotated.events:
-            rows.writerow((written, "", "", "", *split))
+            rows.append((written, "", "", "", *split))
         elif duration is not None and duration > CLIP_SECONDS + SLIVER_SECONDS:
-            rows.writerow((written, 0, _decimal(duration), "", *split))  # the tool has shown all of it
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    partial.write_text(text.getvalue(), encoding="utf-8")
-    os.replace(partial, out)
+            rows.append((written, 0, duration, "", *split))  # the tool has shown all of it
+    write_csv(out, rows)
     return ImportedAnnotations(
         out, len(found), sum(len(annotated.events) for annotated in found.values()), None if beside else media_root
     )
@@ -118,8 +111,8 @@ def read_annotations(file: Path) -> list[AnnotatedVideo]:
         return _of_csv(file)
     if ending == ".npy":
         raise DatasetError(
-            f"{file}: holds features, as UnAV-100 publishes them, and these are not read. Import its annotations, and "
-            "make the features from the videos: ccln-extract"
+            f"{file}: holds features, as UnAV-100 publishes them. Import their folder with its annotations: "
+            "ccln-cache import-unav unav100_annotations.json FOLDER"
         )
     if ending not in _READERS:
         raise DatasetError(
@@ -170,7 +163,3 @@ class _Videos:
             if same:
                 return same[0]
         return None
-
-
-def _decimal(seconds: float) -> str:
-    return f"{seconds:.6f}".rstrip("0").rstrip(".")

@@ -116,6 +116,18 @@ def _unav(file: Path, database: Any) -> Iterator[AnnotatedVideo]:
         yield AnnotatedVideo(file, (name,), _present(events), _split(file, name, video.subset))
 
 
+def read_unav(file: Path) -> list[AnnotatedVideo]:
+    """Read UnAV-100's annotations.
+
+    Raises:
+        DatasetError: The file is not those.
+    """
+    document = _published_json(file)
+    if document is None or "database" not in document:
+        raise DatasetError(f"{file}: is not UnAV-100's annotations. Name unav100_annotations.json")
+    return list(_unav(file, document["database"]))
+
+
 # --- OV-AVEBench ------------------------------------------------------------------------------------------------------
 
 

@@ -59,7 +59,7 @@ def fill(root: Path, specification: dict, clips: int, seconds: float = 10.0, mis
 def test_help_names_every_command(run: Run) -> None:
     shown = run("--help")
     assert shown.returncode == 0
-    for name in ("info", "verify", "repair", "prune", "pack", "import-ave", "export-ave", "--version"):
+    for name in ("info", "verify", "repair", "prune", "pack", "import-ave", "import-unav", "export-ave", "--version"):
         assert name in shown.stdout
 
 
@@ -69,6 +69,7 @@ def test_help_names_every_command(run: Run) -> None:
         (["verfy"], "verify"),
         (["info"], "features"),
         (["import-ave", "nowhere"], "nowhere/Annotations.txt"),
+        (["import-unav", "nowhere.json", "av_features"], "nowhere.json is missing"),
         (["export-ave", "out"], "--data"),
         (["prune"], "--keep"),
         (["prune", "--keep", "12", "--cache", "full"], "begin so"),

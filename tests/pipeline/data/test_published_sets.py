@@ -145,10 +145,3 @@ def test_what_is_not_as_published_is_refused(tmp_path: Path, files: dict[str, st
     videos(tmp_path, "abc.mp4", "bcd.mp4", "cde.mp4")
     with pytest.raises(DatasetError, match=message):
         imported(tmp_path, files)
-
-
-def test_published_features_are_refused_with_what_to_do(tmp_path: Path) -> None:
-    root = videos(tmp_path, "one.mp4")
-    np.save(tmp_path / "one_rgb.npy", np.zeros((30, 1024), np.float32))
-    with pytest.raises(DatasetError, match=r"one_rgb\.npy: holds features, .*ccln-extract"):
-        import_annotations(tmp_path / "one_rgb.npy", media_root=root)
