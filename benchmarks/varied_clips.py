@@ -91,6 +91,7 @@ def _level(waveform: np.ndarray) -> float:
 
 
 def _upright(source: InputContainer, picture: VideoStream, stream: VideoStream) -> Iterator[Packet]:
+    assert picture.time_base is not None
     start = Fraction(picture.start_time or 0) * picture.time_base
     for frame in source.decode(picture):
         assert frame.pts is not None
@@ -106,7 +107,7 @@ def _on_blurred(frame: VideoFrame) -> np.ndarray:
     columns = max(BLURRED_WIDTH, round(BLURRED_HEIGHT * frame.width / frame.height))
     coarse = frame.to_ndarray(format="rgb24", height=BLURRED_HEIGHT, width=columns, interpolation="AREA")
     left = (columns - BLURRED_WIDTH) // 2
-    middle = VideoFrame.from_ndarray(np.ascontiguousarray(coarse[:, left : left + BLURRED_WIDTH]), "rgb24")
+    middle = VideoFrame.from_ndarray(np.ascontiguousarray(coarse[:, left : left + BLURRED_WIDTH], np.uint8), "rgb24")
     canvas = middle.to_ndarray(format="rgb24", height=HEIGHT, width=WIDTH)
     top = (HEIGHT - height) // 2
     canvas[top : top + height] = frame.to_ndarray(format="rgb24", height=height, width=WIDTH)
