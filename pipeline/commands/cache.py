@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from ccln.pipeline import defaults
 from ccln.pipeline.commands.console import OnePath, ProgressBar, command_of, new_app, run
+from ccln.pipeline.visible import visible
 
 if TYPE_CHECKING:
     from ccln.cache import FeatureCache, SpecificationSummary
@@ -126,7 +127,7 @@ def pack(*, cache: Path = defaults.CACHE, specification: str = "", clips_per_sha
         packed = maintenance.pack(FeatureCache(cache), specification, clips_per_shard=clips_per_shard, progress=bar)
     print(f"{packed.clips} clips packed into {packed.shards} new shards")
     for path in packed.left:
-        print(f"left as it is: {path}: damaged, or a shard has it with other content", file=sys.stderr)
+        print(visible(f"left as it is: {path}: damaged, or a shard has it with other content"), file=sys.stderr)
     return 1 if packed.left else 0
 
 
@@ -249,7 +250,7 @@ def _imported(call: "partial[ImportSummary]") -> int:
     if summary.compared:
         print(f"agree with the text files: {', '.join(summary.compared)}")
     for note in summary.notes:
-        print(f"note: {note}")
+        print(visible(f"note: {note}"))
     print(f"features in {summary.cache}, specification {summary.specification[:_SHOWN_DIGITS]}")
     print(f"data set {summary.data}")
     return 0
@@ -262,7 +263,7 @@ def _export_ave(call: "partial[ExportSummary]") -> int:
     digest = summary.specification[:_SHOWN_DIGITS]
     print(f"{summary.clips} clips{background} of specification {digest} in {summary.folder}")
     for note in summary.notes:
-        print(f"note: {note}")
+        print(visible(f"note: {note}"))
     return 0
 
 
@@ -343,9 +344,8 @@ def _choice(specification: Mapping[str, Any], name: str) -> str:
 
 
 def _plain(text: object) -> str:
-    """A text of unknown origin for the terminal, where control characters could do harm."""
-    shown = str(text)[:80]
-    return shown if shown.isprintable() else ascii(shown)
+    """A text of unknown origin, on one line that is not too long."""
+    return visible(str(text)[:80])
 
 
 def _shape(shape: tuple[int, ...]) -> str:
@@ -362,7 +362,7 @@ def _size(size_bytes: int) -> str:
 def _report(damaged: "Collection[DamagedFileError]") -> int:
     """Name each damaged file on stderr."""
     for error in damaged:
-        print(f"damaged: {error.path}: {error.reason}", file=sys.stderr)
+        print(visible(f"damaged: {error.path}: {error.reason}"), file=sys.stderr)
     if damaged:
         print(
             "Delete these files, and run ccln-extract or ccln-cache import-ave or import-unav again.", file=sys.stderr

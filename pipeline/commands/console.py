@@ -8,6 +8,8 @@ Options are stated once, by the public function; `commands/extract.py` is an exa
 - The body takes the function, bound to the options, as `call`; the options are in `call.keywords`. It calls it, prints,
   and returns the exit code. Keyword-only parameters of the body are options of the command alone; their help is in
   their annotation: `Annotated[bool, Parameter(help="...")]`.
+- What it prints, and what is logged, passes a gate that escapes controls (`pipeline/visible.py`). The gate cannot tell
+  the end of a line from one in a name: a line with names goes through `visible` first.
 - The entry point is one call of `run_function`; of several functions, `new_app`, `command_of` for each, and `run`.
 
 Exit codes: 0 all went well, 1 some clips failed and the others are done, 2 nothing could be done, 130 stopped by
@@ -17,6 +19,7 @@ Ctrl-C, 143 by SIGTERM.
 import ctypes
 import gc
 import inspect
+import io
 import logging
 import os
 import signal
@@ -28,12 +31,16 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, CycloptsPanel, Parameter
 from tqdm import tqdm
 
+from ccln.pipeline.visible import ENCODING_ERRORS, visible
+
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ccln.pipeline.extract import Failure
 
 OnePath = Annotated[Path | str, Parameter(metavar="PATH")]
@@ -112,8 +119,48 @@ def _is_callback(parameter: inspect.Parameter) -> bool:
 def report(failed: Sequence["Failure"]) -> int:
     """Name each failure on stderr; return the exit code."""
     for failure in failed:
-        print(f"failed: {failure.reason}", file=sys.stderr)
+        print(visible(f"failed: {failure.reason}"), file=sys.stderr)
     return 1 if failed else 0
+
+
+class _Gate:
+    """A stream that writes text from outside with its controls escaped, and all else as the stream behind it does."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.ungated = stream
+        """For our own colours and progress bars."""
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=ENCODING_ERRORS)
+
+    def write(self, text: str) -> int:
+        self.ungated.write(visible(text, keep="\n\t"))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.ungated, name)
+
+
+def _set_gates() -> None:
+    """Let nothing reach the terminal raw from here on, tracebacks neither."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None and not isinstance(stream, _Gate):
+            setattr(sys, name, cast(TextIO, _Gate(stream)))
+
+
+def _ungated(stream: TextIO) -> TextIO:
+    return stream.ungated if isinstance(stream, _Gate) else stream
+
+
+class _LineFormatter(logging.Formatter):
+    """One line a message, whatever names it quotes."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return visible(super().formatMessage(record))
 
 
 class ProgressBar:
@@ -136,12 +183,13 @@ class ProgressBar:
                 desc=self._title,
                 total=total,
                 unit=self._unit,
+                file=_ungated(sys.stderr),
                 disable=None,
                 dynamic_ncols=True,
                 bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]",
             )
         self._bar.total = total
-        self._bar.set_postfix_str(note, refresh=False)
+        self._bar.set_postfix_str(visible(note), refresh=False)
         if done == self._bar.n:
             self._bar.refresh()
         else:
@@ -149,7 +197,7 @@ class ProgressBar:
 
     def print(self, text: str) -> None:
         """Write to stdout, above the bar."""
-        with tqdm.external_write_mode():
+        with tqdm.external_write_mode(_ungated(sys.stderr)):
             sys.stdout.write(text)
             sys.stdout.flush()
 
@@ -174,15 +222,23 @@ def run(app: App, stopped: str = "") -> None:
         stopped: what to say of the work done so far when Ctrl-C or SIGTERM stops it.
     """
     name = app.name[0]
-    logging.basicConfig(format=f"{name}: %(message)s", level=logging.WARNING)
+    _set_gates()
+    handler = logging.StreamHandler()
+    handler.setFormatter(_LineFormatter(f"{name}: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("ccln").setLevel(logging.INFO)
     keep_freed_memory()
     try:
         with _stopped_by_signals(), _printed_once():
-            code = app(sys.argv[1:], result_action="return_value", exit_on_error=False)
-    except CycloptsError:  # it has printed what is wrong and what was perhaps meant
+            if not sys.argv[1:] or {"-h", "--help", "--version"} & set(sys.argv[1:]):
+                app.console = _console(sys.stdout)
+            code = app(sys.argv[1:], result_action="return_value", exit_on_error=False, print_error=False)
+    except CycloptsError as error:  # says what is wrong and what was perhaps meant
+        _console(sys.stderr).print(CycloptsPanel(visible(str(error), keep="\n")))
         if files := [word for word in sys.argv[1:] if word.startswith("-") and Path(word).exists()]:
-            print(f"{name}: {files[0]} is a file, too. Write -- before names that begin with -", file=sys.stderr)
+            print(
+                visible(f"{name}: {files[0]} is a file, too. Write -- before names that begin with -"), file=sys.stderr
+            )
         sys.exit(2)
     except _Stopped as stop:
         print(f"\n{name}: stopped. {stopped}".rstrip(), file=sys.stderr)
@@ -194,9 +250,16 @@ def run(app: App, stopped: str = "") -> None:
     except Exception as error:
         if not _is_known(error):
             raise
-        print(f"{name}: {error}", file=sys.stderr)
+        print(visible(f"{name}: {error}"), file=sys.stderr)
         sys.exit(2)
     sys.exit(code or 0)
+
+
+def _console(stream: TextIO) -> "Console":
+    """What cyclopts shows help and errors with; its colours are our own."""
+    from rich.console import Console
+
+    return Console(file=_ungated(stream))
 
 
 @contextmanager

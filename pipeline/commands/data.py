@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from ccln.pipeline import defaults
 from ccln.pipeline.commands.console import OnePath, Paths, ProgressBar, command_of, new_app, run
+from ccln.pipeline.visible import visible
 
 if TYPE_CHECKING:
     from ccln.pipeline.data.imports import ImportedAnnotations
@@ -121,5 +122,5 @@ def _check(call: "partial[DatasetReport]") -> int:
     print(report.summary())
     warnings = report.warnings()
     for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        print(visible(f"warning: {warning}"), file=sys.stderr)
     return 1 if warnings else 0

@@ -9,6 +9,7 @@ from cyclopts import Parameter, validators
 
 from ccln.pipeline import defaults
 from ccln.pipeline.commands.console import OnePath, Paths, ProgressBar, report, run_function
+from ccln.pipeline.visible import visible
 
 if TYPE_CHECKING:
     from ccln.pipeline.extract import ExtractionSummary
@@ -144,9 +145,9 @@ def _extract(
             f"{summary.checked - summary.redone} as before"
         )
     for damaged in summary.damaged:
-        print(f"damaged: {damaged.path}: {lost_text(damaged.lost_seconds)}", file=sys.stderr)
+        print(visible(f"damaged: {damaged.path}: {lost_text(damaged.lost_seconds)}"), file=sys.stderr)
     for left_out in summary.skipped:
-        print(f"skipped: {left_out.reason}", file=sys.stderr)
+        print(visible(f"skipped: {left_out.reason}"), file=sys.stderr)
     return report(summary.failed)
 
 

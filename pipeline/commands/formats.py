@@ -12,6 +12,7 @@ from ccln.pipeline.metrics.evaluation import ORACLE_CLASS, Evaluation, aligned, 
 from ccln.pipeline.metrics.kinds import kind_rows, kind_spread_rows
 from ccln.pipeline.metrics.seeds import PLUS_MINUS, seeds_table, selected_on_test_table
 from ccln.pipeline.metrics.videos import VideoScores
+from ccln.pipeline.visible import visible
 
 if TYPE_CHECKING:
     from ccln.pipeline.evaluate import EvaluationReport
@@ -103,7 +104,7 @@ def evaluation_table(report: "EvaluationReport") -> str:
     )
     if report.videos is not None:
         read.append(videos_text({report.split: report.videos}))
-    return "\n\n".join([f"{report.run} on {report.data}", scores, *read, *report.evaluation.details.tables()])
+    return "\n\n".join([visible(f"{report.run} on {report.data}"), scores, *read, *report.evaluation.details.tables()])
 
 
 def evaluation_json(report: "EvaluationReport") -> str:

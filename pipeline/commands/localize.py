@@ -12,6 +12,7 @@ from cyclopts import Parameter, validators
 
 from ccln.pipeline import defaults
 from ccln.pipeline.commands.console import OnePath, Paths, ProgressBar, imported_for_good, report, run_function
+from ccln.pipeline.visible import visible
 
 if TYPE_CHECKING:
     from ccln.model import Checkpoint, EventDecoding
@@ -233,7 +234,7 @@ def _localize(
     if printed and not at_once:
         sys.stdout.write(localization_json(found.videos, found.failed))
     if found.written:
-        print(f"written: {_listed(found.written)}", file=sys.stderr)
+        print(visible(f"written: {_listed(found.written)}"), file=sys.stderr)
     return report((*found.failed, *found.unwritten))
 
 

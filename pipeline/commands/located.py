@@ -8,6 +8,7 @@ from ccln.pipeline.decode.damage import lost_text
 from ccln.pipeline.report.clock import moment
 from ccln.pipeline.report.names import heard_and_seen
 from ccln.pipeline.report.writers import to_csv, to_json, to_text
+from ccln.pipeline.visible import visible
 
 if TYPE_CHECKING:
     from ccln.pipeline.extract import Failure
@@ -19,7 +20,7 @@ _MOST_LETTERS = 32  # of a class, so that its line has no more than 80
 
 def video_table(located: "LocatedVideo") -> str:
     """For people: the events, and of a short video the tracks, second by second in per cent."""
-    lines = [f"{located.path}  ({moment(located.duration_seconds)})"]
+    lines = [f"{visible(str(located.path))}  ({moment(located.duration_seconds)})"]
     for event in located.events:
         times = f"{moment(event.start_seconds):>7} – {moment(event.end_seconds):>7}"
         lines.append(f"  event  {times}  {_short(event.label)}  (confidence {event.confidence:.2f})")
@@ -64,4 +65,5 @@ def _percent(value: float | None) -> str:
 
 
 def _short(label: str) -> str:
+    label = visible(label)
     return label if len(label) <= _MOST_LETTERS else label[: _MOST_LETTERS - 1] + "…"

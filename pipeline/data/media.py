@@ -1,12 +1,11 @@
 """Where the videos of annotations lie, and how long they are."""
 
 import os
-import unicodedata
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-_BIDIRECTIONAL_CONTROLS = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+from ccln.pipeline.visible import is_control
 
 _READERS = 4  # a header is read in no time, but may come from far
 # By file, size and time of change: to read a header takes a process, and data sets are read again and again.
@@ -35,7 +34,7 @@ class MediaFolder:
         Raises:
             ValueError: It leads out of the folder, or is no file's name; the message says what is expected.
         """
-        if any(_is_control(letter) for letter in written):
+        if any(is_control(letter) for letter in written):
             raise ValueError("the name of a file, without control characters")
         path = PurePosixPath(written)
         if "\\" in written and not os.path.lexists(self.folder / path):  # written on Windows
@@ -64,10 +63,6 @@ class MediaFolder:
                 return PurePosixPath(Path(path).relative_to(folder))
         ends = (PurePosixPath(*parts[start:]) for start in range(len(parts)))
         return next((end for end in ends if os.path.isfile(self._real / end)), PurePosixPath(*parts))
-
-
-def _is_control(letter: str) -> bool:
-    return unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or letter in _BIDIRECTIONAL_CONTROLS
 
 
 def durations_seconds(files: Iterable[Path]) -> dict[Path, float]:

@@ -17,6 +17,7 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from ccln.pipeline.decode.causes import cause_of
+from ccln.pipeline.visible import visible
 
 # Larger than any camera's frame (8K is 33 million), small enough that a forged header cannot exhaust the memory.
 MAX_PIXELS = 120_000_000
@@ -160,12 +161,7 @@ def described(stream: VideoStream | AudioStream) -> str:
         words = [context.name, f"{stream.codec_context.sample_rate} Hz", stream.codec_context.layout.name]
     words += [stream.language] if stream.language else []
     title = stream.metadata.get("title")
-    return printable(" ".join([*words, f'"{title}"'] if title else words))
-
-
-def printable(text: str) -> str:
-    """A text of unknown origin with line breaks and control characters, which file names too may hold, escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    return visible(" ".join([*words, f'"{title}"'] if title else words))
 
 
 def _best_stream(

@@ -23,7 +23,6 @@ from ccln.pipeline.decode.container import (
     chosen_streams,
     described,
     open_video,
-    printable,
     stream_start,
 )
 from ccln.pipeline.decode.damage import lost_text
@@ -31,6 +30,7 @@ from ccln.pipeline.decode.frames import FrameRequest
 from ccln.pipeline.decode.packets import ContinuousPackets
 from ccln.pipeline.decode.tone import dynamic_range
 from ccln.pipeline.segments import CLIP_SECONDS
+from ccln.pipeline.visible import visible
 
 # -60 dBFS: below the noise of any microphone's room.
 _SILENCE = 1e-3
@@ -264,7 +264,7 @@ def report_table(reports: Iterable[ClipReport]) -> str:
     lines = [line(header)]
     for report, row in zip(reports, rows, strict=True):
         notes = [f"problem: {text}" for text in report.problems] + [f"remark: {text}" for text in report.remarks]
-        lines += [line(row), *(f"    {printable(note)}" for note in notes)]
+        lines += [line(row), *(f"    {visible(note)}" for note in notes)]
     return "\n".join(lines)
 
 
@@ -279,4 +279,4 @@ def _row(report: ClipReport) -> tuple[str, ...]:
         audio = f"{a.codec} {a.sample_rate_hz} Hz {a.layout}" + (" silent" if report.silent else "")
     seconds = "-" if report.duration_seconds is None else f"{report.duration_seconds:.2f}"
     covered = "-" if report.problems else f"{report.covered_seconds:.2f}"
-    return printable(str(report.path)), seconds, video, audio, covered
+    return visible(str(report.path)), seconds, video, audio, covered

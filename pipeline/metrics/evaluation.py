@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
+from ccln.pipeline.visible import visible
+
 NO_VALUE = "–"
 _SHOWN_CLIPS = 6
 ORACLE_CLASS = "oracle class, every segment an event"  # knows each clip's true class, so it is no trivial baseline
@@ -94,6 +96,7 @@ class Evaluation:
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Rows of equally many cells as lines, the first column flush left and the others flush right."""
+    rows = [[visible(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     padded = ([cell.rjust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
     lines = ("  ".join([row[0].ljust(widths[0]), *cells[1:]]) for row, cells in zip(rows, padded, strict=True))

@@ -6,11 +6,12 @@ from collections.abc import Callable, Collection
 
 from ccln.pipeline.localize.result import Event
 from ccln.pipeline.report.writers.text import one_line
+from ccln.pipeline.visible import visible
 
 
 def printable(text: str) -> str:
-    """The text on one line; what is no text in it, as in some names of files, becomes question marks."""
-    return one_line(text).encode("utf-8", errors="replace").decode("utf-8")
+    """The text on one line, what else is no text in it escaped."""
+    return visible(one_line(text))
 
 
 def short_names(labels: Collection[str]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The page itself, from a template: everything is escaped, and a security policy lets nothing in."""
 
+import json
 import mimetypes
 import os
 from base64 import b64encode
@@ -15,6 +16,7 @@ from markupsafe import Markup
 from ccln.pipeline.report.page.video import PageVideo
 from ccln.pipeline.report.style import CLASS_COLORS, TRACK_COLORS, attention_scale, class_numbers
 from ccln.pipeline.report.writers import OutputError, write_files
+from ccln.pipeline.visible import shown, visible
 
 EMBED_LIMIT_BYTES = 64 * 2**20
 """A page holds its videos if all together are no larger."""
@@ -79,7 +81,9 @@ def _page(
         autoescape=True,
         undefined=StrictUndefined,
         keep_trailing_newline=True,
+        finalize=shown,
     )
+    environment.policies["json.dumps_function"] = _dumped
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     environment.filters |= {"digest": _digest}
 
@@ -107,8 +111,20 @@ def _page(
             "nonce": nonce,
         },
     )
-    # Names of files may hold bytes that are no text; UTF-8 has no place for them.
-    return (piece.encode("utf-8", errors="replace") for piece in pieces)
+    return (piece.encode() for piece in pieces)
+
+
+def _dumped(data: Any, **options: Any) -> str:
+    """JSON of which the scripts show every text."""
+    return json.dumps(_visible(data), **options)
+
+
+def _visible(data: Any) -> Any:
+    if isinstance(data, str):
+        return visible(data)
+    if isinstance(data, dict):
+        return {name: _visible(value) for name, value in data.items()}
+    return [_visible(value) for value in data] if isinstance(data, list | tuple) else data
 
 
 def _index(videos: Sequence[PageVideo], failed: Sequence[tuple[Path, str]]) -> dict[str, Any]:

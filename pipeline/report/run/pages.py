@@ -31,6 +31,7 @@ from ccln.pipeline.metrics.seeds import PLUS_MINUS, headlines, run_rows, spread_
 from ccln.pipeline.report.run.charts import dot_plot, histogram, line_chart, save_curves
 from ccln.pipeline.report.run.localization import localization_context
 from ccln.pipeline.train.results import SeveralRuns, TrainingResult, write_file
+from ccln.pipeline.visible import shown
 
 PAGE_NAME = "report.html"
 
@@ -199,14 +200,14 @@ def _write_page(folder: Path, template: str, **context: Any) -> Path:
         autoescape=True,
         undefined=StrictUndefined,
         keep_trailing_newline=True,
+        finalize=shown,
     )
     environment.globals |= {"dot_plot": dot_plot, "histogram": histogram, "line_chart": line_chart}
     environment.filters |= {"percent": percent, "digest": _digest, "nobreak": _unbroken}
     style, script = (_source(environment, name) for name in ("report.css", "report.js"))
     page = environment.get_template(template).render(context, style=style, script=script)
     path = folder / PAGE_NAME
-    # Names of files may hold bytes that are no text; UTF-8 has no place for them.
-    write_file(path, page.encode("utf-8", errors="replace"))
+    write_file(path, page.encode())
     return path
 
 

@@ -8,6 +8,7 @@ from ccln.pipeline.report.writers.elan import to_elan
 from ccln.pipeline.report.writers.files import write_files
 from ccln.pipeline.report.writers.label_studio import to_label_studio
 from ccln.pipeline.report.writers.text import to_audacity, to_csv, to_json, to_srt, to_webvtt
+from ccln.pipeline.visible import ENCODING_ERRORS
 
 FORMATS: Mapping[str, str] = {
     "json": ".json",
@@ -78,6 +79,6 @@ def write_beside(
         text = to_text(located, format_name, folder=folder, media_root=media_root)
         path = folder / f"{located.path.stem if name is None else name}{FORMATS[format_name]}"
         # File names may hold bytes that are no text; UTF-8 has no place for them.
-        texts[path] = [text.encode("utf-8", errors="replace")]
+        texts[path] = [text.encode("utf-8", ENCODING_ERRORS)]
     write_files(texts, overwrite=overwrite)
     return tuple(texts)

@@ -18,8 +18,8 @@ FORMAT = "ccln-localization"
 VERSION = 3  # docs/localization-json.md says when it is raised
 COLUMNS = ("path", "label", "start_seconds", "end_seconds", "confidence", "named_by", "heard", "seen")
 
-# What ends a line, or moves the cursor, in one reader or another.
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+# What ends a line, moves the cursor, or turns a line round, in one reader or another.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 
 # All that has a meaning within a WebVTT cue; without `>` there is no `-->` either.
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})

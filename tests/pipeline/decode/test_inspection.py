@@ -190,7 +190,7 @@ def test_the_table_has_a_line_a_file_and_notes_below_it(tmp_path: Path):
     assert "flac 44100 Hz mono" in heads[1]
     assert "h264 96x64 29.97 fps yuv420p turned 90" in heads[2]
     assert lines[3].startswith("    remark: no audio")
-    assert r"a\n\x1b[31mred.mp4" in heads[3]
+    assert r"a\n\u001b[31mred.mp4" in heads[3]
     assert lines[-1].startswith("    problem: ")
     assert "no such file" in lines[-1]
     assert all(line.isprintable() for line in lines)

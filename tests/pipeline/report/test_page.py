@@ -1,5 +1,4 @@
 import json
-import re
 from base64 import b64decode, b64encode
 from dataclasses import astuple, replace
 from hashlib import sha256
@@ -18,6 +17,7 @@ from support.pages import EVENTS, page_video
 from ccln.pipeline.localize.result import Event
 from ccln.pipeline.report.page import PageVideo, waveform_peaks, write_page
 from ccln.pipeline.report.writers import OutputError
+from ccln.pipeline.visible import is_control, visible
 
 
 class Elements(HTMLParser):
@@ -133,11 +133,12 @@ def test_all_texts_are_escaped(label: str, title: str, tmp_path_factory: pytest.
     clip = page_video(folder / "<img src=x>.mp4", (Event(label, 0.0, 1.0, 0.5),), labels=(label,) * 6)
     out = write_page([clip], folder / "page.html", title=title, failed=[(folder / "</script>.mp4", "<b>broken</b>")])
     page = Elements(out)
-    assert page.json("index")["videos"][0]["events"][0]["label"] == label
-    assert page.json("video-0")["labels"] == {"names": [label], "runs": [[0, 6]]}
+    assert page.json("index")["videos"][0]["events"][0]["label"] == visible(label)
+    assert page.json("video-0")["labels"] == {"names": [visible(label)], "runs": [[0, 6]]}
     assert page.json("index")["videos"][0]["name"] == "<img src=x>.mp4"
     assert page.json("index")["failed"] == [{"name": "</script>.mp4", "reason": "<b>broken</b>"}]
-    assert page.texts.get("title", "") == re.sub("\r\n?", "\n", title)
+    assert page.texts.get("title", "") == visible(title, keep="\n\t")
+    assert not any(is_control(letter) for letter in out.read_text("utf-8") if letter not in "\n\t")
     plain = Elements(write_page([page_video(folder / "<img src=x>.mp4")], folder / "plain.html", title="plain"))
     assert [tag for tag, _ in page.tags] == [tag for tag, _ in plain.tags]
 

@@ -22,10 +22,11 @@ from ccln.pipeline.report.run.charts import line_chart
 from ccln.pipeline.report.run.localization import boundary_errors, confidences, ranked_clips
 from ccln.pipeline.report.run.pages import PAGE_NAME, write_run_page
 from ccln.pipeline.train.results import RunFacts, TrainingResult
+from ccln.pipeline.visible import is_control, visible
 
 pytestmark = pytest.mark.usefixtures("no_curves", "one_core")
 
-NASTY = "</title><script>alert(1)</script>\"'&<img src=x onerror=alert(2)>"
+NASTY = "</title><script>alert(1)</script>\"'&<img src=x onerror=alert(2)>\x1b\u202e"
 VOID = {"meta"}
 
 
@@ -181,7 +182,8 @@ def test_names_are_escaped_in_the_page(result: TrainingResult, tmp_path: Path) -
         )
         path = write_run_page(changed)
         page = Page(path)
-        assert name in page.words
+        assert visible(name) in page.words
+        assert not any(is_control(letter) for letter in path.read_text("utf-8") if letter not in "\n\t")
         tags.append([tag for tag, _ in page.tags])
     assert tags[0] == tags[1]
     assert "<script>alert" not in (tmp_path / PAGE_NAME).read_text()
