@@ -32,6 +32,8 @@ class FeatureCache:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root).resolve()
+        if os.fsencode(self.root).decode("utf-8", "replace") != str(self.root):  # safetensors opens no other
+            raise CacheError(f"{self.root}: the path of a cache must be text in UTF-8. Choose another folder: --cache")
         self._folder = Folder(self.root)
         self._shards = Shards(self._folder)
         self._keys_by_source: dict[tuple[str, str], list[str]] | None = None

@@ -181,3 +181,9 @@ def test_files_of_other_names_are_ignored(cache: FeatureCache) -> None:
     ):
         shutil.copy(path, stray)
     assert repair(cache) == (1, 0, [])
+
+
+def test_a_cache_whose_path_is_no_text_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(CacheError, match="must be text in UTF-8"):
+        FeatureCache(tmp_path / "caf\udce9")
+    assert list(tmp_path.iterdir()) == []
