@@ -9,10 +9,19 @@ from cyclopts import Parameter, validators
 
 from ccln.pipeline import defaults
 from ccln.pipeline.commands.console import OnePath, Paths, ProgressBar, report, run_function
+from ccln.pipeline.data.shards import Shard
 from ccln.pipeline.visible import visible
 
 if TYPE_CHECKING:
     from ccln.pipeline.extract import ExtractionSummary
+
+
+def _shard(named: str | None) -> Shard | None:
+    return None if named is None else Shard.named(named)
+
+
+def _check_shard(_: object, named: str | None) -> None:
+    _shard(named)
 
 
 def extract(
@@ -31,6 +40,7 @@ def extract(
     on_missing: Literal["error", "zeros", "skip"] = "error",
     on_damage: Literal["error", "conceal"] = "error",
     device: str = "auto",
+    shard: Annotated[str | None, Parameter(validator=_check_shard)] = None,
     workers: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
     timeout: Annotated[float, Parameter(validator=validators.Number(gt=0))] = defaults.TIMEOUT_SECONDS,
     progress: Annotated[Callable[[int, int], None] | None, Parameter(parse=False)] = None,
@@ -63,6 +73,9 @@ def extract(
             in its place (which the cache records), skip leaves it out.
         on_damage: A file of which a decoder refuses parts: error makes it a failure, conceal keeps the frame before and
             is silent in their place (the cache records how much), up to 2 seconds of a stream in a clip of ten.
+        shard: Which share of the files to take, I/N: of N processes with the same arguments, on any machines, number I,
+            from 1 to N. A file belongs to one by the hash of its path relative to the folder given; a scheduler's N
+            tasks share the work so, and may share the cache.
         device: auto, cpu, cuda, cuda:1, ...
         workers: Clips in work at the same time. As many as there are processors if not given.
         timeout: Seconds that ten seconds of video may take to decode; a file that takes longer fails, after a second
@@ -74,14 +87,14 @@ def extract(
         FileNotFoundError: A path does not exist, or no video is there.
         DatasetError: A CSV file is no data set.
         CacheError: The cache cannot be written.
-        ValueError: `workers` is less than 1.
+        ValueError: `workers` is less than 1, or there is no such shard.
     """
     from ccln.cache import FeatureCache
     from ccln.extractors import load_extractors, pick_device, pick_precision, preset_named, preset_with
     from ccln.pipeline.data import find_clips
     from ccln.pipeline.extract import extract_features
 
-    files = find_clips(videos, media_root)
+    files = find_clips(videos, media_root, _shard(shard))
     device = pick_device(device)
     precision_made = pick_precision(precision, device)
     choices = preset_with(
@@ -125,7 +138,7 @@ def _extract(
     ] = False,
 ) -> int:
     if check:
-        names = ("videos", "media_root", "on_missing", "on_damage", "audio_track", "timeout")
+        names = ("videos", "media_root", "on_missing", "on_damage", "audio_track", "shard", "timeout")
         return _check(**{name: call.keywords[name] for name in names})
     from ccln.pipeline.decode.damage import lost_text
 
@@ -157,6 +170,7 @@ def _check(
     on_missing: str,
     on_damage: str,
     audio_track: str | None,
+    shard: str | None,
     timeout: float,
 ) -> int:
     from ccln.extractors import preset_named, preset_with
@@ -165,10 +179,11 @@ def _check(
     from ccln.pipeline.decode.processes import DecoderDiedError, Decoders
     from ccln.pipeline.segments import CLIP_SECONDS
 
-    files = find_clips(videos, media_root)
+    files = find_clips(videos, media_root, _shard(shard))
     track = preset_with(preset_named("light"), audio_track=audio_track).audio_track  # checks how it is written
     reports = []
-    most_clips = max(max(starts) // CLIP_SECONDS + 1 for starts in files.values())  # of which a report is one answer
+    # Of which a report is one answer.
+    most_clips = max((max(starts) // CLIP_SECONDS + 1 for starts in files.values()), default=1)
     with ProgressBar("check", "clip") as bar, Decoders(timeout * most_clips) as decoders:
         for file, starts in files.items():
             try:

@@ -9,6 +9,7 @@ from ccln.pipeline.data.ave import read_ave_folder
 from ccln.pipeline.data.clips import VIDEO_ENDINGS, Dataset, DatasetError
 from ccln.pipeline.data.csv_file import read_csv_dataset
 from ccln.pipeline.data.folders import nearly_the_same, videos_in
+from ccln.pipeline.data.shards import Shard
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,9 @@ def find_videos(
 
 
 def find_clips(
-    paths: Path | str | Iterable[Path | str], media_root: str | os.PathLike[str] | None = None
+    paths: Path | str | Iterable[Path | str],
+    media_root: str | os.PathLike[str] | None = None,
+    shard: Shard | None = None,
 ) -> dict[Path, set[int]]:
     """The files named, and the videos of the folders and CSV data sets named, each with where its clips start.
 
@@ -55,6 +58,7 @@ def find_clips(
     Args:
         paths: One or several.
         media_root: The folder that holds the videos of the CSV files, if they are not beside them.
+        shard: Which of them to return; all if None.
 
     Raises:
         FileNotFoundError: a path does not exist, or not one video is there.
@@ -79,7 +83,12 @@ def find_clips(
     if not found:
         names = ", ".join(map(str, paths))
         raise FileNotFoundError(f"{names}: no video in it (no file that ends in {', '.join(VIDEO_ENDINGS[:8])}, ...).")
-    return found
+    if shard is None:
+        return found
+    beside = [path.parent for path in paths if path.suffix.lower() == ".csv"]
+    chosen = shard.of(found, [*paths, *beside, *([Path(media_root)] if media_root else [])])
+    log.info("shard %d/%d: %d of %d files", shard.number, shard.count, len(chosen), len(found))
+    return chosen
 
 
 def _listed(file: Path, media_root: str | os.PathLike[str] | None) -> dict[Path, set[int]]:

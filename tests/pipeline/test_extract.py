@@ -190,6 +190,33 @@ def test_features_of_a_clip_do_not_depend_on_the_other_clips(tiny_set: Path, tin
 
 
 @pytest.mark.slow
+def test_shards_in_processes_of_their_own_equal_one_run_byte_for_byte(
+    tiny_set: Path, tiny_cache: Path, tmp_path: Path
+) -> None:
+    program = Path(sys.executable).with_name("ccln-extract")
+    cache = tmp_path / "cache"
+    words = [program, tiny_set, "--cache", cache, "--workers", "1", "--shard"]
+    running = [subprocess.Popen([*words, f"{number}/2"], stdout=subprocess.PIPE, text=True) for number in (1, 2)]
+    said = [process.communicate(timeout=250)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0]
+    assert sum(int(text.split(" done, 0 cached, 0 failed")[0]) for text in said) == 16
+    contents = [
+        {file.relative_to(root): file.read_bytes() for file in (root / "entries").rglob("*.safetensors")}
+        for root in (cache, tiny_cache)
+    ]
+    assert contents[0] == contents[1]
+    assert FeatureCache(cache).specifications() == FeatureCache(tiny_cache).specifications()
+
+
+def test_an_empty_shard_is_no_error(tiny_set: Path, tmp_path: Path) -> None:
+    video = videos_of(tiny_set)[0]
+    done = [extract(video, cache=tmp_path, shard=f"{number}/3").done for number in (1, 2, 3)]
+    assert sorted(done) == [0, 0, 1]
+    with pytest.raises(ValueError, match="is no shard"):
+        extract(video, cache=tmp_path, shard="4/3")
+
+
+@pytest.mark.slow
 def test_a_killed_run_can_be_resumed(tiny_set: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     command = [Path(sys.executable).with_name("ccln-extract"), tiny_set, "--cache", cache]
