@@ -1,5 +1,6 @@
 """The ccln-train command: one run, or several with their spread."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -114,6 +115,8 @@ def train(
     task_type, several = task_types()[task], ablate or seeds is not None
     require_parts(task_type, without)  # before anything is read
     folder = new_run() if out is None else Path(out)
+    if os.fsencode(folder).decode("utf-8", "replace") != str(folder):  # TensorBoard opens no other
+        raise TrainingError(f"{folder}: the path of a run must be text in UTF-8. Choose another: --out")
     if not several and is_finished(folder):
         raise TrainingError(f"{folder}: holds a finished run already. Choose another --out, or remove that folder.")
     experiment = prepare(

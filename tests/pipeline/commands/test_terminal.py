@@ -254,10 +254,12 @@ def test_localization(hostile_videos: Path, hostile_run: Path, terminal: dict[st
 @pytest.mark.slow
 @each_terminal
 def test_training_and_evaluation(tiny_set: Path, tiny_cache: Path, tmp_path: Path, terminal: dict[str, str]) -> None:
-    data, run = tmp_path / HOSTILE, tmp_path / UNDECODABLE
+    data, run = tmp_path / HOSTILE, tmp_path / "\x1b[31m\x07"
     shutil.copytree(tiny_set, data)
     out, _ = script("ccln-train", "--data", data, "--cache", tiny_cache, "--out", run, "--epochs", 1, terminal=terminal)
     assert "page: " in out
+    refused = script("ccln-train", "--data", data, "--out", tmp_path / UNDECODABLE, terminal=terminal)[1]
+    assert "must be text in UTF-8" in refused
     checked((run / "report.html").read_bytes())
     out, _ = script("ccln-evaluate", run, "--cache", tiny_cache, "--json", tmp_path / "e.json", terminal=terminal)
     assert visible(HOSTILE)[:15] in out
