@@ -9,12 +9,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+import av.error
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 
 from ccln.pipeline.decode.container import Clock, DecodeError
 from ccln.pipeline.decode.joined import has_unread_recording
+from ccln.pipeline.decode.memory import is_memory_short
 
 # As FFmpeg's own tools: a step back of more than this is a restart in any file, ...
 _BACK_SECONDS = 0.1
@@ -40,6 +42,31 @@ class Restart:
     """On the container's own clock, as if it had gone on."""
     stated_seconds: float
     """What the timestamps say there."""
+
+
+def _demuxed(container: InputContainer, streams: Sequence[Stream]) -> Iterator[Packet]:
+    """The packets of a file, and last an empty one of each stream.
+
+    PyAV 18 looks for those of streams, too, that began in mid-file, and that it does not know.
+
+    Raises:
+        DecodeError: A packet is said to be larger than any memory.
+    """
+    ended = 0
+    try:
+        for packet in container.demux(*streams):
+            ended += packet.dts is None and packet.pts is None and not packet.size
+            yield packet
+    except IndexError:
+        if ended < len(streams):
+            raise
+    except av.error.MemoryError as error:
+        if is_memory_short():
+            raise
+        raise DecodeError(  # FFmpeg does not even try
+            f"{container.name}: its index names a packet that is larger than any memory. Fetch the file again, or "
+            "convert it with another program."
+        ) from error
 
 
 class ContinuousPackets:
@@ -68,7 +95,7 @@ class ContinuousPackets:
         self._position = self._waiting_from = 0  # in the file, of the last packet and of that before those which wait
 
     def __iter__(self) -> Iterator[Packet]:
-        for packet in self._container.demux(*self._streams):
+        for packet in _demuxed(self._container, self._streams):
             yield from self._next(packet)
             self._position = packet.pos or self._position
 

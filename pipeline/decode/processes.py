@@ -11,7 +11,6 @@ import itertools
 import os
 import pickle
 import queue
-import re
 import signal
 import subprocess
 import sys
@@ -23,11 +22,11 @@ from types import GeneratorType
 from typing import Any, BinaryIO, Concatenate, Literal, ParamSpec, TypeVar
 
 from ccln.pipeline.decode.container import DecodeError, unforeseen
+from ccln.pipeline.decode.memory import is_memory_short
 from ccln.pipeline.defaults import TIMEOUT_SECONDS
 from ccln.pipeline.segments import CLIP_SECONDS
 
 _MEMORY_BYTES = 8 << 30  # three times what the largest frames need that are allowed
-_SHORT = 0.75
 _START_SECONDS = 300.0
 _ATTEMPTS = 2
 _PIPE_BYTES = 1 << 20
@@ -275,17 +274,6 @@ def _limit_memory(memory_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
-def _is_memory_short() -> bool:
-    """Whether this process has come near its limit: H.264's decoder calls a frame damaged that it has no memory for."""
-    with suppress(ImportError, OSError):
-        import resource
-
-        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        peak = re.search(r"VmPeak:\s*(\d+) kB", Path("/proc/self/status").read_text("ascii"))
-        return peak is not None and limit != resource.RLIM_INFINITY and int(peak[1]) * 1024 > _SHORT * limit
-    return False
-
-
 def _take_requests(requests: "queue.SimpleQueue[Any]") -> None:
     """Put each request into the queue, and end the process, whatever it does, when nobody is there any more."""
     try:
@@ -305,7 +293,7 @@ def _work(answers: BinaryIO, function: Callable[..., Any], path: Path, args: Any
     except BrokenPipeError:
         os._exit(0)
     except Exception as error:
-        if _is_memory_short():
+        if is_memory_short():
             _answer(answers, "memory")
             return
         known = type(error).__module__.startswith("ccln.")

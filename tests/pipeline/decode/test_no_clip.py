@@ -22,7 +22,7 @@ from support.making import (
     sweep_heard_at,
 )
 
-from ccln.pipeline.decode.clip import decode_clip
+from ccln.pipeline.decode.clip import decode_clip, decode_clips
 from ccln.pipeline.decode.container import DecodeError, MissingStreamError
 from ccln.pipeline.decode.inspect import inspect_clip
 
@@ -242,3 +242,29 @@ def test_a_cut_off_file_is_a_shorter_clip(tmp_path: Path, name: str, codec: str,
     assert (np.diff(numbers_in(clip.frames).ravel()) >= 0).all()
     expected = sweep_heard_at(whole.waveform, RATE_HZ)
     assert sweep_heard_at(clip.waveform, RATE_HZ) == pytest.approx(expected, abs=MILLISECOND)
+
+
+def test_streams_that_begin_in_mid_file_are_passed_over(tmp_path: Path):
+    path = make_video(tmp_path / "clip.ts", video(steady(500)), audio(20, codec="mp2"))
+    whole = list(decode_clips(path, REQUEST))
+    data, begun = bytearray(path.read_bytes()), 0
+    for start in range(len(data) // 188 * 3 // 4 * 188, len(data), 188):  # packets of the transport stream
+        identity = int.from_bytes(data[start + 1 : start + 3], "big") & 0x1FFF
+        if identity == 0x101 and data[start + 1] & 0x40:  # the audio's, with the beginning of a frame
+            data[start + 1 : start + 3] = (0x4300 + begun).to_bytes(2, "big")
+            begun += 1
+    assert begun > 30  # that many more than FFmpeg's list of streams had room for
+    path.write_bytes(data)
+    clips = list(decode_clips(path, REQUEST, on_damage="conceal"))
+    assert len(clips) == len(whole)
+    np.testing.assert_array_equal(clips[0].waveform, whole[0].waveform)
+
+
+def test_a_packet_of_impossible_size_is_damage_and_no_lack_of_memory(tmp_path: Path):
+    path = make_video(tmp_path / "clip.mp4", video(steady(50)), audio(2))
+    data = bytearray(path.read_bytes())
+    sizes = data.index(b"stsz")
+    data[sizes + 16 : sizes + 20] = b"\x33\0\0\0"  # of the first frame
+    path.write_bytes(data)
+    with pytest.raises(DecodeError, match=r"clip\.mp4: its index names a packet that is larger than any memory"):
+        decode_clip(path, REQUEST)
