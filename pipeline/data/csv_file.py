@@ -222,7 +222,10 @@ def _delimiter(text: str) -> tuple[str, int]:
     header = next((line for line in lines[skipped:] if line.strip()), "")
 
     def fits(delimiter: str) -> int:
-        names = next(csv.reader([header], delimiter=delimiter), [])
+        try:
+            names = next(csv.reader([header], delimiter=delimiter), [])
+        except csv.Error:  # reading the records says what is wrong
+            return 0
         return sum(_OWN_NAMES.get(name.strip().lower(), name.strip().lower()) in _REQUIRED for name in names)
 
     return max(_DELIMITERS, key=fits), skipped
