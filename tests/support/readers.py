@@ -21,6 +21,7 @@ from ccln.pipeline.data import read_dataset
 from ccln.pipeline.data.clips import DatasetError
 from ccln.pipeline.data.csv_file import read_csv_dataset
 from ccln.pipeline.data.imports import import_files
+from ccln.pipeline.data.media import durations_seconds
 from ccln.pipeline.report.writers import to_text
 from ccln.pipeline.train.config import ConfigError, read_config
 from support.cache_clips import KEYS, shards, write
@@ -92,6 +93,7 @@ def _media() -> Path:
     folder = Path(_KEPT.name, "media")
     folder.mkdir()
     (folder / "tower.mp4").write_bytes(b"no video")
+    durations_seconds([folder / "tower.mp4"])  # which takes a process
     return folder
 
 
