@@ -1,7 +1,15 @@
 """The cache of extracted features: safetensors files of one clip or of many, and an index that can be thrown away."""
 
 from ccln.cache.entry import Features
-from ccln.cache.keys import JSON, CacheError, clip_digest, feature_key, source_digest, specification_digest
+from ccln.cache.keys import (
+    JSON,
+    CacheError,
+    DamagedFileError,
+    clip_digest,
+    feature_key,
+    source_digest,
+    specification_digest,
+)
 from ccln.cache.maintenance import (
     Packed,
     Pruned,
@@ -19,6 +27,7 @@ from ccln.cache.store import FeatureCache
 __all__ = [
     "JSON",
     "CacheError",
+    "DamagedFileError",
     "FeatureCache",
     "Features",
     "Packed",

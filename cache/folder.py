@@ -26,6 +26,8 @@ class Folder:
         """Files that hold many clips each."""
         self.partial = root / "partial"
         """Files that are being written, before they get their name."""
+        self.quarantined = root / "quarantine"
+        """Files that were found damaged."""
         self.index = root / "index.sqlite"
 
     def entry_path(self, key: str) -> Path:
@@ -125,6 +127,23 @@ class Folder:
                     path.unlink()
                     swept += 1
         return swept
+
+    def quarantine(self, path: Path) -> None:
+        """Move a damaged file out of the way, to where nobody reads it.
+
+        Raises:
+            CacheError: If a link leads there, or the file cannot be moved.
+        """
+        for place in (path, self.quarantined):
+            refuse_links(place)
+        try:
+            self.quarantined.mkdir(exist_ok=True)
+            with suppress(FileNotFoundError):  # another process has moved it
+                os.replace(path, self.quarantined / path.name)
+        except OSError as error:
+            raise CacheError(f"{path} is damaged and cannot be moved ({error}); check its permissions") from error
+        for folder in (self.quarantined, path.parent):
+            _fsync_folder(folder)
 
     def remove(self, path: Path) -> None:
         """Delete an entry's or a shard's file, and the folders of entries that it leaves empty: listing them costs.

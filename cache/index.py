@@ -3,8 +3,10 @@
 import os
 import sqlite3
 import sys
-from collections.abc import Callable, Collection, Mapping
+import zlib
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path, PurePath
 from typing import NamedTuple, TypeVar
 
@@ -16,10 +18,11 @@ _Result = TypeVar("_Result")
 _TIMEOUT_SECONDS = 60  # many writers take turns, each for milliseconds
 _MAX_VALUE_BYTES = 1 << 24  # keys and names of a shard are smaller than its header, and that has 8 MiB at most
 _TABLES = (
-    "entries (key TEXT PRIMARY KEY, source_name TEXT NOT NULL, specification_sha256 TEXT NOT NULL) WITHOUT ROWID",
+    "entries (key TEXT PRIMARY KEY, source_name TEXT NOT NULL, specification_sha256 TEXT NOT NULL, checksum INTEGER"
+    " NOT NULL) WITHOUT ROWID",
     # A row a shard, and not one a clip: a shard is in the index as a whole or not at all.
-    "shards (name TEXT PRIMARY KEY, keys TEXT NOT NULL, source_names TEXT NOT NULL, specification_sha256 TEXT NOT NULL)"
-    " WITHOUT ROWID",
+    "shards (name TEXT PRIMARY KEY, keys TEXT NOT NULL, source_names TEXT NOT NULL, specification_sha256 TEXT NOT NULL,"
+    " checksum INTEGER NOT NULL) WITHOUT ROWID",
 )
 # Codes of a file that is broken or not ours; after all others (busy, full, read-only) a later attempt may succeed.
 _BROKEN = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG}
@@ -70,36 +73,11 @@ class Index:
 
     def entries(self) -> dict[str, EntryRow]:
         """All rows of entries by key."""
-
-        def select(connection: sqlite3.Connection) -> dict[str, EntryRow]:
-            rows = {}
-            for key, name, digest in connection.execute("SELECT key, source_name, specification_sha256 FROM entries"):
-                _require_texts(key, name, digest)
-                rows[key] = EntryRow(name, sys.intern(digest))
-            return rows
-
-        return self._attempt(select, {})
+        return self._attempt(_all_entries, {})
 
     def shards(self, names: Collection[str]) -> dict[str, ShardRow]:
         """The rows of those of the shards that the index has, by name."""
-
-        def select(connection: sqlite3.Connection) -> dict[str, ShardRow]:
-            rows = {}
-            query = "SELECT keys, source_names, specification_sha256 FROM shards WHERE name = ?"
-            for name in names:
-                for keys, source_names, digest in connection.execute(query, (name,)):
-                    _require_texts(keys, source_names, digest)
-                    row = ShardRow(
-                        tuple(keys[at : at + _KEY_DIGITS] for at in range(0, len(keys), _KEY_DIGITS)),
-                        tuple(source_names.split(_BETWEEN_NAMES)),
-                        sys.intern(digest),
-                    )
-                    if shard_name(row.keys) != name or len(row.keys) != len(row.source_names):
-                        raise sqlite3.DatabaseError("a row is malformed")
-                    rows[name] = row
-            return rows
-
-        return self._attempt(select, {})
+        return self._attempt(partial(_some_shards, names=names), {})
 
     def shard_names(self) -> set[str]:
         """The names of all shards that the index has."""
@@ -126,11 +104,32 @@ class Index:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany("DELETE FROM entries WHERE key = ?", ((key,) for key in gone_entries))
             connection.executemany("DELETE FROM shards WHERE name = ?", ((name,) for name in gone_shards))
-            connection.executemany("REPLACE INTO entries VALUES (?, ?, ?)", entry_rows)
-            connection.executemany("REPLACE INTO shards VALUES (?, ?, ?, ?)", shard_rows)
+            for table, rows in (("entries", entry_rows), ("shards", shard_rows)):
+                for row in rows:
+                    places = ", ".join("?" * (len(row) + 1))
+                    connection.execute(f"REPLACE INTO {table} VALUES ({places})", (*row, _checksum(row)))
             connection.execute("COMMIT")
 
         self._attempt(transact, None)
+
+    def disagreement(self, entries: Mapping[str, EntryRow], shards: Mapping[str, ShardRow]) -> str:
+        """What is wrong with the index, given some of the rows that the files make; nothing is mended. "" if nothing.
+
+        Rows that it lacks, and those of files that are gone, are no fault: looking things up mends them.
+        """
+        if not self._path.exists():
+            return ""
+        try:
+            own = self._connected(_all_entries), self._connected(partial(_some_shards, names=shards))
+        except (sqlite3.Error, OSError) as error:
+            return str(error)
+        wrong = [
+            row
+            for found, true in zip(own, (entries, shards), strict=True)
+            for row in true
+            if row in found and found[row] != true[row]
+        ]
+        return f"{len(wrong)} of its rows disagree with the files: {', '.join(wrong)}" if wrong else ""
 
     def clear(self) -> None:
         """Delete all rows.
@@ -177,6 +176,38 @@ class Index:
             return action(connection)
 
 
-def _require_texts(*values: object) -> None:
-    if not all(isinstance(value, str) for value in values) or not is_digest(values[-1]):  # lost bytes read as NULL
+def _checksum(texts: Iterable[str]) -> int:
+    """Of a row; bits flip, on disks and in memory."""
+    return zlib.crc32("\0".join(texts).encode())
+
+
+def _require_whole(checksum: object, *texts: object) -> None:
+    strings = [text for text in texts if isinstance(text, str)]  # lost bytes read as NULL
+    if len(strings) < len(texts) or not is_digest(texts[-1]) or checksum != _checksum(strings):
         raise sqlite3.DatabaseError("a row is malformed")
+
+
+def _all_entries(connection: sqlite3.Connection) -> dict[str, EntryRow]:
+    rows = {}
+    for key, name, digest, checksum in connection.execute("SELECT * FROM entries"):
+        _require_whole(checksum, key, name, digest)
+        rows[key] = EntryRow(name, sys.intern(digest))
+    return rows
+
+
+def _some_shards(connection: sqlite3.Connection, names: Iterable[str]) -> dict[str, ShardRow]:
+    rows = {}
+    for name in names:
+        for _, keys, source_names, digest, checksum in connection.execute(
+            "SELECT * FROM shards WHERE name = ?", (name,)
+        ):
+            _require_whole(checksum, name, keys, source_names, digest)
+            row = ShardRow(
+                tuple(keys[at : at + _KEY_DIGITS] for at in range(0, len(keys), _KEY_DIGITS)),
+                tuple(source_names.split(_BETWEEN_NAMES)),
+                sys.intern(digest),
+            )
+            if shard_name(row.keys) != name or len(row.keys) != len(row.source_names):
+                raise sqlite3.DatabaseError("a row is malformed")
+            rows[name] = row
+    return rows

@@ -29,7 +29,7 @@ class DamagedFileError(CacheError):
         """What is wrong with it."""
 
     def __str__(self) -> str:
-        return f"{self.path} cannot be used: {self.reason}; delete the file and run ccln-extract again"
+        return f"{self.path} cannot be used: {self.reason}; run ccln-extract again, which makes it anew"
 
 
 def is_digest(text: object) -> bool:

@@ -4,20 +4,23 @@ If not described otherwise, a `progress` is called with files done and files in 
 """
 
 import math
+import random
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from ccln.cache.entry import Entry, read_entry
 from ccln.cache.folder import Folder, is_plain_file
-from ccln.cache.index import Index
+from ccln.cache.index import EntryRow, Index
 from ccln.cache.keys import JSON, CacheError, DamagedFileError, feature_key, is_digest, shard_name, specification_digest
-from ccln.cache.shards import MAX_SHARD_HEADER_BYTES, Shard, Shards, header_bytes, write_shard
+from ccln.cache.shards import MAX_SHARD_HEADER_BYTES, Shard, Shards, header_bytes, salvage, write_shard
 from ccln.cache.store import FeatureCache, Progress, catalogue, tracked
+
+_Item = TypeVar("_Item")
 
 _HEADER_RESERVE_BYTES = 1 << 20  # for all in a shard's header that is not its clips': an entry's own must be smaller
 
@@ -55,6 +58,7 @@ class Verified(NamedTuple):
     intact: int
     """Entries whose every byte is as it was written; one that is in a file and in a shard counts twice."""
     damaged: list[DamagedFileError]
+    """The index is among them where a row of it disagrees with the files."""
 
 
 class Repaired(NamedTuple):
@@ -64,8 +68,9 @@ class Repaired(NamedTuple):
     """Entries in the index now."""
     swept: int
     """Partial files deleted."""
-    unreadable: list[DamagedFileError]
-    """Files that are no readable entry or shard; they are left where they are."""
+    damaged: list[DamagedFileError]
+    """Files, and clips in shards, that were damaged: such a file is in ``quarantine/`` now, under its name, and what is
+    whole in a shard is in a new one."""
 
 
 class Pruned(NamedTuple):
@@ -102,12 +107,12 @@ def describe(cache: FeatureCache, progress: Progress | None = None) -> list[Spec
         digest, specification = file.specification_sha256, file.entries[0].header.specification
         summary = summaries.setdefault(digest, SpecificationSummary(digest, specification))
         summary.bytes += file.bytes
-        summary.shards += file.is_shard
+        summary.shards += file.shard is not None
         for header, features in file.entries:
             if (key := feature_key(header.source_sha256, digest)) not in seen:
                 seen.add(key)
                 summary.clips += 1
-                summary.packed += file.is_shard
+                summary.packed += file.shard is not None
                 summary.padded += header.duration_seconds < len(features.visual)
                 summary.missing_audio += "audio" in header.missing
                 summary.missing_video += "video" in header.missing
@@ -117,36 +122,75 @@ def describe(cache: FeatureCache, progress: Progress | None = None) -> list[Spec
     return sorted(summaries.values(), key=lambda summary: (-summary.clips, summary.digest))
 
 
-def verify(cache: FeatureCache, progress: Progress | None = None) -> Verified:
-    """Read every byte of every entry, packed ones too, and compare its sha256.
+def verify(cache: FeatureCache, progress: Progress | None = None, *, sample: float = 1.0) -> Verified:
+    """Read every byte of every entry, packed ones too, and compare its sha256; compare the index with the files.
+
+    Args:
+        cache: The cache.
+        progress: See the module.
+        sample: Of all files, and of the clips in each shard, the part to look at, above 0 and at most 1; which these
+            are is drawn anew each time.
 
     Raises:
-        CacheError: If the folder is no feature cache, or cannot be listed.
+        CacheError: If the folder is no feature cache, cannot be listed, or ``sample`` is out of range.
     """
+    if not 0 < sample <= 1:
+        raise CacheError(f"a sample of {sample:g} of the clips; it must be above 0 and at most all of them")
+    folder = Folder(cache.root)
     intact, damaged = 0, []
-    for file in _files(Folder(cache.root), progress, verify=True):
+    rows, shard_rows = {}, {}
+    for file in _files(folder, progress, verify=True, sample=sample):
         intact += len(file.entries)
         damaged += file.errors
+        if file.shard is not None:
+            shard_rows[file.path.stem] = file.shard.row
+        else:
+            rows.update((entry.header.key, EntryRow.of(entry.header)) for entry in file.entries)
+    if wrong := Index(folder.index).disagreement(rows, shard_rows):
+        damaged.append(DamagedFileError(folder.index, wrong))
     return Verified(intact, damaged)
 
 
 def repair(cache: FeatureCache, progress: Progress | None = None) -> Repaired:
-    """Delete all partial files and make the index anew from the files' headers.
+    """Move damaged files to ``quarantine/``, delete all partial files, and make the index anew from the files' headers.
+
+    The clips of a damaged shard that are whole go into a new one; what is lost, an extraction makes again.
 
     Args:
         cache: The cache.
-        progress: Called with files done and files in all, shards not counted.
+        progress: See the module.
 
     Raises:
-        CacheError: If the folder is no feature cache, cannot be listed, or the index cannot be written.
+        CacheError: If the folder is no feature cache, cannot be listed, or a file in it cannot be moved or written.
     """
     folder = Folder(cache.root)
     folder.require()
     swept = folder.sweep_partial(older_than_seconds=-math.inf)  # whoever is just writing one writes it again
+    damaged = []
+    for file in _files(folder, progress, verify=True):
+        if file.errors:
+            damaged += file.errors
+            _put_away(folder, file.path)
     Index(folder.index).clear()
-    holds = catalogue(folder, Shards(folder), progress)
-    indexed = {key for key, _ in holds.rows()}
-    return Repaired(len(indexed), swept, holds.unreadable)
+    holds = catalogue(folder, Shards(folder))
+    return Repaired(len({key for key, _ in holds.rows()}), swept, damaged)
+
+
+def _put_away(folder: Folder, path: Path) -> None:
+    """Move a damaged file to the quarantine, but for the clips of a shard that are whole."""
+    whole = salvage(path) if path.parent == folder.shards else []
+    name = shard_name([entry.header.key for entry in whole])
+    if name == path.stem:  # all are whole, and the damage lies between them
+        folder.quarantine(path)
+    if whole:
+        _write(folder, name, whole)
+    if name != path.stem:
+        folder.quarantine(path)
+
+
+def _write(folder: Folder, name: str, entries: Sequence[Entry]) -> None:
+    """Write a shard, and read it once more before it gets its name."""
+    folder.write(folder.shard_path(name), partial(write_shard, entries=entries), partial(_check, name=name))
 
 
 def prune(cache: FeatureCache, keep: Collection[str], *, delete: bool, progress: Progress | None = None) -> Pruned:
@@ -188,10 +232,12 @@ class _File(NamedTuple):
     """A file of the cache, open."""
 
     path: Path
-    is_shard: bool
     bytes: int
     entries: list[Entry]
+    """Those that are whole."""
     errors: list[DamagedFileError]
+    shard: Shard | None = None
+    """If it is one."""
 
     @property
     def specification_sha256(self) -> str:
@@ -199,30 +245,36 @@ class _File(NamedTuple):
         return specification_digest(self.entries[0].header.specification)
 
 
-def _files(folder: Folder, progress: Progress | None, *, verify: bool = False) -> Iterator[_File]:
+def _files(folder: Folder, progress: Progress | None, *, verify: bool = False, sample: float = 1.0) -> Iterator[_File]:
     paths = [folder.entry_path(key) for key in folder.entry_keys()]
-    paths += [folder.shard_path(name) for name in folder.shard_names()]
+    paths = [*_sample(paths, sample), *map(folder.shard_path, folder.shard_names())]
     for path in tracked(paths, progress):
         with suppress(FileNotFoundError):  # packed or deleted since the folder was listed
-            yield _open(path, is_shard=path.parent == folder.shards, verify=verify)
+            yield _open(path, is_shard=path.parent == folder.shards, verify=verify, sample=sample)
 
 
-def _open(path: Path, *, is_shard: bool, verify: bool) -> _File:
-    file = _File(path, is_shard, path.lstat().st_size, [], [])
+def _sample(items: Sequence[_Item], part: float) -> list[_Item]:
+    """So many of the items, at least one, in their order."""
+    return [items[place] for place in sorted(random.sample(range(len(items)), math.ceil(part * len(items))))]
+
+
+def _open(path: Path, *, is_shard: bool, verify: bool, sample: float) -> _File:
+    size_bytes, entries, errors = path.lstat().st_size, [], []
+    shard = None
     try:
         if is_shard:
             shard = Shard(path, path.stem)
-            for key in shard.keys:
+            for key in _sample(shard.keys, sample):
                 try:
-                    file.entries.append(shard.entry(key, verify=verify))
+                    entries.append(shard.entry(key, verify=verify))
                 except DamagedFileError as error:
-                    file.errors.append(error)
+                    errors.append(error)
         else:
-            file.entries.append(read_entry(path, verify=verify))
+            entries.append(read_entry(path, verify=verify))
     except DamagedFileError as error:
         path.lstat()  # raises FileNotFoundError if it is not damaged but gone
-        file.errors.append(error)
-    return file
+        errors.append(error)
+    return _File(path, size_bytes, entries, errors, shard)
 
 
 def pack(
@@ -323,11 +375,7 @@ def _move(folder: Folder, shards: Shards, keys: Sequence[str]) -> Packed:
         in_a_shard[path] = state
     if entries:
         name = shard_name(list(entries))
-        folder.write(
-            folder.shard_path(name),
-            partial(write_shard, entries=list(entries.values())),
-            partial(_check, name=name),
-        )
+        _write(folder, name, list(entries.values()))
         shards.listing()  # saves the new shard in the index
     removed = []
     for path, state in in_a_shard.items():

@@ -1,11 +1,16 @@
 """Shards: safetensors files with the entries of many clips that share specification and shape."""
 
 import json
+import math
 import time
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import torch
 
 from ccln.cache.entry import FORMAT_VERSION, TENSORS, Entry, Header, bytes_of, opened, tensors_of
 from ccln.cache.folder import Folder
@@ -61,6 +66,35 @@ class Shard:
         if verify and not entry.is_as_written():
             raise DamagedFileError(self.path, f"{header.source_path} in it is not what was written (sha256 differs)")
         return entry
+
+
+def salvage(path: Path) -> list[Entry]:
+    """The clips of a damaged shard that are as they were written, by key, whatever has become of the others."""
+    entries: dict[str, Entry] = {}
+    damage = (CacheError, OSError, ValueError, LookupError, TypeError, RuntimeError, OverflowError)
+    with suppress(*damage):
+        data = np.memmap(path, np.uint8, "c")
+        size_bytes = int.from_bytes(data[:8].tobytes(), "little")
+        if size_bytes > MAX_SHARD_HEADER_BYTES:
+            return []
+        layout = json.loads(data[8 : 8 + size_bytes].tobytes())
+        document = json.loads(layout["__metadata__"]["ccln"])
+        shared = {name: document[name] for name in _SHARED}
+        for position, clip in enumerate(document["clips"] if document["format_version"] == FORMAT_VERSION else []):
+            with suppress(*damage):
+                rows = {name: _row(data[8 + size_bytes :], layout[name], position) for name in TENSORS}
+                entry = Entry.of(Header.parse({**clip, **shared}), rows)
+                if entry.is_as_written():
+                    entries[entry.header.key] = entry
+    return [entries[key] for key in sorted(entries)]
+
+
+def _row(data: np.ndarray, layout: Mapping[str, Any], position: int) -> torch.Tensor:
+    """One clip's part of a tensor; some error, or another shape, if the data has not all of it."""
+    dtype, shape = {"F16": torch.float16, "F32": torch.float32}[layout["dtype"]], layout["shape"][1:]
+    size_bytes = math.prod(shape) * dtype.itemsize
+    start = layout["data_offsets"][0] + position * size_bytes
+    return torch.from_numpy(data[start : start + size_bytes]).view(dtype).reshape(shape)
 
 
 def write_shard(file: BinaryIO, entries: Sequence[Entry]) -> None:

@@ -73,6 +73,27 @@ class FeatureCache:
         """
         return self._entry(key, verify).features
 
+    def whole(self, key: str) -> Features | None:
+        """The features under a key, as `read` gives them; None if there are none, or they are damaged.
+
+        A damaged file is moved to ``quarantine/``. What is damaged in a shard stays until ``repair``; a file of its own
+        counts.
+
+        Raises:
+            CacheError: If the key is malformed, or the damaged file cannot be moved.
+        """
+        while self.contains(key):
+            try:
+                return self.read(key)
+            except DamagedFileError as error:
+                if error.path != self.path_of(key):
+                    return None
+                self._folder.quarantine(error.path)
+            except CacheError:  # it is gone since
+                if self.contains(key):
+                    raise
+        return None
+
     def source_of(self, key: str) -> str:
         """Return the sha256 (hex) of the source file whose features are under a key.
 
@@ -138,15 +159,25 @@ class FeatureCache:
 
         For machines where the sources are absent. The result is what the last call of ``specifications`` found, less
         the entries that are gone since; the folder itself is listed only if there was no such call, or this object has
-        written after it.
+        written after it. Each entry's own header confirms what the index says of it; one that cannot be read is among
+        the result.
 
         Raises:
             CacheError: If the folder is no feature cache.
         """
         if (by_source := self._keys_by_source) is None:
             by_source = self._keys_by_source = catalogue(self._folder, self._shards).keys_by_source()
-        found = by_source.get((specification_sha256, storable(source_name)), [])
-        return sorted({key for key in found if self.contains(key)})  # two runs of `pack` at once may pack a clip twice
+        wanted = EntryRow(storable(source_name), specification_sha256)
+        found = by_source.get((specification_sha256, wanted.source_name), [])
+        present = {key for key in found if self.contains(key)}  # two runs of `pack` at once may pack a clip twice
+        return sorted(key for key in present if self._row(key) in (wanted, None))
+
+    def _row(self, key: str) -> EntryRow | None:
+        """What an entry says of itself; None if it is damaged."""
+        try:
+            return EntryRow.of(self._entry(key, verify=False).header)
+        except DamagedFileError:
+            return None
 
     def sweep_partial(self) -> int:
         """Delete partial files older than an hour, left by runs that were killed; return how many."""

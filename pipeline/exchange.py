@@ -217,17 +217,18 @@ def _store(
 ) -> tuple[int, int]:
     """Write the named rows of each part; return how many were written, and how many were there."""
     digest, done, cached = specification_digest(specification), 0, 0
-    there: set[str] = set()
+    there: dict[str, list[str]] = {}
     with suppress(CacheError):  # no cache yet
-        there = {name for _, names in parts for name in names.values() if cache.find(digest, name)}
+        there = {name: cache.find(digest, name) for _, names in parts for name in names.values()}
     step = _steps(sum(len(published) for published, _ in parts), progress)
     step()
     for published, names in parts:
         for row, source_sha256, features in published.clips():
             if row in names:
-                if cache.contains(feature_key(source_sha256, digest)):
+                key = feature_key(source_sha256, digest)
+                if cache.whole(key) is not None:
                     cached += 1
-                elif names[row] in there:
+                elif any(other != key for other in there.get(names[row], ())):
                     raise CacheError(
                         f"{published.visual.path}, row {row}: {cache.root} holds other features of this row, from "
                         "another publication. Import into a cache of its own"

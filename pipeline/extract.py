@@ -271,12 +271,14 @@ class _Worker:
         try:
             with self._locks[source.sha256]:
                 digests = {start: clip_digest(source.sha256, start) for start in starts}
-                missing = {
-                    start: digest for start, digest in digests.items() if not self._store.contains(self._key(digest))
+                found = {start: self._store.whole(self._key(digest)) for start, digest in digests.items()}
+                missing = [start for start, features in found.items() if features is None]
+                earlier = {
+                    start: features
+                    for start, features in found.items()
+                    if features is not None and features.decoding_rules != DECODING_RULES
                 }
-                cached = {start: self._cached(digest) for start, digest in digests.items() if start not in missing}
-                earlier = {start: found for start, found in cached.items() if found is not None}
-                outcome.cached, outcome.checked = len(cached) - len(earlier), len(earlier)
+                outcome.cached, outcome.checked = len(found) - len(missing) - len(earlier), len(earlier)
                 if missing or earlier:
                     wanted = {start: digests[start] for start in (*missing, *earlier)}
                     try:
@@ -292,15 +294,6 @@ class _Worker:
 
     def _key(self, digest: str) -> str:
         return feature_key(digest, self.specification_digest)
-
-    def _cached(self, digest: str) -> Features | None:
-        """The features of a clip if they were decoded by earlier rules; None if there is nothing to do."""
-        try:
-            if self._store.read(self._key(digest), verify=False).decoding_rules == DECODING_RULES:
-                return None
-            return self._store.read(self._key(digest))
-        except CacheError:  # for ccln-cache verify
-            return None
 
     def _extract(
         self, source: Source, wanted: Mapping[int, str], earlier: Mapping[int, Features], outcome: _Outcome

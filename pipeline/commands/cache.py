@@ -5,6 +5,7 @@ Functions that return a number return the exit code.
 
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -56,31 +57,41 @@ def info(*, cache: Path = defaults.CACHE) -> int:
     return 0
 
 
-def verify(*, cache: Path = defaults.CACHE) -> int:
-    """Read every byte and compare its checksum; exit with 1 if something is damaged.
+def verify(*, cache: Path = defaults.CACHE, sample: str = "100%") -> int:
+    """Read every byte and compare its checksum, and the index with the files; exit with 1 if something is damaged.
 
     Args:
         cache: Folder of the cache.
+        sample: Look at a part of the clips only, such as 1%, drawn anew each time.
     """
     from ccln.cache import FeatureCache, maintenance
 
+    part = _part(sample)
     with ProgressBar("verify", "file") as bar:
-        found = maintenance.verify(FeatureCache(cache), progress=bar)
-    print(f"{found.intact} clips are whole, {len(found.damaged)} files damaged")
-    return _report(found.damaged)
+        found = maintenance.verify(FeatureCache(cache), progress=bar, sample=part)
+    of = f" of a sample of {sample}" if part < 1 else ""
+    print(f"{found.intact} clips{of} are whole, {len(found.damaged)} damaged")
+    return _report(found.damaged, f"ccln-cache repair --cache {cache} moves what is damaged out of the way.")
 
 
 def repair(*, cache: Path = defaults.CACHE) -> int:
-    """Make the index anew from the files, and delete what runs that were killed left half written.
+    """Move damaged files out of the way, keep what is whole in them, and make the index anew from the files.
+
+    Damaged files go to the folder quarantine in the cache; from packed ones, clips that are whole are kept. Files that
+    runs left half written are deleted.
 
     Args:
         cache: Folder of the cache. No other run should be writing to it.
     """
     from ccln.cache import FeatureCache, maintenance
 
-    done = maintenance.repair(FeatureCache(cache))
+    with ProgressBar("repair", "file") as bar:
+        done = maintenance.repair(FeatureCache(cache), progress=bar)
     print(f"{done.indexed} clips in the new index, {done.swept} half-written files deleted")
-    return _report(done.unreadable)
+    moved = (
+        f"They are in {cache / 'quarantine'}. To make them again, run ccln-extract or the import again."
+    )
+    return _report(done.damaged, moved)
 
 
 def prune(
@@ -359,12 +370,20 @@ def _size(size_bytes: int) -> str:
     return f"{size_bytes / 2**10:.1f} KiB"
 
 
-def _report(damaged: "Collection[DamagedFileError]") -> int:
+def _part(text: str) -> float:
+    """What 1% stands for."""
+    from ccln.cache import CacheError
+
+    with suppress(ValueError):
+        if 0 < (part := float(text.removesuffix("%")) / 100) <= 1:
+            return part
+    raise CacheError(f"--sample {text}: is no part of the clips. Write it as 1%, above 0 % and at most 100 %")
+
+
+def _report(damaged: "Collection[DamagedFileError]", remedy: str) -> int:
     """Name each damaged file on stderr."""
     for error in damaged:
         print(visible(f"damaged: {error.path}: {error.reason}"), file=sys.stderr)
     if damaged:
-        print(
-            "Delete these files, and run ccln-extract or ccln-cache import-ave or import-unav again.", file=sys.stderr
-        )
+        print(remedy, file=sys.stderr)
     return 1 if damaged else 0

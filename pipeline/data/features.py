@@ -16,7 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ccln.cache import FeatureCache, Features, clip_digest, feature_key, source_digest, specification_digest
+from ccln.cache import (
+    DamagedFileError,
+    FeatureCache,
+    Features,
+    clip_digest,
+    feature_key,
+    source_digest,
+    specification_digest,
+)
 from ccln.extractors import arithmetic_of, pick_device, pick_precision, without_arithmetic
 from ccln.extractors.contract import DECODING_RULES
 from ccln.pipeline.data.ave import listed_background_ids, videos_by_id
@@ -139,8 +147,8 @@ def load_features(
 
     Raises:
         DatasetError: A split that is needed has no rows; no specification, or more than one, has features of this data
-            set; such a split has none at all; or a row may stand for several files.
-        CacheError: An entry of the cache is damaged, or a video cannot be read.
+            set; such a split has none at all; a row may stand for several files; or entries of the cache are damaged.
+        CacheError: A video cannot be read.
     """
     videos = videos_of(dataset)
     with ThreadPoolExecutor() as threads:  # hashing lets other threads run
@@ -151,9 +159,9 @@ def load_features(
     asked_for = own or specification or ""
     candidates = {}
     for alike, named in _alike(specifications, specification):
-        found = _found(dataset, digests, _Lookup(cache, alike))
-        if any(entry.specification_sha256 in named for entry in found.values()):
-            candidates[alike] = found
+        found, damaged = _found(dataset, digests, _Lookup(cache, alike))
+        if damaged or any(entry.specification_sha256 in named for entry in found.values()):
+            candidates[alike] = found, damaged
     if not candidates:
         wanted = f" with a specification {asked_for}..." if asked_for else ""
         raise DatasetError(
@@ -161,12 +169,14 @@ def load_features(
             f"Make them first: ccln-extract {dataset.source} --cache {cache.root}"
         )
     if len(candidates) > 1:
-        listed = ", ".join(f"{alike[0][:12]} ({len(found)} clips)" for alike, found in sorted(candidates.items()))
+        listed = ", ".join(f"{alike[0][:12]} ({len(found)} clips)" for alike, (found, _) in sorted(candidates.items()))
         raise DatasetError(
             f"{dataset.source}: the cache {cache.root} has its features under several specifications: {listed}. "
             "Choose one with --specification."
         )
-    ((alike, found),) = candidates.items()
+    ((alike, (found, damaged)),) = candidates.items()
+    command = "ccln-cache import-ave" if "imported" in specifications[alike[0]] else "ccln-extract"
+    features = _read(found, damaged, cache, f"{command} {dataset.source} --cache {cache.root}")
     counts = Counter(entry.specification_sha256 for entry in found.values())
     if len(counts) > 1:
         mixture = (f"{counts[one]} in {arithmetic_of(specifications[one])}" for one in alike if one in counts)
@@ -174,7 +184,7 @@ def load_features(
     used = next(digest for digest in alike if digest in counts)
     decoded = "decoding_revision" in specifications[used]
     splits: dict[Split, LabelledClips] = {
-        split: _labelled(dataset, split, found, cache, own or used, decoded=decoded, needed=split in needed)
+        split: _labelled(dataset, split, found, features, cache, own or used, decoded=decoded, needed=split in needed)
         for split in SPLITS
     }
     return DatasetFeatures(splits, dict(specifications[used]), dataset.class_names, dropped, alike)
@@ -257,8 +267,10 @@ class _Lookup(NamedTuple):
         return list(entries.values())
 
 
-def _found(dataset: Dataset, digests: Digests, lookup: _Lookup) -> dict[AnnotatedClip, _Entry]:
-    """The entries of all rows that have features."""
+def _found(
+    dataset: Dataset, digests: Digests, lookup: _Lookup
+) -> tuple[dict[AnnotatedClip, _Entry], list[AnnotatedClip]]:
+    """The entries of all rows that have features, and the rows whose entries are damaged as far as that shows yet."""
     files_of: defaultdict[str, set[Path | None]] = defaultdict(set)
     for row in dataset.clips:
         files_of[row.video_id].add(row.path)
@@ -283,13 +295,44 @@ def _found(dataset: Dataset, digests: Digests, lookup: _Lookup) -> dict[Annotate
         # A name is no evidence if the video exists, or if the data set itself has two files of that name.
         return named(row, row.name) if source is None and len(files_of[row.video_id]) == 1 else None
 
-    return {row: entry for row in dataset.clips if (entry := entry_of(row)) is not None}
+    found, damaged = {}, []
+    for row in dataset.clips:
+        try:
+            if (entry := entry_of(row)) is not None:
+                found[row] = entry
+        except DamagedFileError:
+            damaged.append(row)
+    return found, damaged
+
+
+def _read(
+    found: Mapping[AnnotatedClip, _Entry], damaged: Sequence[AnnotatedClip], cache: FeatureCache, command: str
+) -> dict[AnnotatedClip, Features]:
+    """The features of all rows.
+
+    Raises:
+        DatasetError: Entries are damaged; it names the clips of all, those known to be `damaged` among them, and the
+            command that makes them.
+    """
+    features, damaged = {}, list(damaged)
+    for row, entry in found.items():
+        try:
+            features[row] = cache.read(entry.key)
+        except DamagedFileError:
+            damaged.append(row)
+    if damaged:
+        raise DatasetError(
+            f"{cache.root}: features are damaged, of {len(damaged)} clips: {', '.join(row.name for row in damaged)}. "
+            f"Make them again, with the options that they were made with: {command}"
+        )
+    return features
 
 
 def _labelled(
     dataset: Dataset,
     split: Split,
     found: Mapping[AnnotatedClip, _Entry],
+    features_of: Mapping[AnnotatedClip, Features],
     cache: FeatureCache,
     identity: str,
     *,
@@ -310,7 +353,7 @@ def _labelled(
             "%d of %d rows of the %s split have no features and are left out (%s, ...): run ccln-extract %s to see why",
             *(len(missing), len(rows), split, ", ".join(row.video_id for row in missing[:3]), dataset.source),
         )
-    features = [cache.read(found[row].key) for row in present]
+    features = [features_of[row] for row in present]
     shapes = Counter((tuple(entry.visual.shape), tuple(entry.audio.shape)) for entry in features)
     if len(shapes) > 1:
         raise DatasetError(f"features of the {split} split differ in shape: {dict(shapes)}. Extract them again.")

@@ -2,13 +2,14 @@ import os
 import random
 import shutil
 import sqlite3
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support.cache_clips import SPECIFICATION, index_rows, make_features, same, sha, write
 
-from ccln.cache import CacheError, FeatureCache, feature_key, pack, repair, specification_digest
+from ccln.cache import CacheError, FeatureCache, feature_key, pack, repair, specification_digest, verify
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,11 @@ def execute(*statements: str) -> Callable[[Path], None]:
     return apply
 
 
+def checksum(*texts: str) -> int:
+    """Of an index's row."""
+    return zlib.crc32("\0".join(texts).encode())
+
+
 DAMAGE: dict[str, Callable[[Path], None]] = {
     "deleted": delete,
     "emptied": empty,
@@ -87,7 +93,15 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     "pages garbled": garble_pages,
     "truncated": truncate,
     "rows missing": execute("DELETE FROM entries WHERE source_name < 'clip 3'"),
-    "rows of nothing": execute(f"INSERT INTO entries VALUES ('{'0' * 64}', 'ghost', '{'1' * 64}')"),
+    "rows of nothing": execute(
+        f"INSERT INTO entries VALUES ('{'0' * 64}', 'ghost', '{'1' * 64}', {checksum('0' * 64, 'ghost', '1' * 64)})"
+    ),
+    "a wrong name": execute("UPDATE entries SET source_name = 'clip 3' WHERE source_name = 'clip 2'"),
+    "a wrong specification": execute(f"UPDATE entries SET specification_sha256 = '{'1' * 64}'"),
+    "a wrong key": execute(f"UPDATE entries SET key = '{'1' * 64}' WHERE source_name = 'clip 2'"),
+    "swapped names": execute("UPDATE entries SET source_name = 'clip ' || (5 - substr(source_name, 6))"),
+    "a wrong name of a packed clip": execute("UPDATE shards SET source_names = 'clip 3'"),
+    "a wrong specification of packed clips": execute(f"UPDATE shards SET specification_sha256 = '{'1' * 64}'"),
     "rows of bytes": execute("UPDATE entries SET source_name = x'ff'"),
     "a trigger": execute(
         "DELETE FROM entries",
@@ -96,11 +110,14 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     "another layout": execute("DROP TABLE entries", "CREATE TABLE entries (key)"),
     "a view": execute("DROP TABLE entries", "CREATE VIEW entries AS SELECT 1 AS key"),
     "shards missing": execute("DELETE FROM shards WHERE source_names = 'clip 0'"),
-    "shards of nothing": execute(f"INSERT INTO shards VALUES ('{sha('1' * 64)}', '{'1' * 64}', 'ghost', '{'1' * 64}')"),
+    "shards of nothing": execute(
+        f"INSERT INTO shards VALUES ('{sha('1' * 64)}', '{'1' * 64}', 'ghost', '{'1' * 64}', "
+        f"{checksum(sha('1' * 64), '1' * 64, 'ghost', '1' * 64)})"
+    ),
     "shards of bytes": execute("UPDATE shards SET source_names = x'ff'"),
     "shards of other keys": execute("UPDATE shards SET keys = replace(keys, '0', '1')"),
     "shards of more names": execute("UPDATE shards SET source_names = source_names || '/clip 9'"),
-    "not text": execute("DELETE FROM entries", "INSERT INTO entries VALUES (CAST(x'ff' AS TEXT), '', '')"),
+    "not text": execute("DELETE FROM entries", "INSERT INTO entries VALUES (CAST(x'ff' AS TEXT), '', '', 0)"),
 }
 
 
@@ -126,6 +143,48 @@ def test_rebuilding_corrects_wrong_rows(filled: FeatureCache) -> None:
     execute("UPDATE entries SET source_name = 'wrong'")(filled.root / "index.sqlite")
     repair(filled)
     assert index_rows(filled.root) == rows
+
+
+def forge_names(path: Path) -> None:
+    """Give the clips that have files each other's name, and the rows the checksums that belong to these."""
+    connection = sqlite3.connect(path)
+    for key, name, digest, _ in connection.execute("SELECT * FROM entries").fetchall():
+        other = {"clip 2": "clip 3", "clip 3": "clip 2"}[name]
+        row = (key, other, digest, checksum(key, other, digest))
+        connection.execute("REPLACE INTO entries VALUES (?, ?, ?, ?)", row)
+    connection.commit()
+    connection.close()
+
+
+def test_what_an_index_says_is_confirmed_by_the_entries(filled: FeatureCache) -> None:
+    truth = look_up_all(filled.root)
+    forge_names(filled.root / "index.sqlite")
+    known, found = look_up_all(filled.root)
+    assert known == truth[0]
+    assert all(keys in ([], truth[1][clip]) for clip, keys in found.items())  # type: ignore[index]
+
+
+WRONG = {name: damage for name, damage in DAMAGE.items() if "wrong" in name or "swapped" in name}
+
+
+@pytest.mark.parametrize("damage", [*WRONG.values(), forge_names, garble], ids=[*WRONG, "forged", "garbled"])
+def test_verifying_covers_the_index_and_mends_nothing(filled: FeatureCache, damage: Callable[[Path], None]) -> None:
+    index = filled.root / "index.sqlite"
+    assert verify(filled) == (4, [])
+    damage(index)
+    before = index.read_bytes()
+    found = verify(filled)
+    assert found.intact == 4
+    assert [error.path for error in found.damaged] == [index]
+    assert index.read_bytes() == before
+    repair(filled)
+    assert verify(filled) == (4, [])
+
+
+@pytest.mark.parametrize("damage", [DAMAGE["deleted"], DAMAGE["rows missing"], DAMAGE["rows of nothing"]])
+def test_an_index_that_lags_behind_is_no_damage(filled: FeatureCache, damage: Callable[[Path], None]) -> None:
+    damage(filled.root / "index.sqlite")
+    assert verify(filled) == (4, [])
 
 
 def test_deleted_and_copied_entries_are_noticed(filled: FeatureCache, tmp_path: Path) -> None:

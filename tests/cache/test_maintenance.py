@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.cache_clips import (
+    KEYS,
     SPECIFICATION,
     entries,
     files_below,
@@ -109,7 +112,6 @@ def test_verifying_names_each_damage(cache: FeatureCache) -> None:
     flip_last_bit(file)
     flip_last_bit(shard)
     shards(cache)[1].write_bytes(b"")
-    assert repair(cache).indexed == 7  # repair reads headers only
     calls: list[tuple[int, int]] = []
     found = verify(cache, progress=lambda *call: calls.append(call))
     assert calls == [(done, 6) for done in range(7)]
@@ -121,24 +123,134 @@ def test_verifying_names_each_damage(cache: FeatureCache) -> None:
     assert "header too small" in reasons[shards(cache)[1]]
 
 
-def test_repair_rebuilds_the_index_and_names_unreadable_files(cache: FeatureCache) -> None:
+def test_repair_rebuilds_the_index_and_puts_damaged_files_away(cache: FeatureCache) -> None:
     rows = index_rows(cache.root)
     partial = cache.root / "partial"
     (partial / f"{sha('now')}.ab").write_bytes(b"half an ent")
     (partial / "thesis.tex").write_bytes(b"mine")
     (file,) = (cache.path_of(key) for key in cache.find(DIGEST, "clip 4"))
     content = file.read_bytes()
-    file.write_bytes(b"")
+    flip_last_bit(file)
     calls: list[tuple[int, int]] = []
     repaired = repair(cache, progress=lambda *call: calls.append(call))
-    assert calls == [(done, 3) for done in range(4)]
+    assert calls == [(done, 6) for done in range(7)]
     assert (repaired.indexed, repaired.swept) == (8, 1)
-    assert [damage.path for damage in repaired.unreadable] == [file]
+    assert [damage.path for damage in repaired.damaged] == [file]
     assert [path.name for path in partial.iterdir()] == ["thesis.tex"]
-    assert file.exists()
+    assert not file.exists()
+    flip_last_bit(cache.root / "quarantine" / file.name)
+    assert (cache.root / "quarantine" / file.name).read_bytes() == content
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
     assert repair(cache) == (9, 0, [])
     assert index_rows(cache.root) == rows
+
+
+def cut_off(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def rename_a_source(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"/videos/clip 1", b"/videos/clip 9"))
+
+
+def change_a_key(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(sha(1).encode(), sha(9).encode()))
+
+
+@pytest.mark.parametrize("damage", [flip_last_bit, cut_off, rename_a_source, change_a_key])
+def test_a_damaged_shard_loses_its_damaged_clip_alone(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    cache = FeatureCache(tmp_path / "cache")
+    keys = {write(cache, number): number for number in range(5)}
+    pack(cache)
+    (shard,) = shards(cache)
+    damage(shard)
+    broken = shard.read_bytes()
+    repaired = repair(FeatureCache(cache.root))
+    assert repaired.indexed == 4
+    assert {error.path for error in repaired.damaged} == {shard}
+    assert (cache.root / "quarantine" / shard.name).read_bytes() == broken
+    assert verify(cache) == (4, [])
+    assert not entries(cache)
+    left = {key: number for key, number in keys.items() if cache.contains(key)}
+    assert len(left) == 4
+    assert all(same(cache.read(key), make_features(number)) for key, number in left.items())
+    write(cache, *(keys[key] for key in keys if key not in left))
+    assert verify(cache) == (5, [])
+
+
+@given(data=st.data())
+@settings(max_examples=50, deadline=None)
+def test_whatever_is_changed_in_a_shard_repair_gives_nothing_wrong(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    cache = FeatureCache(tmp_path_factory.mktemp("any") / "cache")
+    for number in range(3):
+        write(cache, number)
+    pack(cache)
+    (shard,) = shards(cache)
+    content = bytearray(shard.read_bytes())
+    header_bytes = 8 + int.from_bytes(content[:8], "little")
+    at = data.draw(st.integers(0, len(content) - 1))
+    content[at] ^= data.draw(st.integers(1, 255))
+    shard.write_bytes(content)
+    repair(cache)
+    found = verify(cache)
+    assert found.damaged == []
+    assert all(same(cache.read(key), make_features(KEYS.index(key))) for key in KEYS[:3] if cache.contains(key))
+    assert found.intact == 2 or at < header_bytes
+
+
+def test_what_is_damaged_between_the_clips_of_a_shard_loses_none(cache: FeatureCache) -> None:
+    shard = shards(cache)[0]
+    content = shard.read_bytes()
+    shard.write_bytes(content + b"more")
+    assert repair(cache).indexed == 9
+    assert shard.read_bytes() == content
+    assert verify(cache) == (9, [])
+
+
+def test_a_sample_finds_what_is_damaged_in_the_end(cache: FeatureCache) -> None:
+    assert verify(cache, sample=0.01).intact == 1 + 3  # a file, and a clip of each shard
+    flip_last_bit(shards(cache)[0])
+    found = [verify(cache, sample=0.5) for _ in range(64)]  # misses in one of 2**64 attempts
+    assert {len(each.damaged) for each in found} == {0, 1}
+    for sample in (0, -0.1, 1.1, float("nan")):
+        with pytest.raises(CacheError, match="it must be above 0"):
+            verify(cache, sample=sample)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("damage", [flip_last_bit, cut_off, os.truncate], ids=["flipped", "cut", "emptied"])
+def test_damaged_features_are_not_whole_and_can_be_written_again(
+    tmp_path: Path, damage: Callable[..., None], packed: bool
+) -> None:
+    cache = FeatureCache(tmp_path / "cache")
+    keys = [write(cache, number) for number in range(2)]
+    if packed:
+        pack(cache)
+    (path, *_) = shards(cache) if packed else [cache.path_of(keys[0])]
+    damage(*((path, 0) if damage is os.truncate else (path,)))
+    gone = [number for number, key in enumerate(keys) if cache.whole(key) is None]
+    assert gone
+    assert (cache.root / "quarantine" / path.name).exists() is not packed
+    for number in gone:
+        write(cache, number)
+    for number, key in enumerate(keys):
+        features = cache.whole(key)
+        assert features is not None
+        assert same(features, make_features(number))
+
+
+def test_what_lies_behind_a_link_is_not_moved(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path / "cache")
+    key = write(cache)
+    outside = tmp_path / "outside"
+    os.rename(cache.path_of(key).parent, outside)
+    cache.path_of(key).parent.symlink_to(outside)
+    with pytest.raises(CacheError, match="symbolic link"):
+        cache.whole(key)
+    assert (outside / cache.path_of(key).name).exists()
 
 
 def test_a_writer_whose_partial_file_is_swept_writes_it_again(

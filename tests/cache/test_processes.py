@@ -57,7 +57,7 @@ def test_writers_killed_at_any_moment_leave_whole_entries_only(cache: FeatureCac
     assert cache.specifications() == {DIGEST: SPECIFICATION}
     assert {row[0] for row in index_rows(cache.root)} == found
     repaired = repair(cache)
-    assert (repaired.indexed, repaired.unreadable) == (len(paths), [])
+    assert (repaired.indexed, repaired.damaged) == (len(paths), [])
     assert repaired.swept <= 2  # what a killed writer was just writing
 
 

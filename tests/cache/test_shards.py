@@ -175,7 +175,7 @@ def test_a_damaged_file_stays_where_it_is(cache: FeatureCache) -> None:
         path.write_bytes(content)
         assert pack(cache).left == [path]
         assert path.read_bytes() == content
-        with pytest.raises(CacheError, match="delete the file"):
+        with pytest.raises(CacheError, match="run ccln-extract again"):
             cache.read(KEYS[1])
     assert same(cache.read(KEYS[0]), make_features(0))
 

@@ -28,7 +28,9 @@ def test_every_flipped_bit_of_an_entry_is_noticed(cache: FeatureCache) -> None:
         else:
             assert same(read, make_features()), f"byte {position}"
     assert len(messages) > 0.95 * len(whole)  # only bits without meaning pass, such as those of spaces in the header
-    assert all(path.name in message and "delete the file and run ccln-extract again" in message for message in messages)
+    assert all(
+        path.name in message and "run ccln-extract again, which makes it anew" in message for message in messages
+    )
 
 
 def test_a_truncated_file_is_caught_at_every_length(cache: FeatureCache) -> None:
@@ -38,7 +40,7 @@ def test_a_truncated_file_is_caught_at_every_length(cache: FeatureCache) -> None
     for verify in (True, False):
         for length in range(0, len(whole), 9):
             path.write_bytes(whole[:length])
-            with pytest.raises(CacheError, match="delete the file"):
+            with pytest.raises(CacheError, match="run ccln-extract again"):
                 cache.read(key, verify=verify)
 
 
@@ -75,11 +77,11 @@ def test_a_foreign_file_is_an_error_and_is_counted(cache: FeatureCache, content:
     good, bad = write(cache, 0), write(cache, 1)
     cache.path_of(bad).write_bytes(content)
     for verify in (True, False):
-        with pytest.raises(CacheError, match=f"{bad}.safetensors cannot be used: .*{reason}.*delete the file"):
+        with pytest.raises(CacheError, match=f"{bad}.safetensors cannot be used: .*{reason}.*run ccln-extract again"):
             cache.read(bad, verify=verify)
     repaired = repair(cache)
-    assert (repaired.indexed, [damage.path for damage in repaired.unreadable]) == (1, [cache.path_of(bad)])
-    assert re.search(reason, repaired.unreadable[0].reason)
+    assert (repaired.indexed, [damage.path for damage in repaired.damaged]) == (1, [cache.path_of(bad)])
+    assert re.search(reason, repaired.damaged[0].reason)
     assert same(cache.read(good), make_features())
 
 
@@ -95,7 +97,7 @@ def test_an_entry_of_the_first_version_is_refused_with_a_remedy(cache: FeatureCa
     document = {**document_in(path), "format_version": 1}
     del document["missing"]
     save_file(load_file(path), path, metadata={"ccln": json.dumps(document)})
-    remedy = r"its format version is 1, and this version of CCLN reads 2; delete the file and run ccln-extract again"
+    remedy = r"its format version is 1, and this version of CCLN reads 2; run ccln-extract again, which makes it anew"
     for verify in (True, False):
         with pytest.raises(CacheError, match=f"{path.name} cannot be used: {remedy}"):
             cache.read(key, verify=verify)
@@ -131,7 +133,7 @@ def test_a_file_with_our_header_but_other_tensors_is_an_error(cache: FeatureCach
         document["duration_seconds"] = 1e999
     save_file(tensors, path, metadata={"ccln": json.dumps(document)})
     for verify in (True, False):
-        with pytest.raises(CacheError, match="delete the file"):
+        with pytest.raises(CacheError, match="run ccln-extract again"):
             cache.read(key, verify=verify)
 
 
@@ -140,7 +142,7 @@ def test_an_entry_under_another_key_is_refused(cache: FeatureCache) -> None:
     shutil.copy(cache.path_of(one), cache.path_of(other))
     with pytest.raises(CacheError, match="its name is not the key of what it holds"):
         cache.read(other, verify=False)
-    assert [damage.path for damage in repair(cache).unreadable] == [cache.path_of(other)]
+    assert [damage.path for damage in repair(cache).damaged] == [cache.path_of(other)]
 
 
 def test_links_and_pipes_are_not_followed(cache: FeatureCache, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from support import killers
 from support.extractor_inputs import save_timm
 
 from ccln import extract
-from ccln.cache import FeatureCache, Features, feature_key, source_digest, specification_digest
+from ccln.cache import FeatureCache, Features, feature_key, pack, source_digest, specification_digest
 from ccln.extractors import PRESETS, ExtractorError, Extractors, load_extractors, pick_precision, preset_with
 from ccln.pipeline.data import find_videos
 from ccln.pipeline.decode.clip import DecodedClip
@@ -64,6 +64,32 @@ def test_a_broken_file_is_reported_and_the_others_are_extracted(tiny_set: Path, 
     (failure,) = summary.failed
     assert failure.path.name == "empty.mp4"
     assert "empty.mp4" in failure.reason
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_damaged_features_are_made_again_and_the_others_kept(
+    packed: bool, tiny_set: Path, tiny_cache: Path, tmp_path: Path
+) -> None:
+    cache = FeatureCache(shutil.copytree(tiny_cache, tmp_path / "cache"))
+    chosen = videos_of(tiny_set)[:3]
+    (digest,) = cache.specifications()
+    keys = [feature_key(source_digest(path), digest) for path in chosen]
+    before = [cache.read(key).audio.clone() for key in keys]
+    if packed:
+        pack(cache)
+    for path in sorted((cache.root / "shards").iterdir()) if packed else map(cache.path_of, keys[:2]):
+        content = bytearray(path.read_bytes())
+        # In a shard a clip's own name, so that one clip is damaged; a flipped bit, and a file that is cut off.
+        at = content.index(chosen[0].name.encode()) if packed else len(content) - 1
+        content[at] ^= 1
+        path.write_bytes(content if packed or path.stem == keys[0] else content[:-1])
+    damaged = 1 if packed else 2
+    summary = extract(chosen, cache=cache.root)
+    assert (summary.done, summary.cached, summary.failed) == (damaged, 3 - damaged, ())
+    assert all(
+        torch.equal(FeatureCache(cache.root).read(key).audio, audio) for key, audio in zip(keys, before, strict=True)
+    )
+    assert extract(chosen, cache=cache.root).cached == 3
 
 
 def make_pipe(path: Path) -> None:

@@ -18,7 +18,7 @@ from support.publishing import (
 )
 
 from ccln import import_ave
-from ccln.cache import CacheError, FeatureCache
+from ccln.cache import CacheError, FeatureCache, verify
 from ccln.extractors import ExtractorError, preset_from_specification
 from ccln.pipeline.data.ave import read_ave_folder
 from ccln.pipeline.data.clips import DatasetError, Split
@@ -136,6 +136,18 @@ def test_files_without_ten_segments_are_refused(folder: Path, tmp_path: Path) ->
     write_h5(folder / "audio_feature.h5", np.zeros((12, 9, 5)))
     with pytest.raises(DatasetError, match="9 segments a clip, a clip here has 10"):
         import_ave(folder, cache=tmp_path / "features")
+
+
+@pytest.mark.parametrize("at", [20, -1])
+def test_damaged_features_are_imported_again(folder: Path, imported: Path, tmp_path: Path, at: int) -> None:
+    cache = shutil.copytree(imported, tmp_path / "features")
+    path = next((cache / "entries").rglob("*.safetensors"))
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+    again = import_ave(folder, cache=cache)
+    assert (again.done, again.cached) == (1, 14)
+    assert verify(FeatureCache(cache)) == (15, [])
 
 
 def test_other_features_of_the_same_rows_are_refused(folder: Path, imported: Path, tmp_path: Path) -> None:

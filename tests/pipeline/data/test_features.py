@@ -3,7 +3,9 @@
 import hashlib
 import json
 import logging
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -124,6 +126,37 @@ def test_a_name_that_two_entries_have_is_refused(tmp_path: Path, cache: FeatureC
     with pytest.raises(DatasetError, match=r"features of 2 different files named a\. Put the video back"):
         load_features(csv_set(tmp_path / "set", videos=""), cache)
     assert values(load_features(csv_set(tmp_path / "set"), cache))["train"] == [0, 1]
+
+
+def flip(path: Path, at: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("videos", ["abcde", "ace", ""])
+def test_all_damaged_clips_are_named_at_once(tmp_path: Path, cache: FeatureCache, videos: str) -> None:
+    dataset = csv_set(tmp_path / "set", videos=videos)
+    digest = specification_digest(SPECIFICATION)
+    for name, at in (("b", 20), ("d", -1), ("e", -1)):  # a header, and numbers
+        (key,) = cache.find(digest, name)
+        flip(cache.path_of(key), at)
+    with pytest.raises(DatasetError) as refused:
+        load_features(dataset, FeatureCache(cache.root))
+    said = str(refused.value)
+    assert "features are damaged, of 3 clips:" in said
+    assert sorted(said.split(": ")[2].split(". ")[0].split(", ")) == ["b", "d", "e"]
+    assert said.endswith(f"ccln-extract {dataset.source} --cache {cache.root}")
+
+
+def test_an_index_that_swaps_names_trains_on_no_other_clips_features(tmp_path: Path, cache: FeatureCache) -> None:
+    dataset = csv_set(tmp_path / "set", videos="")
+    before = values(load_features(dataset, cache))
+    with closing(sqlite3.connect(cache.root / "index.sqlite")) as connection:
+        for old, new in ("a?", "ba", "?b"):
+            connection.execute("UPDATE entries SET source_name = ? WHERE source_name = ?", (new, old))
+        connection.commit()
+    assert values(load_features(dataset, FeatureCache(cache.root))) == before
 
 
 def test_imported_features_are_found_by_row(tmp_path: Path) -> None:
