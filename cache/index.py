@@ -1,11 +1,12 @@
 """The index of a cache: names and specifications of its clips, in SQLite."""
 
+import logging
 import os
 import sqlite3
 import sys
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from functools import partial
 from pathlib import Path, PurePath
 from typing import NamedTuple, TypeVar
@@ -15,7 +16,7 @@ from ccln.cache.keys import CacheError, is_digest, shard_name, specification_dig
 
 _Result = TypeVar("_Result")
 
-_TIMEOUT_SECONDS = 60  # many writers take turns, each for milliseconds
+_PATIENCE_SECONDS = 5.0  # many writers take turns, each for milliseconds
 _MAX_VALUE_BYTES = 1 << 24  # keys and names of a shard are smaller than its header, and that has 8 MiB at most
 _TABLES = (
     "entries (key TEXT PRIMARY KEY, source_name TEXT NOT NULL, specification_sha256 TEXT NOT NULL, checksum INTEGER"
@@ -26,8 +27,14 @@ _TABLES = (
 )
 # Codes of a file that is broken or not ours; after all others (busy, full, read-only) a later attempt may succeed.
 _BROKEN = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG}
+_LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _KEY_DIGITS = 64
 _BETWEEN_NAMES = "/"  # no file's name has one
+
+
+log = logging.getLogger(__name__)
+_found_locked: set[Path] = set()
+"""Indexes that were locked for all that time when last asked: they are asked again, but not waited for."""
 
 
 class EntryRow(NamedTuple):
@@ -145,9 +152,18 @@ class Index:
 
     def _attempt(self, action: Callable[[sqlite3.Connection], _Result], otherwise: _Result) -> _Result:
         """What an action returns, or ``otherwise`` if the index cannot be used now."""
-        with suppress(sqlite3.Error, OSError):
-            return self._run(action)
-        return otherwise
+        try:
+            found = self._run(action)
+        except (sqlite3.Error, OSError) as error:
+            if (
+                getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF in _LOCKED
+                and self._path not in _found_locked
+            ):
+                _found_locked.add(self._path)
+                log.warning("%s: another program has locked it; going on without. Nothing is lost by that", self._path)
+            return otherwise
+        _found_locked.discard(self._path)
+        return found
 
     def _run(self, action: Callable[[sqlite3.Connection], _Result]) -> _Result:
         try:
@@ -163,7 +179,8 @@ class Index:
     def _connected(self, action: Callable[[sqlite3.Connection], _Result]) -> _Result:
         if os.path.lexists(self._path) and (self._path.is_symlink() or not self._path.is_file()):
             raise sqlite3.DatabaseError("the index is not a regular file")
-        with closing(sqlite3.connect(self._path, timeout=_TIMEOUT_SECONDS, isolation_level=None)) as connection:
+        patience_seconds = 0.0 if self._path in _found_locked else _PATIENCE_SECONDS
+        with closing(sqlite3.connect(self._path, timeout=patience_seconds, isolation_level=None)) as connection:
             connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE_BYTES)
             schema = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master")}
             if not schema:

@@ -2,12 +2,14 @@ import os
 import random
 import shutil
 import sqlite3
+import time
 import zlib
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from support.cache_clips import SPECIFICATION, index_rows, make_features, same, sha, write
+from support.cache_clips import SPECIFICATION, index_rows, make_features, same, sha, shards, write
 
 from ccln.cache import CacheError, FeatureCache, feature_key, pack, repair, specification_digest, verify
 
@@ -244,6 +246,31 @@ def test_an_index_that_cannot_be_written_loses_nothing(cache: FeatureCache) -> N
     assert list(cache.specifications().values()) == [SPECIFICATION]
     with pytest.raises(CacheError, match=r"index\.sqlite cannot be written"):
         repair(cache)
+
+
+def test_a_locked_index_is_waited_for_once_and_said_once(
+    filled: FeatureCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    truth = look_up_all(filled.root)
+    index = filled.root / "index.sqlite"
+    with closing(sqlite3.connect(index, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        started = time.monotonic()
+        keys = [write(filled, number, {**SPECIFICATION, "half": 0}) for number in range(20, 40)]
+        assert look_up_all(filled.root)[0] == truth[0]
+        assert pack(filled).clips == 22
+        assert time.monotonic() - started < 20  # once 5 s
+        other.execute("ROLLBACK")
+    assert [record.getMessage().split(": ")[0] for record in caplog.records] == [str(index)]
+    assert "locked" in caplog.text
+    assert all(filled.contains(key) for key in keys)
+    assert verify(filled) == (24, [])
+    look_up_all(filled.root)  # which brings the rows in
+    assert len(index_rows(filled.root)) == len(shards(filled))
+    with closing(sqlite3.connect(index, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        write(filled, 50)
+    assert len(caplog.records) == 2  # it was free in between
 
 
 def test_an_index_that_is_a_link_is_replaced_not_followed(filled: FeatureCache, tmp_path: Path) -> None:
