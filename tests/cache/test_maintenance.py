@@ -175,7 +175,8 @@ def test_a_damaged_shard_loses_its_damaged_clip_alone(tmp_path: Path, damage: Ca
     left = {key: number for key, number in keys.items() if cache.contains(key)}
     assert len(left) == 4
     assert all(same(cache.read(key), make_features(number)) for key, number in left.items())
-    write(cache, *(keys[key] for key in keys if key not in left))
+    (lost,) = keys.keys() - left.keys()
+    write(cache, keys[lost])
     assert verify(cache) == (5, [])
 
 
