@@ -1,17 +1,15 @@
 """The folder of a cache: where its files are, how they are listed, and how they are written whole or not at all."""
 
 import os
-import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from ccln.cache.keys import CacheError, is_digest
+from ccln.files import sweep, sync_folder, whole
 
 _SUFFIX = ".safetensors"
-_STALE_SECONDS = 3600
 _ATTEMPTS = 10
 
 
@@ -88,7 +86,7 @@ class Folder:
                 try:
                     self._write_once(path, fill, check)
                     break
-                except FileNotFoundError:  # others may remove an emptied folder, or sweep partial files, at this moment
+                except FileNotFoundError:  # others may remove an emptied folder at this moment
                     if attempt == _ATTEMPTS - 1:
                         raise
         except OSError as error:
@@ -96,37 +94,27 @@ class Folder:
                 f"{path} cannot be written ({error}); free some space there or choose another --cache folder"
             ) from error
         for folder in parents:
-            _fsync_folder(folder)
+            sync_folder(folder)
 
     def _write_once(
         self, path: Path, fill: Callable[[BinaryIO], object], check: Callable[[Path], object] | None
     ) -> None:
-        partial = self.partial / f"{path.stem}.{uuid.uuid4().hex}"
         for folder in (path.parent, self.partial):
             refuse_links(folder)
-            folder.mkdir(parents=True, exist_ok=True)
-        try:
+        with whole(path, self.partial) as partial:
             with partial.open("xb") as file:
                 fill(file)
-                file.flush()
-                os.fsync(file.fileno())
             if check is not None:
                 check(partial)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
 
-    def sweep_partial(self, older_than_seconds: float = _STALE_SECONDS) -> int:
-        """Delete partial files of at least this age, left by runs that were killed; return how many."""
+    def sweep_partial(self) -> int:
+        """Delete partial files left by processes that have died; return how many.
+
+        Raises:
+            CacheError: If their folder is a link.
+        """
         refuse_links(self.partial)
-        swept = 0
-        for path in self.partial.glob("*"):
-            with suppress(OSError):  # another process may sweep at the same time
-                age_seconds = time.time() - path.lstat().st_mtime
-                if is_digest(path.name.partition(".")[0]) and age_seconds >= older_than_seconds:
-                    path.unlink()
-                    swept += 1
-        return swept
+        return sweep(self.partial)
 
     def quarantine(self, path: Path) -> None:
         """Move a damaged file out of the way, to where nobody reads it.
@@ -143,7 +131,7 @@ class Folder:
         except OSError as error:
             raise CacheError(f"{path} is damaged and cannot be moved ({error}); check its permissions") from error
         for folder in (self.quarantined, path.parent):
-            _fsync_folder(folder)
+            sync_folder(folder)
 
     def remove(self, path: Path) -> None:
         """Delete an entry's or a shard's file, and the folders of entries that it leaves empty: listing them costs.
@@ -192,12 +180,3 @@ def _keys_below(folder: str | os.PathLike[str], prefix: str = "") -> Iterator[st
         for item in items:
             if len(item.name) == 2 and item.is_dir(follow_symlinks=False):
                 yield from _keys_below(item.path, prefix + item.name)
-
-
-def _fsync_folder(folder: Path) -> None:
-    with suppress(OSError):  # some network file systems cannot; the file is whole with or without
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

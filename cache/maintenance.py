@@ -152,7 +152,7 @@ def verify(cache: FeatureCache, progress: Progress | None = None, *, sample: flo
 
 
 def repair(cache: FeatureCache, progress: Progress | None = None) -> Repaired:
-    """Move damaged files to ``quarantine/``, delete all partial files, and make the index anew from the files' headers.
+    """Move damaged files to ``quarantine/``, delete what is half written, and make the index anew from the files.
 
     The clips of a damaged shard that are whole go into a new one; what is lost, an extraction makes again.
 
@@ -165,7 +165,7 @@ def repair(cache: FeatureCache, progress: Progress | None = None) -> Repaired:
     """
     folder = Folder(cache.root)
     folder.require()
-    swept = folder.sweep_partial(older_than_seconds=-math.inf)  # whoever is just writing one writes it again
+    swept = folder.sweep_partial()
     damaged = []
     for file in _files(folder, progress, verify=True):
         if file.errors:

@@ -179,10 +179,6 @@ class FeatureCache:
         except DamagedFileError:
             return None
 
-    def sweep_partial(self) -> int:
-        """Delete partial files older than an hour, left by runs that were killed; return how many."""
-        return self._folder.sweep_partial()
-
     def _entry(self, key: str, verify: bool) -> Entry:
         path = self.path_of(key)
         if is_plain_file(path):

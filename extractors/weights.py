@@ -7,7 +7,6 @@ its sha256 as torch hub's do (`vggish-10086976.pth`) has to have it, wherever it
 import contextlib
 import hashlib
 import json
-import os
 import pickle
 import re
 import socket
@@ -20,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ccln.extractors.contract import WeightsError
+from ccln.files import whole
 
 VISUAL_FLAG = "--visual-weights"
 AUDIO_FLAG = "--audio-weights"
@@ -112,15 +112,9 @@ def fetch_url(url: str, name: str, flag: str, md5: str | None = None) -> Path:
     if file.exists():
         check_digest(file, md5=md5)
         return file
-    part = file.with_name(f"{filename}.{os.getpid()}.part")
-    with _fetching(name, filename, url, file.parent, flag):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(url, str(part))
-            check_digest(part, filename, md5)  # under the file's own name only once it is known to be that file
-            part.replace(file)
-        finally:
-            part.unlink(missing_ok=True)
+    with _fetching(name, filename, url, file.parent, flag), whole(file) as part:
+        torch.hub.download_url_to_file(url, str(part))
+        check_digest(part, filename, md5)  # under the file's own name only once it is known to be that file
     return file
 
 

@@ -7,7 +7,6 @@ weights' sha256, so that files of two checkpoints are never taken for one.
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -20,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from ccln.files import write_whole
 from ccln.model.config import EventDecoding, ModelConfig
 
 WEIGHTS_NAME = "model.safetensors"
@@ -105,6 +105,17 @@ class _Config(msgspec.Struct, forbid_unknown_fields=True):
     training: dict[str, Any]
     decoding: dict[str, Any]
     weights_sha256: str
+    config_sha256: str = ""
+    """Of the other fields; releases that did not write it left it out."""
+
+    @classmethod
+    def sealed(cls, **fields: Any) -> "_Config":
+        """A config with its digest.
+
+        Raises:
+            ValueError: a field holds NaN or infinity.
+        """
+        return cls(**fields, config_sha256=_config_digest(fields))
 
 
 def save_checkpoint(folder: Path | str, checkpoint: Checkpoint) -> None:
@@ -116,13 +127,9 @@ def save_checkpoint(folder: Path | str, checkpoint: Checkpoint) -> None:
         OSError: the folder cannot be written.
         ValueError: the specification or the account of the training holds NaN or infinity.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     files = checkpoint_files(checkpoint)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
-        for name, data in files.items():
-            Path(partial, name).write_bytes(data)
-            os.replace(Path(partial, name), folder / name)
+    for name, data in files.items():
+        write_whole(Path(folder, name), data)
     checkpoint.model.checkpoint = replace(checkpoint, weights_sha256=_sha256(files[WEIGHTS_NAME]))
 
 
@@ -133,7 +140,7 @@ def checkpoint_files(checkpoint: Checkpoint) -> dict[str, bytes]:
         ValueError: the specification or the account of the training holds NaN or infinity.
     """
     weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.model.state_dict().items()})
-    config = _Config(
+    config = _Config.sealed(
         format=_FORMAT,
         network=checkpoint.model.kind,
         model=asdict(checkpoint.model.config),
@@ -200,7 +207,10 @@ def _read_config(folder: Path) -> tuple[_Config, Network, EventDecoding]:
             model = kind(ModelConfig(**config.model))
         if len(config.class_names) != model.config.class_count:
             raise ValueError(f"{len(config.class_names)} class names for {model.config.class_count} classes")
-        return config, model, EventDecoding(**config.decoding)
+        decoding = EventDecoding(**config.decoding)
+        if config.config_sha256 and config.config_sha256 != _config_digest(msgspec.structs.asdict(config)):
+            raise ValueError("its content is not what was written (config_sha256 differs)")
+        return config, model, decoding
 
 
 def _parse_config(data: bytes) -> _Config:
@@ -245,6 +255,11 @@ def _without_agreement(wanted: Mapping[str, torch.Tensor]) -> dict[str, torch.Te
     """What networks have beyond those of format 3; zeros change nothing of what a network computes."""
     added = ("gate_agreement", "event_agreement", "event_shift")
     return {name: torch.zeros(value.shape) for name, value in wanted.items() if name.split(".")[-1] in added}
+
+
+def _config_digest(fields: Mapping[str, Any]) -> str:
+    others = {name: value for name, value in fields.items() if name != "config_sha256"}
+    return _sha256(json.dumps(others, sort_keys=True, allow_nan=False).encode())
 
 
 def _new_name(name: str) -> str:

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from ccln.cache import CacheError, FeatureCache, feature_key, specification_digest
 from ccln.cache.hdf5 import ARRAY_KEY, ORDER_KEY, PublishedFeatures, create_array, open_features, write_array
+from ccln.files import whole
 from ccln.pipeline.data.ave import ANNOTATIONS, BACKGROUND_SET, HEADER, LAYOUT, SPLIT_FILES, read_ave_folder
 from ccln.pipeline.data.clips import SPLITS, AnnotatedClip, Dataset, DatasetError, Split, read_annotation_file
 from ccln.pipeline.data.features import background_features, load_features
@@ -169,10 +169,8 @@ def export_features(
         parts.append((contents.background, (VISUAL_BACKGROUND, AUDIO_BACKGROUND)))
         texts += [BACKGROUND_SET] if (dataset.source / BACKGROUND_SET).is_file() else []
     step = _steps(sum(len(clips) for clips, _ in parts), progress)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     # Whole or not at all: a folder of this name is a finished export.
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as partial:
-        new = Path(partial, folder.name)
+    with whole(folder) as new:
         new.mkdir()
         step()
         for clips, names in parts:
@@ -181,7 +179,6 @@ def export_features(
             write_array(new / name, ORDER_KEY if array.ndim == 1 else ARRAY_KEY, array)
         for name in texts:
             (new / name).write_bytes(read_annotation_file(dataset.source / name, LAYOUT))
-        os.replace(new, folder)
     digest = specification_digest(contents.specification)
     return ExportSummary(folder, len(contents.clips), len(contents.background), digest, contents.notes)
 

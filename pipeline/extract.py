@@ -126,7 +126,6 @@ def extract_features(
         CacheError: The cache cannot be written.
         ValueError: `workers` is less than 1.
     """
-    cache.sweep_partial()
     starts_of = list(files.items()) if isinstance(files, Mapping) else [(file, (0,)) for file in files]
     killers = _Killers(cache.root)
     starts_of.sort(key=lambda file: file[0] in killers)  # stable: all others stay in their order

@@ -75,7 +75,7 @@ def import_features(
             raise CacheError(f"{cache.root}: holds other features of {name}. Import into a cache of its own")
         for start, features in _windows(visual, audio):
             source = clip_digest(content, start)
-            if cache.contains(feature_key(source, digest)):
+            if cache.whole(feature_key(source, digest)) is not None:
                 cached += 1
             else:
                 path = clip_name(name, start)

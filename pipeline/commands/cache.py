@@ -88,9 +88,7 @@ def repair(*, cache: Path = defaults.CACHE) -> int:
     with ProgressBar("repair", "file") as bar:
         done = maintenance.repair(FeatureCache(cache), progress=bar)
     print(f"{done.indexed} clips in the new index, {done.swept} half-written files deleted")
-    moved = (
-        f"They are in {cache / 'quarantine'}. To make them again, run ccln-extract or the import again."
-    )
+    moved = f"They are in {cache / 'quarantine'}. To make them again, run ccln-extract or the import again."
     return _report(done.damaged, moved)
 
 

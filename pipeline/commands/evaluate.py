@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from ccln.files import write_whole
 from ccln.pipeline import defaults
 from ccln.pipeline.commands.console import OnePath, run_function
 from ccln.pipeline.commands.train import TaskName, task_types
@@ -84,6 +85,6 @@ def _run(
     report = call()
     print(evaluation_table(report))
     if json is not None:
-        json.write_text(evaluation_json(report) + "\n", encoding="utf-8")
+        write_whole(json, f"{evaluation_json(report)}\n".encode())
         print(f"\nthe whole report is in {json}")
     return 0

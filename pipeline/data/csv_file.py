@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from ccln.files import write_whole
 from ccln.pipeline.data.clips import AnnotatedClip, Dataset, DatasetError, Split, read_annotation_text, row_error
 from ccln.pipeline.data.media import MediaFolder, durations_seconds
 from ccln.pipeline.data.times import decimal_mark, parse_seconds
@@ -201,10 +202,7 @@ def write_csv(file: Path, rows: Iterable[Sequence[object]]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     for row in rows:
         writer.writerow([_decimal(cell) if isinstance(cell, float) else cell for cell in row])
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{file.name}.partial")
-    unfinished.write_text(text.getvalue(), encoding="utf-8")
-    os.replace(unfinished, file)
+    write_whole(file, text.getvalue().encode())
 
 
 def _decimal(seconds: float) -> str:

@@ -2,9 +2,8 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from fractions import Fraction
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from ccln.files import whole, write_whole
 from ccln.pipeline.data.ave import ANNOTATIONS, HEADER, SPLIT_FILES
 from ccln.pipeline.demo.audio import SAMPLE_RATE_HZ, render_samples
 from ccln.pipeline.demo.frames import FRAME_HEIGHT, FRAME_RATE_HZ, FRAME_WIDTH, render_frames
@@ -56,34 +56,22 @@ def make_demo_dataset(
         for split, name in SPLIT_FILES.items()
     }
     for name, lines in {**listings, ANNOTATIONS: [HEADER, *rows]}.items():
-        with _whole(folder / name) as unfinished:
-            unfinished.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """Where to write a file, which gets its name once it is complete, and is removed if that fails."""
-    unfinished = path.with_suffix(".part")
-    try:
-        yield unfinished
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        write_whole(folder / name, "".join(f"{line}\n" for line in lines).encode())
 
 
 def write_clip(plan: ClipPlan, path: Path) -> None:
     """Render a planned clip as an MP4 file (H.264 and AAC) of exactly ten seconds; it exists once it is complete."""
     options = {"movflags": "+faststart"}
-    with _whole(path) as unfinished, av.open(unfinished, "w", format="mp4", options=options) as container:
+    with whole(path) as unfinished, av.open(unfinished, "w", format="mp4", options=options) as container:
         video = container.add_stream("libx264", rate=FRAME_RATE_HZ, options={"preset": "ultrafast", "crf": "24"})
         video.width, video.height, video.pix_fmt = FRAME_WIDTH, FRAME_HEIGHT, "yuv420p"
         video.codec_context.thread_count = 1  # the other cores have clips of their own
         options = {"b": "96k", "aac_coder": "fast"}
         audio = container.add_stream("aac", rate=SAMPLE_RATE_HZ, layout="mono", options=options)
         samples = render_samples(plan.heard, pace=plan.pace, entropy=plan.entropy)
-        whole = av.AudioFrame.from_ndarray(samples[np.newaxis], format="fltp", layout="mono")
-        whole.sample_rate, whole.time_base, whole.pts = SAMPLE_RATE_HZ, Fraction(1, SAMPLE_RATE_HZ), 0
-        container.mux(audio.encode(whole))
+        sound = av.AudioFrame.from_ndarray(samples[np.newaxis], format="fltp", layout="mono")
+        sound.sample_rate, sound.time_base, sound.pts = SAMPLE_RATE_HZ, Fraction(1, SAMPLE_RATE_HZ), 0
+        container.mux(audio.encode(sound))
         container.mux(audio.encode(None))
         for number, pixels in enumerate(render_frames(plan.seen, pace=plan.pace, entropy=plan.entropy)):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")

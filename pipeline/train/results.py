@@ -1,7 +1,6 @@
 """What a finished run has achieved, and the files that hold it."""
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -10,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from ccln.files import write_whole
 from ccln.model import Checkpoint, EventDecoding, Network, load_checkpoint, save_checkpoint
 from ccln.pipeline.data.clips import Split
 from ccln.pipeline.data.features import DatasetFeatures
@@ -197,8 +197,8 @@ def write_result(
         report: writes what people read into the folder.
     """
     facts, metrics = result.facts, _metrics(result)
-    write_file(result.folder / "config.toml", facts.config.encode())
-    write_file(result.folder / METRICS_NAME, (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode())
+    write_whole(result.folder / "config.toml", facts.config.encode())
+    write_whole(result.folder / METRICS_NAME, (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode())
     if report is not None:
         report(result)
     training = {
@@ -241,13 +241,6 @@ def read_finished(folder: Path) -> tuple[Trained, Identity]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{path}: cannot be read ({error}). Remove the folder to train again.") from error
     return Trained(load_checkpoint(folder).model, best_epoch, history), identity
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old one or the whole new one."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
 
 
 def _metrics(result: TrainingResult) -> dict[str, Any]:

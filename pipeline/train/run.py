@@ -15,6 +15,7 @@ import torch
 from accelerate.utils import set_seed
 
 from ccln.cache import FeatureCache, specification_digest
+from ccln.files import make_folder
 from ccln.model import Checkpoint, ModelConfig, Network, Part
 from ccln.pipeline.data.clips import Dataset
 from ccln.pipeline.data.features import DatasetFeatures
@@ -139,7 +140,7 @@ class Experiment:
             require_same_run(out, found, facts.identity)
             remove_state(out)  # a run that was stopped in the moment between the checkpoint and this
             return evaluate_run(out, trained, self.features, self.task, facts)
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         set_seed(config.training.seed)
         trained = train_network(
             self.new_network(without),

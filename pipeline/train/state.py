@@ -1,17 +1,20 @@
 """The state of an unfinished run: kept in its folder after every epoch, so that a stopped run goes on from there.
 
-It is one file, replaced at once, from which nothing but tensors and plain values is loaded. Accelerate's `save_state`
-writes several files in place, which a process that dies leaves half new, half old; and what is registered with it, as
-the history would be, `load_state` reads by pickle, which can run code.
+It is one file, with the one before kept beside it, from which nothing but tensors and plain values is loaded.
+Accelerate's `save_state` writes several files in place, which a process that dies leaves half new, half old; and what
+is registered with it, as the history would be, `load_state` reads by pickle, which can run code.
 """
 
 import copy
+import hashlib
+import io
 import json
+import logging
 import math
 import os
 import pickle
-import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,14 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
+from ccln.files import write_whole
+
+log = logging.getLogger(__name__)
+
 STATE_NAME = "training-state.pt"
+EARLIER_NAME = "training-state-before.pt"
+_DIGEST_BYTES = 32
+"""A file begins with the sha256 of the rest."""
 _IDENTITY, _STATE = "identity", "state"
 
 Identity = Mapping[str, Any]
@@ -90,7 +100,7 @@ class RunState:
     def save(self, folder: Path, identity: Identity) -> None:
         """Write the state; every process must call it, and the main one writes.
 
-        A process that dies meanwhile leaves the state of the epoch before.
+        The state of the epoch before is kept beside it.
 
         Args:
             folder: of the run.
@@ -106,29 +116,36 @@ class RunState:
         }
         if not self._accelerator.is_main_process:
             return
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
-            path = Path(partial, STATE_NAME)
-            torch.save({_IDENTITY: json.dumps(identity), _STATE: state}, path)
-            os.replace(path, folder / STATE_NAME)
+        content = io.BytesIO()
+        torch.save({_IDENTITY: json.dumps(identity), _STATE: state}, content)
+        data = content.getvalue()
+        with suppress(FileNotFoundError):
+            os.replace(folder / STATE_NAME, folder / EARLIER_NAME)
+        write_whole(folder / STATE_NAME, hashlib.sha256(data).digest() + data)
 
     def load(self, folder: Path, identity: Identity) -> None:
-        """Go on from the state in a folder; without one, nothing changes.
+        """Go on from the newest whole state in a folder; without one, nothing changes.
 
         Raises:
-            TrainingError: it is damaged, or of a run with other settings.
+            TrainingError: all are damaged, or it is of a run with other settings.
         """
-        path = folder / STATE_NAME
-        if not path.exists():
-            return
-        try:
-            kept = torch.load(path, map_location="cpu", weights_only=True)  # nothing in it is ever executed
-            found, state = json.loads(kept[_IDENTITY]), kept[_STATE]
-        except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        damaged = None
+        for path in [folder / name for name in (STATE_NAME, EARLIER_NAME) if (folder / name).exists()]:
+            try:
+                found, state = _read(path)
+                break
+            except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
+                damaged = damaged or (path, error)
+        else:
+            if damaged is None:
+                return
             raise TrainingError(
-                f"{path}: the state of the unfinished run is damaged ({type(error).__name__}). Remove it to train from "
-                "the start."
-            ) from error
+                f"{damaged[0]}: the state of the unfinished run is damaged ({damaged[1]}). Remove it to train from the "
+                "start."
+            ) from damaged[1]
         require_same_run(folder, found, identity)
+        if damaged is not None:
+            log.warning("%s: is damaged (%s); going on from the epoch before it", *damaged)
         for name, part in self._parts.items():
             part.load_state_dict(state[name])
         self.history = [Epoch(**epoch) for epoch in json.loads(state["history"])]
@@ -140,9 +157,19 @@ class RunState:
             torch.cuda.set_rng_state_all(random["cuda"])
 
 
+def _read(path: Path) -> tuple[Identity, dict[str, Any]]:
+    data = path.read_bytes()
+    if hashlib.sha256(data[_DIGEST_BYTES:]).digest() != data[:_DIGEST_BYTES]:
+        raise ValueError("its content is not what was written")
+    content = io.BytesIO(data[_DIGEST_BYTES:])
+    kept = torch.load(content, map_location="cpu", weights_only=True)  # nothing in it is ever executed
+    return json.loads(kept[_IDENTITY]), kept[_STATE]
+
+
 def remove_state(folder: Path) -> None:
     """Remove the state of a run that is finished."""
-    (folder / STATE_NAME).unlink(missing_ok=True)
+    for name in (STATE_NAME, EARLIER_NAME):
+        (folder / name).unlink(missing_ok=True)
 
 
 def require_same_run(folder: Path, found: Identity, wanted: Identity) -> None:

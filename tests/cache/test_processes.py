@@ -1,7 +1,6 @@
 import errno
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from support.cache_clips import (
 from support.cache_processes import PROCESSES, die_writing, write_many
 
 from ccln.cache import CacheError, FeatureCache, feature_key, repair
+from ccln.files import owner
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -89,19 +89,20 @@ def test_a_full_disk_leaves_nothing_behind(cache: FeatureCache, monkeypatch: pyt
     assert files_below(cache.root) == set()
 
 
-def test_only_old_partial_files_are_swept(cache: FeatureCache, tmp_path: Path) -> None:
-    write(cache)
+def test_partial_files_of_dead_processes_alone_are_swept(cache: FeatureCache, tmp_path: Path) -> None:
+    process = PROCESSES.Process(target=die_writing, args=(cache.root, False))
+    process.start()
+    process.join()
     partial = cache.root / "partial"
-    young, old, foreign = (partial / name for name in (f"{sha(1)}.aa", f"{sha(2)}.bb", "thesis.tex"))
-    for path in (young, old, foreign):
+    (dead,) = partial.iterdir()
+    living, foreign = partial / f".{sha(1)[:40]}.{owner()}-12345678.partial", partial / "thesis.tex"
+    for path in (living, foreign):
         path.write_bytes(b"half an ent")
-    for path in (old, foreign):
-        os.utime(path, (time.time() - 3700, time.time() - 3700))
-    os.utime(young, (time.time() - 3500, time.time() - 3500))
-    assert cache.sweep_partial() == 1
-    assert set(partial.iterdir()) == {young, foreign}
+        os.utime(path, (0, 0))
+    assert repair(cache).swept == 1
+    assert not dead.exists()
+    assert set(partial.iterdir()) == {living, foreign}
     partial.rename(tmp_path / "elsewhere")
     partial.symlink_to(tmp_path / "elsewhere")
-    os.utime(young, (0, 0))
     with pytest.raises(CacheError, match="symbolic link"):
-        cache.sweep_partial()
+        repair(cache)

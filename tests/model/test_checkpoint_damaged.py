@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from support.checkpoints import checkpoint, refused
 
-from ccln.model import save_checkpoint
+from ccln.model import CheckpointError, load_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_core")
 
@@ -63,6 +63,23 @@ def test_a_flipped_bit_in_the_weights_is_refused(folder: Path, place: int):
     data[place] ^= 1
     path.write_bytes(data)
     refused(folder, "model.safetensors", "sha256")
+
+
+def test_every_flipped_bit_in_the_config_is_noticed(folder: Path):
+    path = folder / "config.json"
+    whole = path.read_bytes()
+    known = vars(load_checkpoint(folder)).keys() - {"model"}
+    taken = {name: getattr(load_checkpoint(folder), name) for name in known}
+    noticed = 0
+    for place in range(0, len(whole), 3):
+        data = bytearray(whole)
+        data[place] ^= 1 << place % 7
+        path.write_bytes(data)
+        try:
+            assert {name: getattr(load_checkpoint(folder), name) for name in known} == taken
+        except CheckpointError:
+            noticed += 1
+    assert noticed > len(whole) / 6  # a space may become another
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ def same_outputs(first: Network, second: Network) -> bool:
 def change_config(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     path = folder / "config.json"
     config = json.loads(path.read_text("utf-8"))
+    config.pop("config_sha256", None)  # as earlier releases and other programs write it
     change(config)
     path.write_text(json.dumps(config), "utf-8")
 

@@ -18,8 +18,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from ccln.files import write_whole
 from ccln.pipeline.report.style import BLUE, FAINT, GREEN, INK, LINE, ORANGE, SOFT
-from ccln.pipeline.train.results import write_file
 
 _VARIABLES = {
     **{INK: "ink", SOFT: "soft", LINE: "line", FAINT: "faint"},
@@ -88,7 +88,7 @@ def save_curves(
             axes.legend(fontsize=8)
         picture = io.BytesIO()
         FigureCanvasAgg(figure).print_png(picture)
-    write_file(path, picture.getvalue())
+    write_whole(path, picture.getvalue())
 
 
 def histogram(values: Sequence[int], *, label: str, before: str, after: str) -> Markup:

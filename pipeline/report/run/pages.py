@@ -13,6 +13,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from ccln.files import write_whole
 from ccln.pipeline.cml.metrics import CmlDetails
 from ccln.pipeline.cml.report import cml_context
 from ccln.pipeline.data.clips import Split
@@ -30,7 +31,7 @@ from ccln.pipeline.metrics.localization import SegmentDetails
 from ccln.pipeline.metrics.seeds import PLUS_MINUS, headlines, run_rows, spread_rows
 from ccln.pipeline.report.run.charts import dot_plot, histogram, line_chart, save_curves
 from ccln.pipeline.report.run.localization import localization_context
-from ccln.pipeline.train.results import SeveralRuns, TrainingResult, write_file
+from ccln.pipeline.train.results import SeveralRuns, TrainingResult
 from ccln.pipeline.visible import shown
 
 PAGE_NAME = "report.html"
@@ -207,7 +208,7 @@ def _write_page(folder: Path, template: str, **context: Any) -> Path:
     style, script = (_source(environment, name) for name in ("report.css", "report.js"))
     page = environment.get_template(template).render(context, style=style, script=script)
     path = folder / PAGE_NAME
-    write_file(path, page.encode())
+    write_whole(path, page.encode())
     return path
 
 

@@ -1,10 +1,8 @@
 """The file that is written: frames encoded again, audio as it was; whole or not at all."""
 
 import errno
-import os
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
@@ -22,6 +20,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
+from ccln.files import whole
 from ccln.pipeline.report.video.planes import FORMAT, matrix_to_state
 from ccln.pipeline.report.writers.files import OutputError, is_there, make_folder
 
@@ -83,34 +82,31 @@ class VideoFile:
         self._audio_sources = audio
         self._ticks = ticks
         self._size = size
-        self._partial = path.with_name(f".{uuid.uuid4().hex}.partial")
+        self._whole = ExitStack()
 
     def __enter__(self) -> Self:
         with _refusals(self._path):
             make_folder(self._path.parent)
-            self._file: BinaryIO = self._partial.open("x+b")
-            try:
+            with ExitStack() as stack:  # which fails as a whole, or is kept
+                self._partial = stack.enter_context(whole(self._path))
+                self._file: BinaryIO = stack.enter_context(self._partial.open("x+b"))
                 self._container: OutputContainer = self._begin()
-            except BaseException:
-                self._discard()
-                raise
+                self._whole = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
-            if error is None:
-                with _refusals(self._path):
-                    self._container.mux(self._video.encode(None))
-                    for track in self._audio.values():
-                        self._container.mux(list(track.packets(None)))
-                    self._container.close()
-                    self._file.close()
-                    if not is_there(self._path, self._partial, overwrite=self._overwrite):
-                        os.replace(self._partial, self._path)
-        finally:
-            self._discard()
+        with _refusals(self._path), self._whole:
+            if error is not None:
+                raise error
+            self._container.mux(self._video.encode(None))
+            for track in self._audio.values():
+                self._container.mux(list(track.packets(None)))
+            self._container.close()
+            self._file.close()
+            if is_there(self._path, self._partial, overwrite=self._overwrite):
+                self._partial.unlink()
 
     def add_frame(self, frame: VideoFrame) -> None:
         """Write the next frame, with its time."""
@@ -155,10 +151,6 @@ class VideoFile:
         if aspect:
             context.sample_aspect_ratio = 1 / aspect if round(first.rotation / 90) % 2 else aspect
         return video
-
-    def _discard(self) -> None:
-        self._file.close()
-        self._partial.unlink(missing_ok=True)
 
 
 class _AudioTrack:

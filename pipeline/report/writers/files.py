@@ -1,11 +1,13 @@
 """Files in a folder: whole or not at all, and never over another unless that is asked for."""
 
 import filecmp
-import os
 import unicodedata
-import uuid
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
+
+from ccln import files
+from ccln.files import whole
 
 
 class OutputError(Exception):
@@ -22,21 +24,20 @@ def write_files(contents: Mapping[Path, Iterable[bytes]], *, overwrite: bool = F
     Raises:
         OutputError: a file is there with other content, and then none is written; or one cannot be written.
     """
-    partials: dict[Path, Path] = {}
     try:
-        for path, pieces in contents.items():
-            make_folder(path.parent)
-            partials[path] = path.with_name(f".{uuid.uuid4().hex}.partial")
-            with partials[path].open("xb") as file:
-                file.writelines(pieces)
-        for path in [path for path, partial in partials.items() if not is_there(path, partial, overwrite=overwrite)]:
-            os.replace(partials[path], path)
+        with ExitStack() as stack:
+            partials: dict[Path, Path] = {}
+            for path, pieces in contents.items():
+                make_folder(path.parent)
+                partials[path] = stack.enter_context(whole(path))
+                with partials[path].open("xb") as file:
+                    file.writelines(pieces)
+            for path, partial in partials.items():
+                if is_there(path, partial, overwrite=overwrite):
+                    partial.unlink()
     except OSError as error:
         names = ", ".join(map(str, contents))
         raise OutputError(f"{names}: cannot be written ({error}). Make room there, or choose another place.") from error
-    finally:
-        for partial in partials.values():
-            partial.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:
@@ -46,7 +47,7 @@ def make_folder(folder: Path) -> None:
         OutputError: it cannot be made.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder)
     except OSError as error:
         raise OutputError(f"{folder}: this folder cannot be made ({error}). Choose another place.") from error
 

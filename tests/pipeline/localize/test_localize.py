@@ -327,6 +327,7 @@ def test_a_run_with_training_warnings_is_not_used_silently(
 ) -> None:
     run = shutil.copytree(tiny_run, tmp_path / "run")
     config = json.loads((run / "config.json").read_text())
+    config.pop("config_sha256", None)
     config["training"]["warnings"] = ["no training clip of class Cat"]
     (run / "config.json").write_text(json.dumps(config))
     (tmp_path / "broken.mp4").write_bytes(b"not a video")
@@ -476,6 +477,7 @@ def test_events_do_not_depend_on_the_number_of_jobs(found: Localization, tiny_ru
 def test_extractors_other_than_the_checkpoints_are_refused_by_name(tiny_run: Path, tmp_path: Path) -> None:
     run = shutil.copytree(tiny_run, tmp_path / "run")
     config = json.loads((run / "config.json").read_text())
+    config.pop("config_sha256", None)
     config["specification"]["weights_sha256"]["visual"] = "0" * 64
     (run / "config.json").write_text(json.dumps(config))
     with pytest.raises(SpecificationError, match=r"weights_sha256.visual: checkpoint '0+', at hand '[0-9a-f]+'"):
@@ -504,6 +506,7 @@ def test_the_arithmetic_is_the_processors_whatever_the_checkpoint_was_trained_on
 def test_a_checkpoint_of_another_arithmetic_finds_the_same(found: Localization, tiny_run: Path, tmp_path: Path) -> None:
     run = shutil.copytree(tiny_run, tmp_path / "run")
     config = json.loads((run / "config.json").read_text())
+    config.pop("config_sha256", None)
     other = {"float32": "bfloat16", "bfloat16": "float32"}[config["specification"]["visual"]["precision"]]
     config["specification"]["visual"]["precision"] = other
     (run / "config.json").write_text(json.dumps(config))
@@ -516,6 +519,7 @@ def test_features_of_another_shape_than_the_networks_are_refused(
 ) -> None:
     run = shutil.copytree(tiny_run, tmp_path / "run")
     config = json.loads((run / "config.json").read_text())
+    config.pop("config_sha256", None)
     config["specification"]["audio"] = PRESETS["light-log-mel"].to_json()["audio"]
     config["specification"]["weights_sha256"]["audio"] = None
     (run / "config.json").write_text(json.dumps(config))
@@ -526,6 +530,7 @@ def test_features_of_another_shape_than_the_networks_are_refused(
 def test_a_checkpoint_of_imported_features_is_refused_with_a_remedy(tiny_run: Path, tmp_path: Path) -> None:
     run = shutil.copytree(tiny_run, tmp_path / "run")
     config = json.loads((run / "config.json").read_text())
+    config.pop("config_sha256", None)
     config["specification"] = {"imported": "published AVE features"}
     (run / "config.json").write_text(json.dumps(config))
     with pytest.raises(SpecificationError, match=r"imported features.*ave-legacy"):

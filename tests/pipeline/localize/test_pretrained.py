@@ -143,6 +143,7 @@ def test_what_the_newest_runs_training_warned_of_is_said_once(
     monkeypatch.chdir(tmp_path)
     shutil.copytree(defaults.PRETRAINED, run := tmp_path / "runs" / "first")
     config = json.loads((run / "config.json").read_text("utf-8"))
+    config.pop("config_sha256", None)
     config["training"]["warnings"] = warnings
     (run / "config.json").write_text(json.dumps(config), "utf-8")
     with caplog.at_level(logging.INFO, "ccln"):

@@ -1,5 +1,6 @@
 """A stopped run resumes with the same results, or the error names the cause."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from support.training_clips import made_up_set
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ccln import train
-from ccln.pipeline.train.state import STATE_NAME, TrainingError
+from ccln.pipeline.train.state import EARLIER_NAME, STATE_NAME, TrainingError
 
 Train = Callable[..., Any]
 
@@ -111,12 +113,51 @@ def test_another_data_set_is_refused(start: Train, stopped: Path, made: tuple[Pa
         train(other, cache=made[1], config=made[2], epochs=3, out=stopped)
 
 
-@pytest.mark.parametrize("damage", [b"", b"no state", None], ids=["empty", "other", "cut"])
-def test_a_damaged_state_is_refused(start: Train, stopped: Path, damage: bytes | None) -> None:
-    state = stopped / STATE_NAME
-    state.write_bytes(state.read_bytes()[:-100] if damage is None else damage)
+def flip(data: bytes) -> bytes:
+    """One bit, in the middle of the network's numbers."""
+    return data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :]
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda data: b"",
+    "other": lambda data: b"no state",
+    "cut": lambda data: data[:-100],
+    "flipped": flip,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_state_is_refused(start: Train, stopped: Path, damage: Callable[[bytes], bytes]) -> None:
+    for name in (STATE_NAME, EARLIER_NAME):
+        if (stopped / name).exists():
+            (stopped / name).write_bytes(damage((stopped / name).read_bytes()))
     with pytest.raises(TrainingError, match=rf"{STATE_NAME}.*Remove it"):
         start(stopped)
+
+
+@pytest.mark.parametrize("damage", [*DAMAGE.values(), None], ids=[*DAMAGE, "gone"])
+def test_a_damaged_state_costs_an_epoch(
+    start: Train,
+    tmp_path: Path,
+    damage: Callable[[bytes], bytes] | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pytest.raises(StoppedError):
+        start(tmp_path / "run", progress=stop_after(2))
+    state = tmp_path / "run" / STATE_NAME
+    assert (tmp_path / "run" / EARLIER_NAME).exists()
+    if damage is None:
+        state.unlink()
+    else:
+        state.write_bytes(damage(state.read_bytes()))
+    first: list[int] = []
+    start(tmp_path / "run", progress=lambda done, total, note: first.append(done))
+    assert first[0] == 1
+    said = [record.getMessage() for record in caplog.records if STATE_NAME in record.getMessage()]
+    assert len(said) == (damage is not None)
+    assert all("going on from the epoch before" in line for line in said)
+    assert not state.exists()
+    assert not (tmp_path / "run" / EARLIER_NAME).exists()
 
 
 def test_a_state_cannot_run_code(start: Train, tmp_path: Path) -> None:
@@ -125,7 +166,10 @@ def test_a_state_cannot_run_code(start: Train, tmp_path: Path) -> None:
             return os.mkdir, (str(tmp_path / "evil"),)
 
     (tmp_path / "run").mkdir()
-    torch.save({"identity": "{}", "state": Evil()}, tmp_path / "run" / STATE_NAME)
+    content = BytesIO()
+    torch.save({"identity": "{}", "state": Evil()}, content)
+    data = content.getvalue()
+    (tmp_path / "run" / STATE_NAME).write_bytes(hashlib.sha256(data).digest() + data)
     with pytest.raises(TrainingError, match=STATE_NAME):
         start(tmp_path / "run")
     assert not (tmp_path / "evil").exists()
