@@ -1,5 +1,6 @@
 """The cache of extracted features: safetensors files of one clip or of many, and an index that can be thrown away."""
 
+from ccln.cache.claims import Claims
 from ccln.cache.entry import Features
 from ccln.cache.keys import (
     JSON,
@@ -27,6 +28,7 @@ from ccln.cache.store import FeatureCache
 __all__ = [
     "JSON",
     "CacheError",
+    "Claims",
     "DamagedFileError",
     "FeatureCache",
     "Features",

@@ -2,10 +2,9 @@
 
 import json
 import os
-import threading
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from ccln.cache import CacheError, FeatureCache, Features, clip_digest, feature_key, specification_digest
+from ccln.cache import CacheError, Claims, FeatureCache, Features, clip_digest, feature_key, specification_digest
 from ccln.extractors import ExtractorError, Extractors
 from ccln.extractors.contract import DECODING_RULES
 from ccln.pipeline.data.clips import clip_name
@@ -133,9 +132,9 @@ def extract_features(
     started = time.perf_counter()
     if progress is not None:
         progress(0, len(files))
-    with Decoders(timeout_seconds) as decoders:
-        worker = _Worker(extractors, decoders, cache, on_missing, on_damage)
-        for outcome in worked_on(starts_of, worker, workers):
+    with Claims(cache.root) as claims, Decoders(timeout_seconds) as decoders:
+        worker = _Worker(extractors, decoders, cache, claims, on_missing, on_damage)
+        for outcome in _all_outcomes(starts_of, worker, workers):
             outcomes.append(outcome)
             if outcome.failure is not None and outcome.killed:
                 killers.add(outcome.failure.path)
@@ -201,6 +200,8 @@ class _Outcome:
     """Why there are no more."""
     skipped: bool = False
     """Whether that was to be left out."""
+    deferred: tuple[Source, Collection[int]] | None = None
+    """The file and its clips, if another is at work on it, and nothing has become of it yet."""
     killed: bool = False
     """Whether it was that the file killed its decoder."""
     lost_seconds: Counter[str] = field(default_factory=Counter)
@@ -235,6 +236,19 @@ class _Killers:
                 file.write(f"{json.dumps(name)}\n")
 
 
+def _all_outcomes(
+    files: Sequence[tuple[Path, Collection[int]]], worker: "_Worker", workers: int | None
+) -> Iterator[_Outcome]:
+    """What becomes of all files, those last that another process or thread was at work on."""
+    deferred: list[tuple[Source, Collection[int]]] = []
+    for outcome in worked_on(files, worker, workers):
+        if outcome.deferred is None:
+            yield outcome
+        else:
+            deferred.append(outcome.deferred)
+    yield from worked_on(deferred, worker.finish, workers)
+
+
 def _plainly(name: str, flags: int) -> int:
     """Open a file of a folder that may be anybody's: no link is followed, no pipe is waited for."""
     return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
@@ -248,67 +262,83 @@ class _Worker:
         extractors: Extractors,
         decoders: Decoders,
         store: FeatureCache,
+        claims: Claims,
         on_missing: OnMissing,
         on_damage: OnDamage,
     ) -> None:
         self.specification_digest = specification_digest(extractors.specification)
-        self._extractors, self._decoders, self._store = extractors, decoders, store
+        self._extractors, self._decoders, self._store, self._claims = extractors, decoders, store, claims
         self._on_missing: OnMissing = on_missing
         self._on_damage: OnDamage = on_damage
-        # Two files of one content have the same clips: the second waits, and finds them in the cache.
-        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._network = device_lock(extractors.device)
 
     def __call__(self, file: tuple[Path, Collection[int]]) -> _Outcome:
+        """Take a file to the cache, unless another process or thread is at work on its content: then it is deferred."""
         path, starts = file
-        outcome = _Outcome(path)
         try:
             source = Source(path)
         except CacheError as error:  # the file cannot be read; a cache that cannot be written ends the run
-            outcome.failure = Failure(path, str(error))
-            return outcome
+            return _Outcome(path, failure=Failure(path, str(error)))
+        return self._worked_on(source, starts, wait=False)
+
+    def finish(self, deferred: tuple[Source, Collection[int]]) -> _Outcome:
+        """Take a file that was deferred to the cache, when the other has ended; mostly its features are there then."""
+        return self._worked_on(*deferred, wait=True)
+
+    def _worked_on(self, source: Source, starts: Collection[int], *, wait: bool) -> _Outcome:
+        outcome = _Outcome(source.path)
+        digests = {start: clip_digest(source.sha256, start) for start in starts}
         try:
-            with self._locks[source.sha256]:
-                digests = {start: clip_digest(source.sha256, start) for start in starts}
-                found = {start: self._store.whole(self._key(digest)) for start, digest in digests.items()}
-                missing = [start for start, features in found.items() if features is None]
-                earlier = {
-                    start: features
-                    for start, features in found.items()
-                    if features is not None and features.decoding_rules != DECODING_RULES
-                }
-                outcome.cached, outcome.checked = len(found) - len(missing) - len(earlier), len(earlier)
-                if missing or earlier:
-                    wanted = {start: digests[start] for start in (*missing, *earlier)}
-                    try:
-                        self._extract(source, wanted, earlier, outcome)
-                    except DecodeError:
-                        source.require_unchanged()  # else that is the cause
-                        raise
+            if self._wanted(digests, outcome):
+                with self._claims.claimed(self._key(source.sha256), wait=wait) as is_mine:
+                    if not is_mine:
+                        return _Outcome(source.path, deferred=(source, starts))
+                    if earlier := self._wanted(digests, outcome):  # asked again: it may have been made since
+                        try:
+                            self._extract(source, {start: digests[start] for start in earlier}, earlier, outcome)
+                        except DecodeError:
+                            source.require_unchanged()  # else that is the cause
+                            raise
         except MissingStreamError as error:
-            outcome.failure, outcome.skipped = Failure(path, str(error)), self._on_missing == "skip"
+            outcome.failure, outcome.skipped = Failure(source.path, str(error)), self._on_missing == "skip"
         except Exception as error:
-            outcome.failure, outcome.killed = Failure.of(path, error), isinstance(error, DecoderDiedError)
+            outcome.failure, outcome.killed = Failure.of(source.path, error), isinstance(error, DecoderDiedError)
         return outcome
+
+    def _wanted(self, digests: Mapping[int, str], outcome: _Outcome) -> dict[int, Features | None]:
+        """By where they start, the clips to extract: those without features, and those with earlier ones."""
+        found = {start: self._store.whole(self._key(digest)) for start, digest in digests.items()}
+        wanted = {
+            start: features
+            for start, features in found.items()
+            if features is None or features.decoding_rules != DECODING_RULES
+        }
+        outcome.cached = len(found) - len(wanted)
+        outcome.checked = sum(features is not None for features in wanted.values())
+        return wanted
 
     def _key(self, digest: str) -> str:
         return feature_key(digest, self.specification_digest)
 
     def _extract(
-        self, source: Source, wanted: Mapping[int, str], earlier: Mapping[int, Features], outcome: _Outcome
+        self, source: Source, wanted: Mapping[int, str], earlier: Mapping[int, Features | None], outcome: _Outcome
     ) -> None:
         """Extract the clips of a file that start at some seconds.
 
         Args:
             source: The file.
             wanted: By where a clip starts, the digest of its content.
-            earlier: Of some of these, features by earlier rules of decoding, which stay if that changes nothing.
+            earlier: Of these, features by earlier rules of decoding, if any, which stay if that changes nothing.
             outcome: What became of the file.
         """
         path, started = source.path, time.perf_counter()
         end_seconds = 0.0
         # Where all are in the cache, so is what stands for a missing stream.
-        on_missing = "zeros" if self._on_missing == "zeros" or wanted.keys() == earlier.keys() else "error"
+        on_missing = (
+            "zeros"
+            if self._on_missing == "zeros" or all(features is not None for features in earlier.values())
+            else "error"
+        )
         with closing(self._decoded(path, max(wanted), on_missing)) as clips:
             for clip in clips:
                 end_seconds = clip.start_seconds + clip.duration_seconds

@@ -1,5 +1,6 @@
 import errno
 import os
+import re
 import resource
 import shutil
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import av
@@ -15,10 +17,11 @@ import av.error
 import pytest
 import torch
 from support import killers
+from support.cache_clips import wait_for
 from support.extractor_inputs import save_timm
 
 from ccln import extract
-from ccln.cache import FeatureCache, Features, feature_key, pack, source_digest, specification_digest
+from ccln.cache import FeatureCache, Features, feature_key, pack, source_digest, specification_digest, verify
 from ccln.extractors import PRESETS, ExtractorError, Extractors, load_extractors, pick_precision, preset_with
 from ccln.pipeline.data import find_videos
 from ccln.pipeline.decode.clip import DecodedClip
@@ -261,6 +264,46 @@ def test_a_killed_run_can_be_resumed(tiny_set: Path, tmp_path: Path) -> None:
     assert {name: after[name] for name in before} == before
     for name in after:
         FeatureCache(cache).read(name.removesuffix(".safetensors"))  # checks the sha256
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_processes_on_one_folder_share_the_work(is_killed: bool, tiny_set: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    words = [Path(sys.executable).with_name("ccln-extract"), tiny_set, "--cache", cache, "--workers", "2"]
+    processes = [
+        subprocess.Popen(words, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    if is_killed:
+        wait_for(lambda: f"-{processes[0].pid}-" in claimed(cache))
+        os.killpg(processes[0].pid, signal.SIGKILL)
+        processes.pop(0).communicate()
+    counts = []
+    for process in processes:
+        said, errors = process.communicate()
+        found = re.match(r"(\d+) done, (\d+) cached, 0 failed", said)
+        assert found, said + errors
+        counts.append((int(found[1]), int(found[2])))
+    assert all(done + cached == 16 for done, cached in counts)
+    assert sum(done for done, _ in counts) <= 16
+    assert sum(done for done, _ in counts) == 16 or is_killed  # what the killed one had done is not done again
+    assert len(entries(cache)) == 16
+    assert list(claims(cache)) == []
+    assert verify(FeatureCache(cache)) == (16, [])
+
+
+def claimed(cache: Path) -> str:
+    """What all claims say."""
+    said = ""
+    for claim in claims(cache):
+        with suppress(FileNotFoundError):
+            said += claim.read_text()
+    return said
+
+
+def claims(cache: Path) -> list[Path]:
+    return sorted((cache / "claims").glob("?" * 64))
 
 
 def test_folders_are_searched_recursively(tmp_path: Path) -> None:
