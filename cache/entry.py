@@ -24,6 +24,7 @@ from ccln.cache.keys import (
     is_digest,
     specification_digest,
 )
+from ccln.strict_json import strict_json
 
 FORMAT_VERSION = 2
 TENSORS = ("audio", "visual")
@@ -215,7 +216,7 @@ def opened(path: Path, max_header_bytes: int) -> Iterator[tuple[dict[str, Any], 
         if header_bytes > max_header_bytes:
             raise CacheError(f"its header claims {header_bytes} bytes")
         with safe_open(path, framework="pt") as file:
-            document = json.loads((file.metadata() or {}).get("ccln", "null"))
+            document = strict_json((file.metadata() or {}).get("ccln", "null"))
             if not isinstance(document, dict):
                 raise CacheError("not a feature cache entry")
             version = document.get("format_version")

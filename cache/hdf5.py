@@ -5,7 +5,6 @@ The files are of unknown origin: what HDF5 would fetch from elsewhere, or unpack
 
 import hashlib
 import itertools
-import json
 import math
 import os
 import zlib
@@ -20,6 +19,7 @@ import torch
 
 from ccln.cache.entry import Features
 from ccln.cache.keys import JSON, CacheError, canonical_json
+from ccln.strict_json import strict_json
 
 if TYPE_CHECKING:
     import h5py
@@ -316,7 +316,7 @@ def _read_specification(dataset: "h5py.Dataset") -> Mapping[str, JSON] | None:
     if attribute.shape != () or attribute.dtype.kind != "S" or attribute.dtype.itemsize > _MAX_SPECIFICATION_BYTES:
         raise CacheError(f"its attribute {_SPECIFICATION} is no text")
     text: Any = dataset.attrs[_SPECIFICATION]
-    specification = json.loads(bytes(text))
+    specification = strict_json(bytes(text))
     if not isinstance(specification, dict):
         raise CacheError(f"its attribute {_SPECIFICATION} is no specification")
     canonical_json(specification)  # refuses NaN and the infinities

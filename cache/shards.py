@@ -16,6 +16,7 @@ from ccln.cache.entry import FORMAT_VERSION, TENSORS, Entry, Header, bytes_of, o
 from ccln.cache.folder import Folder
 from ccln.cache.index import Index, ShardRow, source_name
 from ccln.cache.keys import CacheError, DamagedFileError, canonical_json, feature_key, shard_name, specification_digest
+from ccln.strict_json import strict_json
 
 MAX_SHARD_HEADER_BYTES = 8 << 20  # some twenty thousand clips with paths of ordinary length
 
@@ -78,7 +79,7 @@ def salvage(path: Path) -> list[Entry]:
         if size_bytes > MAX_SHARD_HEADER_BYTES:
             return []
         layout = json.loads(data[8 : 8 + size_bytes].tobytes())
-        document = json.loads(layout["__metadata__"]["ccln"])
+        document = strict_json(layout["__metadata__"]["ccln"])
         shared = {name: document[name] for name in _SHARED}
         for position, clip in enumerate(document["clips"] if document["format_version"] == FORMAT_VERSION else []):
             with suppress(*damage):

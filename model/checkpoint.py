@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ccln.files import write_whole
 from ccln.model.config import EventDecoding, ModelConfig
+from ccln.strict_json import strict_json
 
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
@@ -215,7 +216,7 @@ def _read_config(folder: Path) -> tuple[_Config, Network, EventDecoding]:
 
 def _parse_config(data: bytes) -> _Config:
     # Not by msgspec: its parser names no field where a number is out of range.
-    config = json.loads(data.decode(), parse_constant=_refuse_constant)
+    config = strict_json(data.decode())
     found = config.get("format") if isinstance(config, dict) else None
     if found in (1, 4, 5):  # the networks of 4 and 5 compared what is seen and heard by another formula
         raise ValueError(
@@ -291,10 +292,6 @@ def _read(path: Path, limit_bytes: int) -> bytes:
     if path.stat().st_size > limit_bytes:
         raise ValueError(f"it is larger than the {limit_bytes} bytes that are possible here")
     return path.read_bytes()
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _check_names(what: str, wanted: Collection[str], found: Collection[str]) -> None:

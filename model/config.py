@@ -10,7 +10,8 @@ from msgspec import Meta
 Part = Literal["sbi", "fee", "wccl"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
-Count = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1, le=65_536)]
+"""More than any network has; without a limit a forged config would fail where memory is asked for, and not by name."""
 NotNegative = Annotated[float, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0)]
 Probability = Annotated[float, Meta(ge=0, lt=1)]
@@ -49,7 +50,7 @@ class ModelConfig:
     """Channels of a segment's audio feature."""
     class_count: Count
     """Event classes, background not counted."""
-    segment_count: Count = 10
+    segment_count: Annotated[int, Meta(ge=1, le=3600)] = 10
     """Segments (seconds) in a clip."""
     width: Count = 128
     """Model width d; even, and divisible by the number of heads."""

@@ -16,6 +16,7 @@ from ccln.pipeline.data.clips import (
     covered_seconds,
     read_annotation_file,
 )
+from ccln.strict_json import strict_json
 
 MANIFEST = "manifest.jsonl"
 LAYOUT = (
@@ -51,8 +52,9 @@ def read_manifest(file: Path) -> dict[str, tuple[Distractor, ...]]:
         if not text.strip():
             continue
         try:
+            strict_json(text)
             line = decoder.decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise DatasetError(f"{file}, line {number}: {error}; {LAYOUT}") from error
         if line.id in found:
             raise DatasetError(f"{file}, line {number}: a second line for {line.id[:100]!r}; expected one a video")

@@ -22,6 +22,7 @@ from ccln.pipeline.train.loop import Trained
 from ccln.pipeline.train.state import Epoch, Identity, TrainingError
 from ccln.pipeline.train.tasks import DatasetTask
 from ccln.pipeline.train.trained_rows import with_rows
+from ccln.strict_json import strict_json
 
 METRICS_NAME = "metrics.json"
 
@@ -235,7 +236,7 @@ def read_finished(folder: Path) -> tuple[Trained, Identity]:
     """
     path = folder / METRICS_NAME
     try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
+        metrics = strict_json(path.read_bytes())
         history = tuple(Epoch(**epoch) for epoch in metrics["history"])
         best_epoch, identity = metrics["best_epoch"], metrics["identity"]
     except (OSError, ValueError, KeyError, TypeError) as error:

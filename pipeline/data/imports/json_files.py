@@ -11,6 +11,7 @@ import msgspec
 from ccln.pipeline.data.clips import VIDEO_ENDINGS, DatasetError, read_annotation_file
 from ccln.pipeline.data.imports.annotations import AnnotatedVideo, event_of
 from ccln.pipeline.data.windows import LabelledSpan
+from ccln.strict_json import strict_json
 
 LAYOUT = (
     "JSON is read of Label Studio (JSON or JSON-MIN), of VIA 3 (a project with file, view, attribute and metadata), "
@@ -43,8 +44,9 @@ def read_json(file: Path) -> list[AnnotatedVideo]:
 
 def _decoded(file: Path, data: bytes, kind: type[_Kind]) -> _Kind:
     try:
+        strict_json(data)
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise DatasetError(f"{file}: {error}; {LAYOUT}") from error
 
 

@@ -17,6 +17,7 @@ from ccln.pipeline.data.clips import DatasetError, Split, read_annotation_file, 
 from ccln.pipeline.data.imports.annotations import AnnotatedVideo, event_of
 from ccln.pipeline.data.windows import LabelledSpan
 from ccln.pipeline.segments import CLIP_SECONDS, equal_runs
+from ccln.strict_json import strict_json
 
 LAYOUT = (
     "published sets are UnAV-100 (unav100_annotations.json), OV-AVEBench (the JSON of its annotations and "
@@ -81,8 +82,8 @@ def _published_json(file: Path) -> dict[str, Any] | None:
         document = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
         first = bytes(next(iter(document.values()), b""))
         if "database" in document or (b'"category"' in first and b'"label"' in first):
-            return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return strict_json(data)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise DatasetError(f"{file}: {error}; {LAYOUT}") from error
     return None
 
