@@ -10,8 +10,8 @@ log P(not silent), and how far the second is below the loudest one around. What 
 all the time, music or speech over everything too. Neither the network nor a want of agreement counts for more than it
 is worth on what it does not know; weights and bounds were chosen on real clips, see docs/experiments.md.
 
-Names: an event bears the trained class only if both modalities support it; else what `open_name` finds; else it is
-unknown. So it is, too, where there is no open vocabulary.
+Names: an event bears the trained class only if both modalities support it, and the open vocabulary is not sure that it
+is another thing; else what `open_name` finds; else it is unknown. So it is, too, where there is no open vocabulary.
 """
 
 from collections.abc import Sequence
@@ -35,6 +35,8 @@ event that shows it best. Known events that do not reach it, and real ones of ot
 """
 LEAST_USUAL_SUPPORT = 0.1
 """The same as a mean over the event's seconds: one second that is heard does not name ten that are not."""
+SURE = 0.5
+"""Probability from which on the open vocabulary is sure that a thing is heard, and that it is seen."""
 _USUAL_LOG_AGREEMENT = -3.7
 """An event with this agreement, as loud as any second around, gains nothing."""
 UNKNOWN = "unknown"
@@ -142,8 +144,10 @@ def named_events(
     """
     named = []
     for event in events:
-        if not (trained and trained_name_stands(event, tracks, class_threshold)):
-            name = None if evidence is None else open_name(*evidence.means(segments_of(event)))
+        means = None if evidence is None else evidence.means(segments_of(event))
+        name = None if means is None else open_name(*means)
+        stands = trained and trained_name_stands(event, tracks, class_threshold)
+        if not stands or (means is not None and name is not None and _is_surely_another(event.label, name, *means)):
             event = replace(event, label=name or UNKNOWN, named_by="open" if name else "none")
         named.append(event)
     return _described(_with_touching_joined(named), tracks, evidence)
@@ -153,6 +157,17 @@ def unnamed_events(events: Sequence[Event], tracks: Tracks, evidence: OpenEviden
     """Return when there is an event of whatever kind: as `named_events`, but none has a name."""
     unnamed = [replace(event, label=UNNAMED, named_by="none") for event in events]
     return _described(_with_touching_joined(unnamed), tracks, evidence)
+
+
+def _is_surely_another(label: str, name: str, heard: np.ndarray, seen_as: np.ndarray) -> bool:
+    """Whether an open name is of a thing that is surely heard and seen, and is none that the trained class can be.
+
+    Sounds unlike all that a network was trained on are sometimes very like a class to it: a lion's roar was a bark.
+    """
+    vocabulary = load_vocabulary()
+    known, found = vocabulary.index_of(label), vocabulary.heard_names.index(name)
+    is_sure = min(heard[found], seen_as[found]) >= SURE
+    return bool(is_sure and known is not None and not vocabulary.is_akin(known, found))
 
 
 @dataclass(frozen=True, eq=False)

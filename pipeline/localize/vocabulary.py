@@ -70,6 +70,18 @@ class Vocabulary:
         """Whether ImageNet has names for what makes the sound, shape (521,), bool; it has none for people."""
         return self.visible.any(axis=1) & (np.arange(HEARD_COUNT) >= _PEOPLE_COUNT)
 
+    def is_akin(self, one: int, other: int) -> bool:
+        """Whether two heard classes can be the same sound: equal, siblings, or one an ancestor of the other."""
+        lines = self._line(one), self._line(other)
+        return one in lines[1] or other in lines[0] or self.parents[one] == self.parents[other] >= 0
+
+    def _line(self, index: int) -> set[int]:
+        line = set()
+        while index >= 0:
+            line.add(index)
+            index = int(self.parents[index])
+        return line
+
     def index_of(self, name: str) -> int | None:
         """Index of the heard class that a class name means, whatever its case and punctuation; None if none is."""
         return self._index.get(_normalised(name))

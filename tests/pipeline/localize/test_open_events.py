@@ -73,14 +73,32 @@ def named(
 
 CLOCK = [Event("Clock", 0.0, 4.0, 0.5)]
 DOG = evidence({BARK: 0.9, SPEECH: 0.2}, {RETRIEVER: 0.8})
+MAYBE_DOG = evidence({BARK: 0.4, SPEECH: 0.2}, {RETRIEVER: 0.8})
 DOG_OF_A_MINUTE = evidence({BARK: 0.9, SPEECH: 0.2}, {RETRIEVER: 0.8}, 60)
 
 
 def test_a_class_that_both_modalities_support_keeps_its_name():
-    (event,) = named(CLOCK, 0.9, 0.8, DOG)
+    (event,) = named(CLOCK, 0.9, 0.8, MAYBE_DOG)
     assert (event.label, event.named_by, event.confidence) == ("Clock", "trained", 0.5)
     assert event.heard[0].name == "Bark"
     assert event.seen[0].probability == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(
+    ("label", "found", "expected"),
+    [
+        ("Clock", DOG, "Bark"),
+        ("Clock", evidence({BARK: 0.9}, {RETRIEVER: 0.4}), "Clock"),  # heard for sure, and not seen
+        ("Dog", DOG, "Dog"),  # which a bark can be of
+        ("Howl", DOG, "Howl"),  # another sound of the same
+        ("Goal", DOG, "Goal"),  # nobody knows what that sounds like
+    ],
+)
+def test_a_supported_class_gives_way_to_another_thing_that_is_surely_seen_and_heard(
+    label: str, found: OpenEvidence, expected: str
+):
+    (event,) = named([Event(label, 0.0, 4.0, 0.5)], 0.9, 0.8, found)
+    assert event.label == expected
 
 
 @pytest.mark.parametrize(("seen", "heard"), [(0.02, 0.12), (0.9, 0.1), (0.1, 0.9)])
@@ -93,9 +111,9 @@ def test_a_class_that_they_do_not_support_gives_way_to_what_is_heard(seen: float
 def test_one_second_that_shows_a_class_and_one_that_sounds_it_support_it():
     of_seconds = tracks(0.02, 0.05)
     of_seconds.seen[1], of_seconds.heard[2] = 0.9, 0.8
-    assert named_events(CLOCK, of_seconds, DOG, class_threshold=0.5) == named(CLOCK, 0.9, 0.8, DOG)
+    assert named_events(CLOCK, of_seconds, MAYBE_DOG, class_threshold=0.5) == named(CLOCK, 0.9, 0.8, MAYBE_DOG)
     of_seconds.heard[2] = 0.05
-    assert named_events(CLOCK, of_seconds, DOG, class_threshold=0.5)[0].named_by == "open"
+    assert named_events(CLOCK, of_seconds, MAYBE_DOG, class_threshold=0.5)[0].named_by == "open"
 
 
 def test_one_second_does_not_name_many_others_that_do_not_support_it():
@@ -135,7 +153,7 @@ def test_events_that_touch_and_have_one_open_name_are_one():
         ("Bark", 0.0, 3.0),
         ("Bark", 3.5, 4.0),
     ]
-    kept = named(parts, 0.9, 0.9, DOG)
+    kept = named(parts, 0.9, 0.9, MAYBE_DOG)
     assert [event.label for event in kept] == ["Clock", "Cat", "Cat"]
 
 
