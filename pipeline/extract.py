@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ import torch
 from ccln.cache import CacheError, Claims, FeatureCache, Features, clip_digest, feature_key, specification_digest
 from ccln.extractors import ExtractorError, Extractors
 from ccln.extractors.contract import DECODING_RULES
+from ccln.pipeline.cluster import worked_on_cluster
 from ccln.pipeline.data.clips import clip_name
 from ccln.pipeline.decode.clip import DecodedClip, decode_first
 from ccln.pipeline.decode.container import DecodeError, MissingStreamError, unforeseen
@@ -125,21 +127,77 @@ def extract_features(
         CacheError: The cache cannot be written.
         ValueError: `workers` is less than 1.
     """
+    with Claims(cache.root) as claims, Decoders(timeout_seconds) as decoders:
+        worker = _Worker(extractors, decoders, cache, claims, on_missing, on_damage)
+        return _extracted(files, cache, extractors, lambda items: _all_outcomes(items, worker, workers), progress)
+
+
+def extract_on_cluster(
+    files: Mapping[Path, Collection[int]] | Sequence[Path],
+    load: Callable[[], Extractors],
+    cache: FeatureCache,
+    *,
+    address: str = "local",
+    on_missing: OnMissing = "error",
+    on_damage: OnDamage = "error",
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    progress: Callable[[int, int], None] | None = None,
+) -> ExtractionSummary:
+    """`extract_features` on the machines of a Ray cluster, which all see files and cache under the same paths.
+
+    Args:
+        files: As there.
+        load: Called here and once in each worker: gives the networks to run, of the same specification everywhere.
+        cache: As there.
+        address: Of the cluster; "local" for one on this machine, for this run.
+        on_missing: As there.
+        on_damage: As there.
+        timeout_seconds: As there.
+        progress: As there.
+
+    Raises:
+        CacheError: The cache cannot be written.
+        ClusterError: There is no cluster.
+    """
+    make = partial(_cluster_worker, load, cache.root, on_missing, on_damage, timeout_seconds)
+    return _extracted(
+        files, cache, load(), lambda items: worked_on_cluster(items, make, _Outcome.given_up, address), progress
+    )
+
+
+def _cluster_worker(
+    load: Callable[[], Extractors], cache: Path, on_missing: OnMissing, on_damage: OnDamage, timeout_seconds: float
+) -> "Callable[[_File], _Outcome]":
+    claims = Claims(cache).__enter__()  # as the decoders, for as long as the worker lives
+    worker = _Worker(load(), Decoders(timeout_seconds), FeatureCache(cache), claims, on_missing, on_damage)
+    return partial(worker, wait=True)
+
+
+_File = tuple[Path, Collection[int]]
+
+
+def _extracted(
+    files: Mapping[Path, Collection[int]] | Sequence[Path],
+    cache: FeatureCache,
+    extractors: Extractors,
+    work: "Callable[[Sequence[_File]], Iterator[_Outcome]]",
+    progress: Callable[[int, int], None] | None,
+) -> ExtractionSummary:
     starts_of = list(files.items()) if isinstance(files, Mapping) else [(file, (0,)) for file in files]
+    order = {file: number for number, (file, _) in enumerate(starts_of)}
     killers = _Killers(cache.root)
     starts_of.sort(key=lambda file: file[0] in killers)  # stable: all others stay in their order
     outcomes: list[_Outcome] = []
     started = time.perf_counter()
     if progress is not None:
         progress(0, len(files))
-    with Claims(cache.root) as claims, Decoders(timeout_seconds) as decoders:
-        worker = _Worker(extractors, decoders, cache, claims, on_missing, on_damage)
-        for outcome in _all_outcomes(starts_of, worker, workers):
-            outcomes.append(outcome)
-            if outcome.failure is not None and outcome.killed:
-                killers.add(outcome.failure.path)
-            if progress is not None:
-                progress(len(outcomes), len(files))
+    for outcome in work(starts_of):
+        outcomes.append(outcome)
+        if outcome.failure is not None and outcome.killed:
+            killers.add(outcome.failure.path)
+        if progress is not None:
+            progress(len(outcomes), len(files))
+    outcomes.sort(key=lambda outcome: order[outcome.path])
     return ExtractionSummary(
         done=sum(outcome.done for outcome in outcomes),
         cached=sum(outcome.cached for outcome in outcomes),
@@ -148,7 +206,7 @@ def extract_features(
         skipped=tuple(outcome.failure for outcome in outcomes if outcome.failure and outcome.skipped),
         failed=tuple(outcome.failure for outcome in outcomes if outcome.failure and not outcome.skipped),
         damaged=tuple(Damaged(outcome.path, outcome.lost_seconds) for outcome in outcomes if outcome.lost_seconds),
-        specification=worker.specification_digest,
+        specification=specification_digest(extractors.specification),
         precision=extractors.preset.visual.precision,
         seconds=time.perf_counter() - started,
         decode_seconds=sum(outcome.decode_seconds for outcome in outcomes),
@@ -209,6 +267,12 @@ class _Outcome:
     decode_seconds: float = 0.0
     network_seconds: float = 0.0
 
+    @classmethod
+    def given_up(cls, file: _File, reason: str) -> "_Outcome":
+        """Of a file with which workers died, not only their decoders."""
+        path, _ = file
+        return cls(path, failure=Failure(path, f"{path}: its worker died, twice ({reason})."), killed=True)
+
 
 class _Killers:
     """The journal, beside a cache's entries, of the files that killed their decoder: they are tried last.
@@ -236,9 +300,7 @@ class _Killers:
                 file.write(f"{json.dumps(name)}\n")
 
 
-def _all_outcomes(
-    files: Sequence[tuple[Path, Collection[int]]], worker: "_Worker", workers: int | None
-) -> Iterator[_Outcome]:
+def _all_outcomes(files: Sequence[_File], worker: "_Worker", workers: int | None) -> Iterator[_Outcome]:
     """What becomes of all files, those last that another process or thread was at work on."""
     deferred: list[tuple[Source, Collection[int]]] = []
     for outcome in worked_on(files, worker, workers):
@@ -272,14 +334,14 @@ class _Worker:
         self._on_damage: OnDamage = on_damage
         self._network = device_lock(extractors.device)
 
-    def __call__(self, file: tuple[Path, Collection[int]]) -> _Outcome:
-        """Take a file to the cache, unless another process or thread is at work on its content: then it is deferred."""
+    def __call__(self, file: _File, *, wait: bool = False) -> _Outcome:
+        """Take a file to the cache; if another process or thread is at work on its content, wait or defer it."""
         path, starts = file
         try:
             source = Source(path)
         except CacheError as error:  # the file cannot be read; a cache that cannot be written ends the run
             return _Outcome(path, failure=Failure(path, str(error)))
-        return self._worked_on(source, starts, wait=False)
+        return self._worked_on(source, starts, wait=wait)
 
     def finish(self, deferred: tuple[Source, Collection[int]]) -> _Outcome:
         """Take a file that was deferred to the cache, when the other has ended; mostly its features are there then."""

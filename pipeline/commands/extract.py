@@ -43,6 +43,8 @@ def extract(
     shard: Annotated[str | None, Parameter(validator=_check_shard)] = None,
     workers: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
     timeout: Annotated[float, Parameter(validator=validators.Number(gt=0))] = defaults.TIMEOUT_SECONDS,
+    engine: Literal["local", "ray"] = "local",
+    address: str = "local",
     progress: Annotated[Callable[[int, int], None] | None, Parameter(parse=False)] = None,
 ) -> "ExtractionSummary":
     """Turn videos into cached features; what is cached already is not done again.
@@ -80,6 +82,9 @@ def extract(
         workers: Clips in work at the same time. As many as there are processors if not given.
         timeout: Seconds that ten seconds of video may take to decode; a file that takes longer fails, after a second
             try.
+        engine: local for this machine, ray for all machines of a Ray cluster (pip install 'ccln[ray]'), which must see
+            videos, cache and weights under the same paths; a worker takes a GPU, or a processor where there are none.
+        address: Of the Ray cluster: auto on one of its machines, or such as 10.0.0.1:6379; local is one here.
         progress: Called with files done and files in all, before the first and after each.
 
     Raises:
@@ -87,16 +92,16 @@ def extract(
         FileNotFoundError: A path does not exist, or no video is there.
         DatasetError: A CSV file is no data set.
         CacheError: The cache cannot be written.
+        ClusterError: There is no Ray cluster.
         ValueError: `workers` is less than 1, or there is no such shard.
     """
     from ccln.cache import FeatureCache
     from ccln.extractors import load_extractors, pick_device, pick_precision, preset_named, preset_with
     from ccln.pipeline.data import find_clips
-    from ccln.pipeline.extract import extract_features
+    from ccln.pipeline.extract import extract_features, extract_on_cluster
 
     files = find_clips(videos, media_root, _shard(shard))
-    device = pick_device(device)
-    precision_made = pick_precision(precision, device)
+    precision_made = pick_precision(precision, pick_device(device))
     choices = preset_with(
         preset_named(preset),
         visual=visual,
@@ -105,11 +110,22 @@ def extract(
         decoder=decoder,
         audio_track=audio_track,
     )
-    extractors = load_extractors(choices, device=device, visual_weights=visual_weights, audio_weights=audio_weights)
+    load = partial(load_extractors, choices, device=device, visual_weights=visual_weights, audio_weights=audio_weights)
     store = FeatureCache(cache)
+    if engine == "ray":
+        return extract_on_cluster(
+            files,
+            load,
+            store,
+            address=address,
+            on_missing=on_missing,
+            on_damage=on_damage,
+            timeout_seconds=timeout,
+            progress=progress,
+        )
     return extract_features(
         files,
-        extractors,
+        load(),
         store,
         on_missing=on_missing,
         on_damage=on_damage,
