@@ -3,6 +3,7 @@
 Only files' names and what became of them travel: what is decoded and what is computed stays where it is made.
 """
 
+import logging
 import os
 import re
 import socket
@@ -66,7 +67,7 @@ def worked_on_cluster(
     try:
         if (place := _PLACE.fullmatch(address)) is not None:  # Ray would try for ten minutes
             socket.create_connection((place["host"], int(place["port"])), _PATIENCE_SECONDS).close()
-        ray.init(address, logging_level="error", log_to_driver=False)
+        ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
     except (OSError, RuntimeError, ValueError) as error:
         raise ClusterError(f"no Ray cluster answers at {address} ({error})") from error
     slots: list[_Slot] = []
