@@ -68,7 +68,7 @@ def check_data(
     """Report on a data set before it is used: what it holds, and what may make a result wrong.
 
     That are classes without training clips, a set to train on without validation or test clips, videos that are absent,
-    silent, twice there or in two splits, and events that fill no second.
+    silent, twice there or in two splits, or crash what decodes them, and events that fill no second.
 
     Args:
         data: AVE folder or CSV file. If not given, the AVE folder here.
@@ -82,30 +82,32 @@ def check_data(
     from ccln.cache import source_digest
     from ccln.pipeline.data import read_dataset
     from ccln.pipeline.data.clips import videos_of
-    from ccln.pipeline.data.media import is_silent
+    from ccln.pipeline.data.media import silences
     from ccln.pipeline.data.report import report_on
-    from ccln.pipeline.decode.processes import DecoderDiedError, Decoders
+    from ccln.pipeline.decode.container import DecodeError
+    from ccln.pipeline.decode.processes import Decoders
     from ccln.pipeline.workers import worked_on
 
-    def looked_at(file: Path) -> tuple[Path, str, bool]:
+    def looked_at(file: Path) -> tuple[Path, str, bool, str]:
         digest = source_digest(file)
         try:
-            return file, digest, decoders.once(is_silent, file)
-        except DecoderDiedError:  # extracting its features says why
-            return file, digest, False
+            return file, digest, all([*decoders.each(silences, file)]), ""
+        except DecodeError as error:
+            return file, digest, False, str(error)
 
     dataset = read_dataset(defaults.find_data() if data is None else data, media_root)
     videos = videos_of(dataset)
-    digests, silent = {}, []
+    digests, silent, unheard = {}, [], []
     if progress is not None:
         progress(0, len(videos))
     with Decoders() as decoders:
-        for video, digest, nothing_heard in worked_on(videos, looked_at):
+        for video, digest, nothing_heard, reason in worked_on(videos, looked_at):
             digests[video] = digest
             silent += [video] * nothing_heard
+            unheard += [reason] * bool(reason)
             if progress is not None:
                 progress(len(digests), len(videos))
-    return report_on(dataset, digests, silent)
+    return report_on(dataset, digests, silent, unheard)
 
 
 def _import(call: "partial[ImportedAnnotations]") -> int:

@@ -102,8 +102,8 @@ def localize(
         on_damage: A file of which a decoder refuses parts: error makes it a failure, conceal keeps the frame before and
             is silent in their place, up to 2 seconds of a stream in ten; table and JSON say how much is lost.
         jobs: Videos in work at the same time. If not given, as many as there are processors.
-        timeout: Seconds that ten seconds of video may take to decode; a file that takes longer fails, after a second
-            try.
+        timeout: Seconds that ten seconds of video may take to decode, and to be written again; a file that takes longer
+            fails, after a second try.
         device: auto, cpu, cuda, cuda:1, ...
         visual_weights: Local file with the visual network's weights.
         audio_weights: Local file with the audio network's weights.
@@ -157,7 +157,7 @@ def localize(
             page=page,
             overwrite=overwrite,
         )
-        outputs = Outputs(wanted, files, localizer.event_labels)
+        outputs = Outputs(wanted, files, localizer.event_labels, decoders)
         located: list[LocatedVideo] = []
         failed: list[Failure] = []
         for result in locate_videos(

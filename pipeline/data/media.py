@@ -1,10 +1,11 @@
 """Where the videos of annotations lie, and how long they are."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from ccln.pipeline.segments import CLIP_SECONDS
 from ccln.pipeline.visible import is_control
 
 _READERS = 4  # a header is read in no time, but may come from far
@@ -90,8 +91,11 @@ def _identity(file: Path) -> tuple[str, int, int]:
     return os.path.abspath(file), status.st_size, status.st_mtime_ns
 
 
-def is_silent(file: Path) -> bool:
-    """Whether a video has audio in which no sample is above -60 dBFS; False if it cannot be decoded."""
+def silences(file: Path) -> Generator[bool]:
+    """Of each ten seconds of a video's audio, whether no sample is above -60 dBFS, until one is.
+
+    False, once, for what has no audio or cannot be decoded.
+    """
     import av.error
     import numpy as np
     from av.audio.frame import AudioFrame
@@ -103,13 +107,20 @@ def is_silent(file: Path) -> bool:
         with open_video(file) as container:
             _, audio = chosen_streams(file, container)
             if not audio:
-                return False
+                yield False
+                return
+            samples = 0
             to_float = AudioResampler("flt")  # not planar: PyAV 18 reads beyond the end of that with eight channels
             for frame in container.decode(audio[0]):
                 assert isinstance(frame, AudioFrame)
                 for plain in to_float.resample(frame):
                     if np.abs(plain.to_ndarray()).max(initial=0) > _SILENCE:
-                        return False
-            return True
+                        yield False
+                        return
+                samples += frame.samples
+                if samples >= CLIP_SECONDS * frame.sample_rate:
+                    samples = 0
+                    yield True
+            yield True
     except (DecodeError, av.error.FFmpegError):  # extracting its features says why
-        return False
+        yield False

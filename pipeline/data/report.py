@@ -41,6 +41,8 @@ class DatasetReport:
     """Videos of one split that are equal but have different paths, as far as their content was compared."""
     silent: tuple[Path, ...]
     """Videos whose audio was listened to, and is silent."""
+    unheard: tuple[str, ...]
+    """Of each video that ended the process that listened, its name, how, and what to do."""
 
     def summary(self) -> str:
         """One line of counts."""
@@ -77,19 +79,23 @@ class DatasetReport:
             lines.append(f"videos that are there more than once: {len(pairs)} ({_some(pairs)})")
         if self.silent:
             lines.append(f"videos with silent audio: {len(self.silent)} ({_some([str(file) for file in self.silent])})")
+        lines.extend(self.unheard)
         if self.unlisted:
             names = [clip.video_id for clip in self.unlisted]
             lines.append(f"rows of the split files that Annotations.txt has not: {len(names)} ({_some(names)})")
         return lines
 
 
-def report_on(dataset: Dataset, digests: Digests | None = None, silent: Sequence[Path] = ()) -> DatasetReport:
+def report_on(
+    dataset: Dataset, digests: Digests | None = None, silent: Sequence[Path] = (), unheard: Sequence[str] = ()
+) -> DatasetReport:
     """Count what a data set holds and what is wrong with it.
 
     Args:
         dataset: As it was read.
         digests: With them, videos of equal content count as one.
         silent: The videos that are known to be silent.
+        unheard: Why others could not be listened to.
     """
     ids = Counter((clip.video_id, clip.start_seconds) for clip in dataset.clips)
     clips_of: dict[Split, tuple[AnnotatedClip, ...]] = {split: dataset.clips_of(split) for split in SPLITS}
@@ -118,6 +124,7 @@ def report_on(dataset: Dataset, digests: Digests | None = None, silent: Sequence
         untrained=tuple(name for name in dataset.class_names if trained and name not in trained),
         copies=tuple(tuple(files) for files in files_of.values() if len(files) > 1),
         silent=tuple(silent),
+        unheard=tuple(unheard),
     )
 
 

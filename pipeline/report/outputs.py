@@ -11,6 +11,7 @@ from ccln.pipeline.decode.audio import SAMPLE_RATE_HZ
 from ccln.pipeline.decode.clip import DecodedClip
 from ccln.pipeline.decode.container import DecodeError
 from ccln.pipeline.decode.damage import OnDamage
+from ccln.pipeline.decode.processes import Decoders
 from ccln.pipeline.extract import Failure
 from ccln.pipeline.localize.result import LocatedVideo, absolute
 from ccln.pipeline.report.page import PageVideo, waveform_peaks, write_page
@@ -59,13 +60,14 @@ class Wanted:
 class Outputs:
     """Writes what is wanted of some videos, each as soon as it is done, and the page when all are."""
 
-    def __init__(self, wanted: Wanted, files: Sequence[Path], event_labels: Sequence[str]) -> None:
+    def __init__(self, wanted: Wanted, files: Sequence[Path], event_labels: Sequence[str], decoders: Decoders) -> None:
         """Make the folders, and check that all can be written, before any video is read.
 
         Args:
             wanted: what to write.
             files: the videos.
             event_labels: all that events may be called.
+            decoders: what reads the videos once more, to draw events into them.
 
         Raises:
             OutputError: a file is there already and may not be replaced, a video is not within the media root, or a
@@ -74,7 +76,7 @@ class Outputs:
         """
         if unknown := set(wanted.formats) - FORMATS.keys():
             raise ValueError(f"{', '.join(sorted(unknown))}: no such format; choose from {', '.join(FORMATS)}")
-        self._wanted, self._files = wanted, files
+        self._wanted, self._files, self._decoders = wanted, files, decoders
         self._names = distinct_names(files)
         self._outputs: dict[Path, VideoOutputs] = {}
         self._check_places()
@@ -89,7 +91,7 @@ class Outputs:
 
     def watcher(self, path: Path) -> "VideoOutputs":
         """What watches a video and writes its files."""
-        self._outputs[path] = VideoOutputs(self._wanted, self._names[path])
+        self._outputs[path] = VideoOutputs(self._wanted, self._names[path], self._decoders)
         return self._outputs[path]
 
     def finish(self, failed: Sequence[Failure]) -> tuple[tuple[Path, ...], tuple[Failure, ...]]:
@@ -141,14 +143,15 @@ class Outputs:
 class VideoOutputs:
     """Watches one video while it is decoded, then writes its files."""
 
-    def __init__(self, wanted: Wanted, name: str) -> None:
+    def __init__(self, wanted: Wanted, name: str, decoders: Decoders) -> None:
         """Begin.
 
         Args:
             wanted: which files.
             name: of each, without its suffix.
+            decoders: as for `Outputs`.
         """
-        self._wanted, self._name = wanted, name
+        self._wanted, self._name, self._decoders = wanted, name, decoders
         self._peaks: list[np.ndarray] = []
         self._picture = None
         if wanted.plot is not None:
@@ -200,6 +203,7 @@ class VideoOutputs:
                 located,
                 located.path,
                 destination,
+                self._decoders,
                 audio_track=wanted.audio_track,
                 on_damage=wanted.on_damage,
                 heat_map=wanted.heat_map,

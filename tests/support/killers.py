@@ -9,7 +9,9 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+from ccln.pipeline.data import media
 from ccln.pipeline.decode import clip
+from ccln.pipeline.report.video import video
 
 
 def segfault(path: Path) -> Generator[int]:
@@ -50,6 +52,12 @@ def allocate(path: Path) -> Generator[int]:
         held += [bytearray(len(held[-1]) * 2)]
 
 
+def demand(path: Path) -> Generator[int]:
+    """Ask for more memory at once than there is."""
+    yield from ()
+    bytearray(1 << 50)
+
+
 def divide(path: Path) -> Generator[int]:
     yield from ()
     raise ArithmeticError(f"{1 / 0}")
@@ -82,7 +90,9 @@ def chatter(path: Path) -> Generator[bytes]:
         yield bytes([letter]) * 5_000_000
 
 
-KILLERS = {killer.__name__: killer for killer in (segfault, abort, leave, be_killed, sleep, spin, allocate, divide)}
+KILLERS = {
+    killer.__name__: killer for killer in (segfault, abort, leave, be_killed, sleep, spin, allocate, demand, divide)
+}
 
 
 def decode_first(path: Path, *args: Any, **options: Any) -> Generator[Any]:
@@ -92,3 +102,16 @@ def decode_first(path: Path, *args: Any, **options: Any) -> Generator[Any]:
 
 def decode_clips(path: Path, *args: Any, **options: Any) -> Generator[Any]:
     yield from KILLERS[path.stem](path) if path.stem in KILLERS else clip.decode_clips(path, *args, **options)
+
+
+def silences(path: Path) -> Generator[bool]:
+    yield from KILLERS[path.stem](path) if path.stem in KILLERS else media.silences(path)  # pyright: ignore[reportReturnType]
+
+
+def draw_video(source: Path, path: Path, place: Path, *args: Any, **options: Any) -> Generator[float]:
+    """As the real one, but a killer has written half of the file before it strikes."""
+    if source.stem in KILLERS:
+        place.write_bytes(b"half")
+        yield 10.0
+        yield from KILLERS[source.stem](source)
+    yield from video.draw_video(source, path, place, *args, **options)

@@ -1,4 +1,4 @@
-"""The file that is written: frames encoded again, audio as it was; whole or not at all."""
+"""The file that is written: frames encoded again, audio as it was."""
 
 import errno
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,9 +20,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
-from ccln.files import whole
 from ccln.pipeline.report.video.planes import FORMAT, matrix_to_state
-from ccln.pipeline.report.writers.files import OutputError, is_there, make_folder
+from ccln.pipeline.report.writers.files import OutputError
 
 # What players understand within MP4; FFmpeg writes more into it.
 _AUDIO_IN_MP4 = frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"})
@@ -35,6 +34,8 @@ _MAX_MOVIE_TICKS_PER_SECOND = 2**31 - 1
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 _ENCODER_OPTIONS = {"crf": "20", "preset": "veryfast"}
+# More wait for the drawing; one a processor would keep frames, and addresses, that a decoder's process may not have.
+_ENCODER_THREADS = 4
 
 
 def suffix_for(audio: Iterable[AudioStream]) -> str:
@@ -50,7 +51,7 @@ def common_ticks(time_base: Fraction, zero: Fraction) -> Fraction:
 
 
 class VideoFile:
-    """A video file in the making, as a context: there when it is left, and not at all when it is left by an error.
+    """A video file in the making, as a context: complete when it is left, unless by an error.
 
     Every method raises OutputError where the file cannot be written.
     """
@@ -58,64 +59,55 @@ class VideoFile:
     def __init__(
         self,
         path: Path,
+        place: Path,
         video: VideoStream,
         first: VideoFrame,
         audio: Sequence[AudioStream],
         ticks: Fraction,
         size: tuple[int, int],
-        *,
-        overwrite: bool = False,
     ) -> None:
         """Prepare a file; it is begun when the context is entered.
 
         Args:
-            path: of the file when it is whole, with the suffix of `suffix_for`. Its folder is made if there is none.
+            path: what the file will be called, with the suffix of `suffix_for`.
+            place: where it is written until then.
             video: the stream that the frames come from.
             first: of its frames, which states the colors.
             audio: the streams that the packets of audio come from.
             ticks: unit of the frames' times, in seconds.
             size: width and height of the frames, in pixels, both even.
-            overwrite: whether to replace another file.
         """
-        self._path, self._overwrite = path, overwrite
+        self._path, self._place = path, place
         self._source = video, first
         self._audio_sources = audio
         self._ticks = ticks
         self._size = size
-        self._whole = ExitStack()
 
     def __enter__(self) -> Self:
-        with _refusals(self._path):
-            make_folder(self._path.parent)
-            with ExitStack() as stack:  # which fails as a whole, or is kept
-                self._partial = stack.enter_context(whole(self._path))
-                self._file: BinaryIO = stack.enter_context(self._partial.open("x+b"))
-                self._container: OutputContainer = self._begin()
-                self._whole = stack.pop_all()
+        with refusals(self._path), ExitStack() as stack:
+            self._file: BinaryIO = stack.enter_context(self._place.open("w+b"))
+            self._container: OutputContainer = self._begin()
+            stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with _refusals(self._path), self._whole:
-            if error is not None:
-                raise error
-            self._container.mux(self._video.encode(None))
-            for track in self._audio.values():
-                self._container.mux(list(track.packets(None)))
-            self._container.close()
-            self._file.close()
-            if is_there(self._path, self._partial, overwrite=self._overwrite):
-                self._partial.unlink()
+        with refusals(self._path), self._file:
+            if error is None:
+                self._container.mux(self._video.encode(None))
+                for track in self._audio.values():
+                    self._container.mux(list(track.packets(None)))
+                self._container.close()
 
     def add_frame(self, frame: VideoFrame) -> None:
         """Write the next frame, with its time."""
-        with _refusals(self._path):
+        with refusals(self._path):
             self._container.mux(self._video.encode(frame))
 
     def add_audio(self, packet: Packet) -> None:
         """Write the next packet of audio, with its time on this file's clock."""
-        with _refusals(self._path):
+        with refusals(self._path):
             self._container.mux(list(self._audio[packet.stream.index].packets(packet)))
 
     def _begin(self) -> OutputContainer:
@@ -142,7 +134,7 @@ class VideoFile:
         video.pix_fmt = FORMAT
         context = video.codec_context
         context.time_base = self._ticks
-        context.thread_type = "FRAME"
+        context.thread_type, context.thread_count = "FRAME", _ENCODER_THREADS
         context.color_range = ColorRange.MPEG
         context.colorspace = matrix_to_state(first)
         context.color_primaries = first.color_primaries
@@ -186,7 +178,8 @@ class _AudioTrack:
 
 
 @contextmanager
-def _refusals(path: Path) -> Iterator[None]:
+def refusals(path: Path) -> Iterator[None]:
+    """Turn errors of writing a file into OutputError, which names it."""
     try:
         yield
     except (av.error.FFmpegError, OSError) as error:

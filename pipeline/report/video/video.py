@@ -1,6 +1,9 @@
-"""A located video written again: its frames with the events drawn in, its audio untouched."""
+"""A located video written again: its frames with the events drawn in, its audio untouched.
 
-from collections.abc import Iterator, Sequence
+All that reads the source, and the encoder, run in a decoder's process; here the file gets its name.
+"""
+
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -14,13 +17,17 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from ccln.files import whole
 from ccln.pipeline.decode.container import Clock, DecodeError, MissingStreamError, chosen_streams, open_video, refusal
 from ccln.pipeline.decode.damage import OnDamage
 from ccln.pipeline.decode.packets import ContinuousPackets, is_empty
+from ccln.pipeline.decode.processes import Decoders
 from ccln.pipeline.localize.result import LocatedVideo
-from ccln.pipeline.report.video.file import VideoFile, common_ticks, suffix_for
+from ccln.pipeline.report.video.file import VideoFile, common_ticks, refusals, suffix_for
 from ccln.pipeline.report.video.painting import Painter
 from ccln.pipeline.report.video.planes import FORMAT, UprightFrames, matrix_of, planes_of
+from ccln.pipeline.report.writers.files import is_there
+from ccln.pipeline.segments import CLIP_SECONDS
 
 _MINIMUM_WIDTH = 320  # pixels; on less, nothing can be read
 
@@ -29,6 +36,7 @@ def write_video(
     located: LocatedVideo,
     source: Path,
     destination: Path,
+    decoders: Decoders,
     *,
     audio_track: str | None = None,
     on_damage: OnDamage = "error",
@@ -50,6 +58,7 @@ def write_video(
         located: what was found in it.
         source: the video.
         destination: the file to be written, without the suffix, which is added: ".mp4", or ".mkv".
+        decoders: what decodes, draws and encodes; each ten seconds have the time that is theirs.
         audio_track: as for `decode_clip`; of a mix all tracks are written.
         on_damage: as for `decode_clip`: of what is concealed the frame before stays. Packets of audio are written as
             they are.
@@ -60,21 +69,49 @@ def write_video(
         The file.
 
     Raises:
-        DecodeError: the source cannot be read, or has no video stream or no such audio track.
+        DecodeError: the source cannot be read, has no video stream or no such audio track, or ended its process.
         OutputError: the file is there with other content, or cannot be written.
     """
+    path = destination.with_name(destination.name + decoders.once(suffix_of, source, audio_track))
+    with refusals(path), whole(path) as place:
+        for _ in decoders.each(
+            draw_video, source, path, place, located, audio_track=audio_track, on_damage=on_damage, heat_map=heat_map
+        ):
+            pass
+        if is_there(path, place, overwrite=overwrite):
+            place.unlink()
+    return path
+
+
+def suffix_of(source: Path, audio_track: str | None) -> str:
+    """The suffix of a file that holds the audio of a source."""
+    with open_video(source) as container:
+        return suffix_for(chosen_streams(source, container, audio_track)[1])
+
+
+def draw_video(
+    source: Path,
+    path: Path,
+    place: Path,
+    located: LocatedVideo,
+    *,
+    audio_track: str | None,
+    on_damage: OnDamage,
+    heat_map: bool,
+) -> Generator[float]:
+    """Write `path` at `place`, as `write_video`; yield how far it is, every ten seconds, in seconds."""
     conceals = on_damage == "conceal"
     first, zero = _beginning(source, audio_track, conceals)
     with open_video(source) as container:
         video, audio = chosen_streams(source, container, audio_track)
         assert video is not None
-        path = destination.with_name(destination.name + suffix_for(audio))
         upright = UprightFrames(first, _MINIMUM_WIDTH)
         painter = Painter(located, upright.height, upright.width, matrix_of(first), attention=heat_map)
         base = Fraction(video.time_base or 0)
         ticks = common_ticks(base, zero)
         size = painter.width, painter.height
-        with VideoFile(path, video, first, audio, ticks, size, overwrite=overwrite) as out:
+        next_seconds = Fraction(CLIP_SECONDS)
+        with VideoFile(path, place, video, first, audio, ticks, size) as out:
             for piece in _pieces(source, container, video, audio, zero, conceals):
                 if isinstance(piece, Packet):
                     _set_clock(piece, zero)
@@ -86,7 +123,9 @@ def write_video(
                 canvas.time_base, canvas.pts = ticks, round(seconds / ticks)
                 canvas.duration = round((piece.duration or 0) * base / ticks)
                 out.add_frame(canvas)
-    return path
+                if seconds >= next_seconds:
+                    next_seconds = seconds + CLIP_SECONDS
+                    yield float(seconds)
 
 
 def _beginning(source: Path, audio_track: str | None, conceals: bool) -> tuple[VideoFrame, Fraction]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from av.packet import Packet
 from support.decoded import RATE_HZ
+from support.drawing import write_video
 from support.located import located_video
 from support.making import (
     HEIGHT,
@@ -26,7 +27,6 @@ from support.making import (
 from ccln.pipeline.decode.clip import decode_clip
 from ccln.pipeline.decode.frames import FrameRequest
 from ccln.pipeline.decode.inspect import inspect_clip
-from ccln.pipeline.report.video import write_video
 
 
 def with_empty_packets(folder: Path, is_emptied: Callable[[Packet, int], bool]) -> Path:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from support.drawing import write_video
 from support.located import located_video
 from support.making import HEIGHT, WIDTH, Audio, Video, make_video, number_in, numbers_in, steady
 
@@ -18,7 +19,6 @@ from ccln.pipeline.decode.clip import decode_clips
 from ccln.pipeline.decode.container import DecodeError
 from ccln.pipeline.decode.frames import FrameRequest
 from ccln.pipeline.decode.inspect import inspect_clip
-from ccln.pipeline.report.video import write_video
 
 REQUEST = FrameRequest(HEIGHT, WIDTH, 8)
 RATE_HZ = 48_000

@@ -11,6 +11,7 @@ import pytest
 from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 from support.decoded import NTSC, RATE_HZ, audio, overwrite_packets, video
+from support.drawing import write_video
 from support.located import BROKEN, NASTY, located_video
 from support.making import Audio, Video, make_video, number_in, steady, sweep_heard_at
 
@@ -18,7 +19,6 @@ from ccln.pipeline.decode.clip import decode_clip
 from ccln.pipeline.decode.container import Clock, DecodeError, MissingStreamError, chosen_streams, open_video
 from ccln.pipeline.decode.frames import FrameRequest
 from ccln.pipeline.localize.result import Event, LocatedVideo
-from ccln.pipeline.report.video import write_video
 from ccln.pipeline.report.writers import OutputError
 
 MILLISECOND = 1e-3
