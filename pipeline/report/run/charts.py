@@ -16,10 +16,12 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from ccln.files import write_whole
 from ccln.pipeline.report.style import BLUE, FAINT, GREEN, INK, LINE, ORANGE, SOFT
+from ccln.pipeline.visible import visible
 
 _VARIABLES = {
     **{INK: "ink", SOFT: "soft", LINE: "line", FAINT: "faint"},
@@ -198,6 +200,9 @@ def _svg(figure: Figure, label: str) -> Markup:
     """
     for axes in figure.axes:
         axes.set_facecolor("none")
+    for text in figure.findobj(Text):  # XML has no place for control characters
+        assert isinstance(text, Text)
+        text.set_text(visible(text.get_text(), keep="\n"))
     file = io.StringIO()
     FigureCanvasSVG(figure).print_svg(file, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     root = ElementTree.fromstring(file.getvalue())
@@ -216,5 +221,5 @@ def _svg(figure: Figure, label: str) -> Markup:
         if element.tag == "g":
             element.attrib.pop("id", None)  # the same in each figure
     view = root.attrib["viewBox"]
-    root.attrib = {"class": "plot", "viewBox": view, "role": "img", "aria-label": label}
+    root.attrib = {"class": "plot", "viewBox": view, "role": "img", "aria-label": visible(label)}
     return Markup(ElementTree.tostring(root, encoding="unicode"))
