@@ -107,11 +107,12 @@ def worked_on_cluster(
                         continue
                     losses[position] += 1
                     if losses[position] < _MOST_LOSSES:
-                        waiting.append(position)  # behind the others: it may be what ends workers
+                        waiting.append(position)  # after all others: it may be what ends workers
                     else:
                         yield given_up(items[position], str(error).split("\n")[0])
                 else:
-                    idle.extend([slot] * (slot.places if position is None else 1))
+                    if slot in slots:  # another of its items may have ended it since
+                        idle.extend([slot] * (slot.places if position is None else 1))
                     if position is not None:
                         yield result
     finally:

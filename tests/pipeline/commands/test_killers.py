@@ -70,8 +70,8 @@ def test_a_video_that_kills_what_listens_is_one_line_of_the_report(
     assert run(monkeypatch, "ccln-data", "check", tmp_path / "clips.csv") == 1
     shown = capsys.readouterr()
     assert shown.out.startswith("6 clips of 1 classes")
-    told = [line for line in shown.err.splitlines() if line.startswith("warning: /")]
-    assert len(told) == len(killing)
+    warnings = [line for line in shown.err.splitlines() if line.startswith("warning: /")]
+    assert len(warnings) == len(killing)
     for path, cause in zip(killing, causes.values(), strict=True):
-        (line,) = lines_of(path, "\n".join(told))
+        (line,) = lines_of(path, "\n".join(warnings))
         assert cause in line

@@ -77,9 +77,9 @@ def checked(raw: bytes, keep: str = "\n\t") -> str:
 
 
 def act(how: str, name: str, environment: dict[str, str]) -> tuple[str, str]:
-    told = os.fsencode(name)
+    typed = os.fsencode(name)
     words = [sys.executable, "-c", SCRIPT, how]
-    done = subprocess.run(words, input=told, capture_output=True, env={**os.environ, **environment}, timeout=120)
+    done = subprocess.run(words, input=typed, capture_output=True, env={**os.environ, **environment}, timeout=120)
     return checked(done.stdout), checked(done.stderr)
 
 
@@ -116,7 +116,7 @@ def test_a_wrong_option_is_shown_without_controls(terminal: dict[str, str]) -> N
     assert "u001b" in checked(done.stderr)
 
 
-def on_a_terminal(words: list[str], told: bytes) -> str:
+def on_a_terminal(words: list[str], typed: bytes) -> str:
     """What a process writes to a terminal."""
     near, far = pty.openpty()
     termios.tcsetwinsize(far, (24, 300))
@@ -125,7 +125,7 @@ def on_a_terminal(words: list[str], told: bytes) -> str:
     process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=far, stderr=far, env=environment)
     os.close(far)
     assert process.stdin is not None
-    process.stdin.write(told)
+    process.stdin.write(typed)
     process.stdin.close()
     read = b"".join(iter(lambda: _read(near), b""))
     os.close(near)
