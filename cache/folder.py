@@ -1,6 +1,8 @@
 """The folder of a cache: where its files are, how they are listed, and how they are written whole or not at all."""
 
 import os
+import re
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +12,7 @@ from ccln.cache.keys import CacheError, is_digest
 from ccln.files import sweep, sync_folder, whole
 
 _SUFFIX = ".safetensors"
+_DIGEST = re.compile(rf"[0-9a-f]{{64}}{re.escape(_SUFFIX)}")
 _ATTEMPTS = 10
 
 
@@ -20,6 +23,7 @@ class Folder:
         self.root = root
         self.entries = root / "entries"
         """Clips that have a file each."""
+        self._entries = os.fspath(self.entries)
         self.shards = root / "shards"
         """Files that hold many clips each."""
         self.partial = root / "partial"
@@ -37,6 +41,14 @@ class Folder:
         if not is_digest(key):
             raise CacheError(f"{key!r} is not a feature key; pass the 64 hex digits that feature_key or find gives")
         return self.entries / key[:2] / key[2:4] / f"{key}{_SUFFIX}"
+
+    def entry_name(self, key: str) -> str:
+        """`entry_path` of what is a key, as a text: a tenth of the time, which counts where there are a million."""
+        return f"{self._entries}{os.sep}{key[:2]}{os.sep}{key[2:4]}{os.sep}{key}{_SUFFIX}"
+
+    def has_entries(self) -> bool:
+        """Whether any clip may have a file of its own."""
+        return any(_folders_in(self.entries))
 
     def shard_path(self, name: str) -> Path:
         """The file of a shard."""
@@ -145,6 +157,17 @@ class Folder:
                 (self.root / parent).rmdir()
 
 
+def state_of(path: str | os.PathLike[str]) -> str | None:
+    """What is another when a file is replaced or written to, as a text; None if there is no regular file."""
+    try:
+        found = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return f"{found.st_ino}:{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}"
+
+
 def is_plain_file(path: Path) -> bool:
     """Whether a regular file is there, and not a link to one."""
     return path.is_file() and not path.is_symlink()
@@ -167,16 +190,17 @@ def _digests_in(folder: str | os.PathLike[str]) -> Iterator[str]:
     """Names, less their ending, of the plain files in a folder that are named after a digest; none if it is gone."""
     with suppress(FileNotFoundError), os.scandir(folder) as items:
         for item in items:
-            name = item.name.removesuffix(_SUFFIX)
-            if item.name.endswith(_SUFFIX) and is_digest(name) and item.is_file(follow_symlinks=False):
-                yield name
+            if _DIGEST.fullmatch(item.name) and item.is_file(follow_symlinks=False):
+                yield item.name[: -len(_SUFFIX)]
 
 
-def _keys_below(folder: str | os.PathLike[str], prefix: str = "") -> Iterator[str]:
-    if len(prefix) == 4:
-        yield from (key for key in _digests_in(folder) if key.startswith(prefix))
-        return
+def _keys_below(entries: Path) -> Iterator[str]:
+    for first in _folders_in(entries):
+        for second in _folders_in(first.path):
+            prefix = first.name + second.name
+            yield from (key for key in _digests_in(second.path) if key.startswith(prefix))
+
+
+def _folders_in(folder: str | os.PathLike[str]) -> Iterator[os.DirEntry[str]]:
     with suppress(FileNotFoundError), os.scandir(folder) as items:
-        for item in items:
-            if len(item.name) == 2 and item.is_dir(follow_symlinks=False):
-                yield from _keys_below(item.path, prefix + item.name)
+        yield from (item for item in items if len(item.name) == 2 and item.is_dir(follow_symlinks=False))

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from ccln.cache.entry import Entry, read_entry
-from ccln.cache.folder import Folder, is_plain_file
+from ccln.cache.folder import Folder, is_plain_file, state_of
 from ccln.cache.index import EntryRow, Index
 from ccln.cache.keys import JSON, CacheError, DamagedFileError, feature_key, is_digest, shard_name, specification_digest
 from ccln.cache.shards import MAX_SHARD_HEADER_BYTES, Shard, Shards, header_bytes, salvage, write_shard
-from ccln.cache.store import FeatureCache, Progress, catalogue, tracked
+from ccln.cache.store import FeatureCache, Progress, catalogue, tracked, whole_note
 
 _Item = TypeVar("_Item")
 
@@ -146,7 +146,10 @@ def verify(cache: FeatureCache, progress: Progress | None = None, *, sample: flo
             shard_rows[file.path.stem] = file.shard.row
         else:
             rows.update((entry.header.key, EntryRow.of(entry.header)) for entry in file.entries)
-    if wrong := Index(folder.index).disagreement(rows, shard_rows):
+    index = Index(folder.index)
+    if damaged:
+        index.save(gone_notes=[error.path.stem for error in damaged])
+    if wrong := index.disagreement(rows, shard_rows):
         damaged.append(DamagedFileError(folder.index, wrong))
     return Verified(intact, damaged)
 
@@ -173,7 +176,7 @@ def repair(cache: FeatureCache, progress: Progress | None = None) -> Repaired:
             _put_away(folder, file.path)
     Index(folder.index).clear()
     holds = catalogue(folder, Shards(folder))
-    return Repaired(len({key for key, _ in holds.rows()}), swept, damaged)
+    return Repaired(len({key for _, keys in holds.groups() for key in keys}), swept, damaged)
 
 
 def _put_away(folder: Folder, path: Path) -> None:
@@ -190,7 +193,11 @@ def _put_away(folder: Folder, path: Path) -> None:
 
 def _write(folder: Folder, name: str, entries: Sequence[Entry]) -> None:
     """Write a shard, and read it once more before it gets its name."""
-    folder.write(folder.shard_path(name), partial(write_shard, entries=entries), partial(_check, name=name))
+    path = folder.shard_path(name)
+    folder.write(path, partial(write_shard, entries=entries), partial(_check, name=name))
+    rules = {entry.features.decoding_rules for entry in entries}
+    if len(rules) == 1:
+        Index(folder.index).save(notes={name: whole_note(rules.pop(), state_of(path))})
 
 
 def prune(cache: FeatureCache, keep: Collection[str], *, delete: bool, progress: Progress | None = None) -> Pruned:
@@ -305,7 +312,7 @@ def pack(
     folder = Folder(cache.root)
     shards = Shards(folder)
     holds = catalogue(folder, shards)
-    digests = {row.specification_sha256 for _, row in holds.rows()}
+    digests = {digest for digest, _ in holds.groups()}
     if specification and not any(digest.startswith(specification) for digest in digests):
         known = ", ".join(sorted(digest[:12] for digest in digests)) or "none"
         raise CacheError(f"{folder.root}: no specification begins with {specification}; these are there: {known}")

@@ -167,15 +167,16 @@ class Shards:
             return last
         names = set(self._folder.shard_names())
         rows, shard_of, unreadable = last.rows, last.shard_of, []
-        if gone := rows.keys() - names:
+        gone, new = rows.keys() - names, names - rows.keys()
+        for name in gone:
+            self._open.pop(name, None)
+        if gone:
             rows = {name: row for name, row in rows.items() if name not in gone}
             shard_of = _by_key(rows)
-            for name in gone:
-                self._open.pop(name, None)
-        if new := names - rows.keys():
+        if new:
             read, unreadable = self._read_rows(new)
             rows = {**rows, **read}
-            shard_of = {**shard_of, **_by_key(read)}
+            shard_of = {**shard_of, **_by_key(read)} if shard_of else _by_key(read)
         # A change of a moment ago may be followed by one that gets the same time.
         settled = abs(time.time_ns() - changed) > _SETTLED_NANOSECONDS
         self._listing = Listing(changed if settled else None, rows, shard_of, unreadable)

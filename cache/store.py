@@ -1,16 +1,16 @@
 """The cache: features are written, read and found."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from ccln.cache.entry import Entry, Features, encode, read_entry
-from ccln.cache.folder import Folder, is_plain_file
+from ccln.cache.folder import Folder, is_plain_file, state_of
 from ccln.cache.index import EntryRow, Index, ShardRow, storable
-from ccln.cache.keys import JSON, CacheError, DamagedFileError, specification_digest
-from ccln.cache.shards import Shards
+from ccln.cache.keys import JSON, CacheError, DamagedFileError, is_digest, specification_digest
+from ccln.cache.shards import Shard, Shards
 
 _Item = TypeVar("_Item")
 
@@ -36,7 +36,7 @@ class FeatureCache:
             raise CacheError(f"{self.root}: the path of a cache must be text in UTF-8. Choose another folder: --cache")
         self._folder = Folder(self.root)
         self._shards = Shards(self._folder)
-        self._keys_by_source: dict[tuple[str, str], list[str]] | None = None
+        self._found: _Names | None = None
 
     def __reduce__(self) -> tuple[type["FeatureCache"], tuple[Path]]:
         return FeatureCache, (self.root,)  # no open shard, and nothing that may have changed meanwhile
@@ -71,7 +71,11 @@ class FeatureCache:
         Raises:
             CacheError: If there is no such entry, or it is damaged.
         """
-        return self._entry(key, verify).features
+        try:
+            return self._entry(key, verify).features
+        except DamagedFileError as error:  # its bytes have changed, and perhaps nothing else of it
+            Index(self._folder.index).save(gone_notes=[error.path.stem])
+            raise
 
     def whole(self, key: str) -> Features | None:
         """The features under a key, as `read` gives them; None if there are none, or they are damaged.
@@ -93,6 +97,63 @@ class FeatureCache:
                 if self.contains(key):
                     raise
         return None
+
+    def intact(self, keys: Collection[str], decoding_rules: int) -> set[str]:
+        """Of some keys, those whose features are there, whole, and of this edition of the rules of decoding.
+
+        What this takes for whole it does not read again: a file whose bytes were once found to be as written, and which
+        by size, inode and times has not been changed since. ``verify`` reads all.
+
+        Raises:
+            CacheError: If the cache cannot be listed.
+        """
+        shard_of = self._shards.listing().shard_of
+        has_files = self._folder.has_entries()
+        states: dict[str, str | None] = {}
+        clips_in: dict[str, list[str]] = {}
+        """Keys by the entry or shard that holds them."""
+        for key in keys:
+            name = key
+            if has_files:
+                states[name] = state_of(self._folder.entry_name(key))
+            if states.get(name) is None and (name := shard_of.get(key, "")) and name not in states:
+                states[name] = state_of(self._folder.shard_path(name))
+            if states.get(name) is not None:
+                clips_in.setdefault(name, []).append(key)
+        index = Index(self._folder.index)
+        known = index.notes(clips_in)
+        found: set[str] = set()
+        new = {}
+        for name, clips in clips_in.items():
+            note = whole_note(decoding_rules, states[name])
+            if known.get(name) != note:
+                if not self._is_whole(name, decoding_rules, is_shard=name not in clips):
+                    continue
+                new[name] = note
+            found.update(clips)
+        if new:
+            index.save(notes=new)
+        return found
+
+    def _is_whole(self, name: str, decoding_rules: int, *, is_shard: bool) -> bool:
+        """Whether an entry, or each of a shard, is as it was written, and of these rules."""
+        try:
+            if is_shard:
+                shard = Shard(self._folder.shard_path(name), name)
+                entries = (shard.entry(key, verify=True) for key in shard.keys)
+            else:
+                entries = iter([read_entry(self._folder.entry_path(name), verify=True)])
+            return all(entry.features.decoding_rules == decoding_rules for entry in entries)
+        except DamagedFileError:
+            return False
+
+    def source_digests(self, states: Iterable[str]) -> dict[str, str]:
+        """What `keep_source_digests` kept, by the states asked for; of some there is nothing."""
+        return {state: digest for state, digest in Index(self._folder.index).notes(states).items() if is_digest(digest)}
+
+    def keep_source_digests(self, digests: Mapping[str, str]) -> None:
+        """Keep ``source_digest`` of files by a text that is another when the file is: they need not be read again."""
+        Index(self._folder.index).save(notes=digests)
 
     def source_of(self, key: str) -> str:
         """Return the sha256 (hex) of the source file whose features are under a key.
@@ -129,8 +190,9 @@ class FeatureCache:
         )
         self._folder.write(self.path_of(header.key), lambda file: file.write(data))
         # The entry is safe; a row that cannot be saved now is added when the index is next compared with the files.
-        Index(self._folder.index).save({header.key: EntryRow.of(header)})
-        self._keys_by_source = None
+        note = whole_note(features.decoding_rules, state_of(self.path_of(header.key)))
+        Index(self._folder.index).save({header.key: EntryRow.of(header)}, notes={header.key: note})
+        self._found = None
         return header.key
 
     def specifications(self) -> dict[str, Mapping[str, JSON]]:
@@ -141,9 +203,11 @@ class FeatureCache:
         """
         found: dict[str, Mapping[str, JSON]] = {}
         holds = catalogue(self._folder, self._shards)
-        self._keys_by_source = holds.keys_by_source()
-        for key, row in holds.rows():
-            if row.specification_sha256 not in found:
+        self._found = _Names(holds)
+        for digest, keys in holds.groups():
+            for key in keys:
+                if digest in found:
+                    break
                 with suppress(CacheError):  # damaged or deleted since; another entry of the same digest will do
                     specification = self._entry(key, verify=False).header.specification
                     found[specification_digest(specification)] = specification
@@ -165,10 +229,10 @@ class FeatureCache:
         Raises:
             CacheError: If the folder is no feature cache.
         """
-        if (by_source := self._keys_by_source) is None:
-            by_source = self._keys_by_source = catalogue(self._folder, self._shards).keys_by_source()
+        if (names := self._found) is None:
+            names = self._found = _Names(catalogue(self._folder, self._shards))
         wanted = EntryRow(storable(source_name), specification_sha256)
-        found = by_source.get((specification_sha256, wanted.source_name), [])
+        found = names.keys_of(wanted)
         present = {key for key in found if self.contains(key)}  # two runs of `pack` at once may pack a clip twice
         return sorted(key for key in present if self._row(key) in (wanted, None))
 
@@ -204,20 +268,40 @@ class Catalogue(NamedTuple):
     unreadable: list[DamagedFileError]
     """What is wrong with the files that are no readable entry or shard, as far as they had to be opened."""
 
-    def rows(self) -> Iterator[tuple[str, EntryRow]]:
-        """Every clip by key, but one that is in two shards twice."""
-        yield from self.entries.items()
+    def groups(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Digests of specifications, and keys of clips made with each; all clips, in any number of groups."""
+        for key, row in self.entries.items():
+            yield row.specification_sha256, (key,)
         for shard in self.shards.values():
-            for key, name in zip(shard.keys, shard.source_names, strict=True):
-                if key not in self.entries:  # a file of its own counts, and may have another name
-                    yield key, EntryRow(name, shard.specification_sha256)
+            yield shard.specification_sha256, shard.keys
 
-    def keys_by_source(self) -> dict[tuple[str, str], list[str]]:
-        """Keys by specification digest and source name."""
-        keys: dict[tuple[str, str], list[str]] = {}
-        for key, row in self.rows():
-            keys.setdefault((row.specification_sha256, row.source_name), []).append(key)
-        return keys
+
+class _Names:
+    """The clips that a cache holds by their names; these are put in order when the first is asked for."""
+
+    def __init__(self, holds: Catalogue) -> None:
+        self._holds = holds
+        self._first: dict[str, dict[str, str]] = {}
+        """By specification digest and source name a key. A list for each, or a pair as the key, would take as much
+        memory again as all else, and there are a million."""
+        self._others: dict[EntryRow, list[str]] = {}
+        """Where there is more than one, the others."""
+
+    def keys_of(self, row: EntryRow) -> list[str]:
+        """The keys of clips with this row."""
+        if not self._first:
+            for key, (name, digest) in self._holds.entries.items():
+                self._add(digest, (key,), (name,))
+            for shard in self._holds.shards.values():
+                self._add(shard.specification_sha256, shard.keys, shard.source_names)
+        first = self._first.get(row.specification_sha256, {}).get(row.source_name)
+        return [] if first is None else [first, *self._others.get(row, ())]
+
+    def _add(self, digest: str, keys: Sequence[str], names: Sequence[str]) -> None:
+        first = self._first.setdefault(digest, {})
+        for key, name in zip(keys, names, strict=True):
+            if first.setdefault(name, key) != key:
+                self._others.setdefault(EntryRow(name, digest), []).append(key)
 
 
 def catalogue(folder: Folder, shards: Shards, progress: Progress | None = None) -> Catalogue:
@@ -235,9 +319,12 @@ def catalogue(folder: Folder, shards: Shards, progress: Progress | None = None) 
     entries: dict[str, EntryRow] = {}
     unreadable: list[DamagedFileError] = []
     for key in tracked(folder.entry_keys(), progress):
+        if key in known:
+            entries[key] = known[key]
+            continue
         path = folder.entry_path(key)
         try:
-            entries[key] = known[key] if key in known else EntryRow.of(read_entry(path, verify=False).header)
+            entries[key] = EntryRow.of(read_entry(path, verify=False).header)
         except DamagedFileError as error:
             if is_plain_file(path):  # else it was packed or deleted at this moment
                 unreadable.append(error)
@@ -248,6 +335,11 @@ def catalogue(folder: Folder, shards: Shards, progress: Progress | None = None) 
     if new or new_shards or gone or gone_shards:
         index.save(new, new_shards, gone_entries=gone, gone_shards=gone_shards)
     return Catalogue(entries, listing.rows, unreadable + listing.unreadable)
+
+
+def whole_note(decoding_rules: int | None, state: str | None) -> str:
+    """What the index notes of a file whose bytes are as they were written: its state, and its clips' rules."""
+    return f"{decoding_rules} {state}"
 
 
 def tracked(items: Sequence[_Item], progress: Progress | None) -> Iterator[_Item]:

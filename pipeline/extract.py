@@ -26,10 +26,12 @@ from ccln.pipeline.decode.frames import FrameRequest
 from ccln.pipeline.decode.processes import DecoderDiedError, Decoders
 from ccln.pipeline.defaults import TIMEOUT_SECONDS
 from ccln.pipeline.segments import CLIP_SECONDS
-from ccln.pipeline.source import Source
+from ccln.pipeline.source import Digests, Source
 from ccln.pipeline.workers import device_lock, worked_on
 
 _MOST_JOURNAL_CHARACTERS = 1 << 24
+_BATCH = 5000
+"""Files that are looked up together."""
 
 OnMissing = Literal["error", "zeros", "skip"]
 
@@ -129,7 +131,10 @@ def extract_features(
     """
     with Claims(cache.root) as claims, Decoders(timeout_seconds) as decoders:
         worker = _Worker(extractors, decoders, cache, claims, on_missing, on_damage)
-        return _extracted(files, cache, extractors, lambda items: _all_outcomes(items, worker, workers), progress)
+        try:
+            return _extracted(files, cache, extractors, lambda items: _all_outcomes(items, worker, workers), progress)
+        finally:
+            worker.digests.save()
 
 
 def extract_on_cluster(
@@ -185,33 +190,56 @@ def _extracted(
 ) -> ExtractionSummary:
     starts_of = list(files.items()) if isinstance(files, Mapping) else [(file, (0,)) for file in files]
     order = {file: number for number, (file, _) in enumerate(starts_of)}
+    specification = specification_digest(extractors.specification)
     killers = _Killers(cache.root)
-    starts_of.sort(key=lambda file: file[0] in killers)  # stable: all others stay in their order
     outcomes: list[_Outcome] = []
     started = time.perf_counter()
     if progress is not None:
         progress(0, len(files))
-    for outcome in work(starts_of):
+    todo: list[_File] = []
+    done = cached = 0
+    for begin in range(0, len(starts_of), _BATCH):
+        some = starts_of[begin : begin + _BATCH]
+        missing = _missing(some, cache, specification)
+        todo += missing
+        done += len(some) - len(missing)
+        cached += sum(len(starts) for _, starts in some) - sum(len(starts) for _, starts in missing)
+        if progress is not None and len(missing) < len(some):
+            progress(done, len(files))
+    todo.sort(key=lambda file: file[0] in killers)  # stable: all others stay in their order
+    for outcome in work(todo):
         outcomes.append(outcome)
         if outcome.failure is not None and outcome.killed:
             killers.add(outcome.failure.path)
         if progress is not None:
-            progress(len(outcomes), len(files))
+            progress(done + len(outcomes), len(files))
     outcomes.sort(key=lambda outcome: order[outcome.path])
     return ExtractionSummary(
         done=sum(outcome.done for outcome in outcomes),
-        cached=sum(outcome.cached for outcome in outcomes),
+        cached=cached + sum(outcome.cached for outcome in outcomes),
         checked=sum(outcome.checked for outcome in outcomes),
         redone=sum(outcome.redone for outcome in outcomes),
         skipped=tuple(outcome.failure for outcome in outcomes if outcome.failure and outcome.skipped),
         failed=tuple(outcome.failure for outcome in outcomes if outcome.failure and not outcome.skipped),
         damaged=tuple(Damaged(outcome.path, outcome.lost_seconds) for outcome in outcomes if outcome.lost_seconds),
-        specification=specification_digest(extractors.specification),
+        specification=specification,
         precision=extractors.preset.visual.precision,
         seconds=time.perf_counter() - started,
         decode_seconds=sum(outcome.decode_seconds for outcome in outcomes),
         network_seconds=sum(outcome.network_seconds for outcome in outcomes),
     )
+
+
+def _missing(files: Sequence[_File], cache: FeatureCache, specification: str) -> list[_File]:
+    """The files that may lack features, or have earlier ones, or whose contents are not known: all but a few mostly."""
+    digests = Digests(cache).of(path for path, _ in files)
+    keys = {
+        path: [feature_key(clip_digest(digests[path], start), specification) for start in starts]
+        for path, starts in files
+        if path in digests
+    }
+    there = cache.intact([key for of_file in keys.values() for key in of_file], DECODING_RULES)
+    return [(path, starts) for path, starts in files if path not in keys or not there.issuperset(keys[path])]
 
 
 def frame_request(extractors: Extractors) -> FrameRequest:
@@ -333,12 +361,13 @@ class _Worker:
         self._on_missing: OnMissing = on_missing
         self._on_damage: OnDamage = on_damage
         self._network = device_lock(extractors.device)
+        self.digests = Digests(store)
 
     def __call__(self, file: _File, *, wait: bool = False) -> _Outcome:
         """Take a file to the cache; if another process or thread is at work on its content, wait or defer it."""
         path, starts = file
         try:
-            source = Source(path)
+            source = Source(path, self.digests)
         except CacheError as error:  # the file cannot be read; a cache that cannot be written ends the run
             return _Outcome(path, failure=Failure(path, str(error)))
         return self._worked_on(source, starts, wait=wait)

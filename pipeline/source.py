@@ -2,13 +2,17 @@
 
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
-from ccln.cache import CacheError, source_digest
+from ccln.cache import CacheError, FeatureCache, source_digest
 from ccln.pipeline.decode.container import DecodeError
 
 _SETTLED_NANOSECONDS = 3_000_000_000  # some file systems keep times to two seconds
+
+_SAVE_SECONDS = 1.0
 
 
 class ChangedError(DecodeError):
@@ -25,22 +29,76 @@ class _State(NamedTuple):
     changed_ns: int
     """Of the content, the name or the permissions; nobody can set it back."""
 
+    def text(self) -> str:
+        return ":".join(map(str, self))
+
+
+class Digests:
+    """Digests of files' contents, kept in a cache for as long as the files are not changed; threads may share it.
+
+    Files are hashed once then, and not by each of several processes that share a cache, nor again by each run.
+
+    Args:
+        cache: What keeps them.
+    """
+
+    def __init__(self, cache: FeatureCache) -> None:
+        self._cache, self._lock = cache, Lock()
+        self._new: dict[str, str] = {}
+        self._saved = time.monotonic()
+
+    def of(self, paths: Iterable[Path]) -> dict[Path, str]:
+        """Those of the files that are known."""
+        states = {path: state.text() for path in paths if (state := _state_of(path)) is not None}
+        known = self._cache.source_digests(states.values())
+        return {path: known[state] for path, state in states.items() if state in known}
+
+    def read(self, path: Path, state: "_State | None") -> str:
+        """The digest of a file in some state; its content is read if that is not known.
+
+        Raises:
+            CacheError: It cannot be read, or is a pipe, a device or a socket.
+        """
+        if state is None or time.time_ns() - max(state.modified_ns, state.changed_ns) < _SETTLED_NANOSECONDS:
+            return source_digest(path)  # a change of this moment might leave the state as it is
+        text = state.text()
+        if (digest := self._cache.source_digests([text]).get(text)) is None:
+            digest = source_digest(path)
+            if _state_of(path) == state:
+                self._keep(text, digest)
+        return digest
+
+    def _keep(self, text: str, digest: str) -> None:
+        with self._lock:
+            self._new[text] = digest
+            is_due = time.monotonic() - self._saved > _SAVE_SECONDS
+        if is_due:
+            self.save()
+
+    def save(self) -> None:
+        """Save those that are new; it is done now and then, too."""
+        with self._lock:
+            new, self._new, self._saved = self._new, {}, time.monotonic()
+        if new:
+            self._cache.keep_source_digests(new)
+
 
 class Source:
     """A file whose content is known by its digest.
 
     Args:
         path: The file.
+        digests: Where it may be known.
 
     Raises:
         CacheError: It cannot be read, or is a pipe, a device or a socket.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, digests: Digests) -> None:
         self.path = path
         self._known_ns = time.time_ns()
         self._state = _state_of(path)
-        self.sha256 = source_digest(path)
+        self.sha256 = digests.read(path, self._state)
         """Of the content, in hex."""
 
     def require_unchanged(self) -> None:

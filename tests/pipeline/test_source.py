@@ -131,3 +131,32 @@ def test_other_permissions_and_names_are_no_change(made: Path, tmp_path: Path, m
 
     monkeypatch.setattr("ccln.pipeline.source.source_digest", hash_and_link)
     assert run(tmp_path, Path(shutil.copy2(made / "first.mp4", tmp_path))).done == 1
+
+
+def test_files_that_are_done_are_not_read_again_until_they_change(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = Path(shutil.copy2(made / "first.mp4", tmp_path))
+    monkeypatch.setattr("ccln.pipeline.source._SETTLED_NANOSECONDS", 0)  # else only what changed seconds ago is known
+    assert run(tmp_path, old).done == 1
+    reads: list[Path] = []
+    monkeypatch.setattr("ccln.pipeline.source.source_digest", lambda path: reads.append(path) or source_digest(path))
+    assert run(tmp_path, old).cached == 1
+    shutil.rmtree(tmp_path / "features" / "entries")
+    assert run(tmp_path, old).done == 1  # nor if the features are gone
+    assert reads == []
+    shutil.copy2(made / "other.mp4", old)
+    assert run(tmp_path, old).done == 1
+    assert reads == [old]
+
+
+def test_digests_of_files_that_may_still_change_are_not_kept(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = Path(shutil.copy2(made / "first.mp4", tmp_path))
+    monkeypatch.setattr("ccln.pipeline.source._SETTLED_NANOSECONDS", 10**15)
+    assert run(tmp_path, new).done == 1
+    reads: list[Path] = []
+    monkeypatch.setattr("ccln.pipeline.source.source_digest", lambda path: reads.append(path) or source_digest(path))
+    assert run(tmp_path, new).cached == 1
+    assert reads == [new]
