@@ -27,6 +27,7 @@ from ccln.extractors.presets import (
 if TYPE_CHECKING:
     from ccln.extractors.extraction import Extractors, load_extractors, pick_device, pick_precision
     from ccln.extractors.registry import preset_with
+    from ccln.extractors.text import TextVectors, text_vectors
 
 __all__ = [
     "PRESETS",
@@ -36,6 +37,7 @@ __all__ = [
     "Extractors",
     "MelChoice",
     "Preset",
+    "TextVectors",
     "VisualChoice",
     "VisualExtractor",
     "WeightsError",
@@ -46,10 +48,11 @@ __all__ = [
     "preset_from_specification",
     "preset_named",
     "preset_with",
+    "text_vectors",
     "without_arithmetic",
 ]
 
-_HOMES = {"preset_with": "registry"} | dict.fromkeys(
+_HOMES = {"preset_with": "registry", "TextVectors": "text", "text_vectors": "text"} | dict.fromkeys(
     ("Extractors", "load_extractors", "pick_device", "pick_precision"), "extraction"
 )
 

@@ -30,6 +30,7 @@ DECODING_RULES = 2
 pixels or samples, and all others the same. Entries of the cache state it; where it is older, extraction looks again."""
 TIMM_PREFIX = "timm:"
 TORCHAUDIO_PREFIX = "torchaudio:"
+HUB_PREFIX = "hf:"
 
 _AUDIO_TRACK = re.compile(r"[1-9][0-9]{0,3}|[a-z]{2,8}(-[a-z0-9]{1,8})*")  # "mix" is one of the words
 
@@ -55,7 +56,7 @@ def unknown_name(what: str, name: str, names: Iterable[str], listing: str | None
     return ExtractorError(f"no {what} is called {name!r}: {hint}{listing or 'choose one of ' + ', '.join(names)}")
 
 
-class VisualChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class VisualChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Everything that decides a visual feature's value, but for the frames and the weights."""
 
     name: str
@@ -78,15 +79,23 @@ class VisualChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     channel_order: str
     """The order in which the network gets the normalised channels: "rgb" or "bgr"."""
     pooling: str
-    """How the maps of a segment's frames become one: "mean"."""
+    """How a segment's frames become one map: "mean" of the maps of each; or "joint", where the network takes all of a
+    segment's frames together."""
     precision: str
     """The arithmetic of the network: "float32" or "bfloat16". The features are float32 either way."""
+    pooled_channels: Annotated[int, Meta(ge=0, le=65_536)] = 0
+    """How many of a map's channels, the last ones, are a vector of the whole picture: the same at every position."""
+    pooled_norm: str = "none"
+    """Whether that vector is of length 1, "l2", after the mean over a segment's frames, too; or as it comes, "none"."""
+    revision: str | None = None
+    """The commit of the model on the Hugging Face Hub; None for a local folder, and for models that are not there."""
 
     def __post_init__(self) -> None:
         _require_one_of("resize", self.resize, "stretch")
         _require_one_of("interpolation", self.interpolation, "bilinear", "bicubic", "opencv-linear")
         _require_one_of("channel_order", self.channel_order, "rgb", "bgr")
-        _require_one_of("pooling", self.pooling, "mean")
+        _require_one_of("pooling", self.pooling, "mean", "joint")
+        _require_one_of("pooled_norm", self.pooled_norm, "l2", "none")
         _require_one_of("precision", self.precision, "float32", "bfloat16")
 
 
@@ -113,7 +122,7 @@ class MelChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         _require_order("low_hz", self.low_hz, "high_hz", self.high_hz)
 
 
-class AudioChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AudioChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Everything that decides an audio feature's value, but for the waveform and the weights. Always float32."""
 
     name: str
@@ -123,6 +132,10 @@ class AudioChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The front end, or None where the network takes the waveform itself."""
     output: str
     """Which numbers become the feature."""
+    front_end: dict[str, str | int | float | bool | None] | None = None
+    """The settings of a model's own front end, as it states them; None where there is none."""
+    revision: str | None = None
+    """The commit of the model on the Hugging Face Hub; None for a local folder, and for models that are not there."""
 
     def __post_init__(self) -> None:
         if self.mel:
@@ -184,7 +197,8 @@ class VisualExtractor:
     """What it takes; its name is "PACKAGE:NAME", of the package and of the entry point."""
     build: "Callable[[VisualChoice, Path | None], nn.Module]"
     """Returns a network from normalised frames (frame, 3, height, width) to maps (frame, channel, height, width), given
-    the choice and the file of --visual-weights, or None for weights of its own."""
+    the choice and the file of --visual-weights, or None for weights of its own. Where the choice's pooling is "joint",
+    the network goes from (segment, frame, 3, height, width) to (segment, channel, height, width)."""
 
 
 @dataclass(frozen=True)

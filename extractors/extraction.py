@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from msgspec.structs import replace
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ccln.extractors.contract import SEGMENT_SECONDS, ExtractorError, Preset
@@ -62,7 +64,7 @@ class Extractors:
         return self.visual(frames), self.audio(waveform)
 
     def visual(self, frames: np.ndarray | Tensor) -> np.ndarray:
-        """Return the mean over each segment's frames of the network's maps.
+        """Return each segment's map: the mean of its frames' maps, or what the network makes of them together.
 
         Args:
             frames: uint8 RGB (segment, frame, height, width, 3).
@@ -71,18 +73,24 @@ class Extractors:
             float32 (segment, height, width, channel).
 
         Raises:
-            ExtractorError: the frames do not fit the preset.
+            ExtractorError: the frames do not fit the preset, or a feature is infinite or not a number.
         """
         self._checked_frames(frames)
-        frames = _tensor(frames)
+        frames, choice = _tensor(frames), self.preset.visual
+        joint, step = choice.pooling == "joint", _FRAMES_PER_CHUNK.get(self.device.type, 32)
+        parts = frames.split(max(1, step // frames.shape[1])) if joint else frames.flatten(0, 1).split(step)
         chunks = []
         with _exact_inference(self.device), torch.autocast(self.device.type, torch.bfloat16, self._bfloat16):
-            for chunk in frames.flatten(0, 1).split(_FRAMES_PER_CHUNK.get(self.device.type, 32)):
+            for chunk in parts:
                 # Bytes in the order height, width, channel are already what channels_last asks for.
-                maps = self._visual(self._normalised(chunk.to(self.device).permute(0, 3, 1, 2)))
+                maps = self._visual(self._normalised(chunk.to(self.device).movedim(-1, -3)))
                 chunks.append(maps.permute(0, 2, 3, 1).float())
-            means = torch.cat(chunks).unflatten(0, frames.shape[:2]).mean(1)
-            return means.cpu().numpy()
+            maps = torch.cat(chunks)
+            if not joint:
+                maps = maps.unflatten(0, frames.shape[:2]).mean(1)
+            if choice.pooled_norm == "l2":
+                maps[..., -choice.pooled_channels :] = F.normalize(maps[..., -choice.pooled_channels :], dim=-1)
+            return _finite(choice.name, maps)
 
     def audio(self, waveform: np.ndarray | Tensor) -> np.ndarray:
         """Return the features of each segment of a waveform.
@@ -94,7 +102,7 @@ class Extractors:
             float32 (segment, channel).
 
         Raises:
-            ExtractorError: the waveform does not fit the preset, or holds numbers that are not finite.
+            ExtractorError: the waveform does not fit the preset, or it or a feature holds numbers that are not finite.
         """
         self._checked_waveform(waveform)
         samples = _tensor(waveform)
@@ -102,9 +110,10 @@ class Extractors:
             raise ExtractorError("the waveform holds numbers that are not finite: decode the clip again")
         segments = samples.view(-1, self.preset.audio.sample_rate_hz * SEGMENT_SECONDS)
         with _exact_inference(self.device):
-            return torch.cat(
-                [self.audio_network(chunk.to(self.device)).cpu() for chunk in segments.split(_SEGMENTS_PER_CHUNK)]
-            ).numpy()
+            chunks = segments.split(_SEGMENTS_PER_CHUNK)
+            return _finite(
+                self.preset.audio.name, torch.cat([self.audio_network(chunk.to(self.device)) for chunk in chunks])
+            )
 
     def _checked_frames(self, frames: np.ndarray | Tensor) -> int:
         """The number of segments in frames that are of the type and shape that the preset asks for."""
@@ -130,15 +139,18 @@ class Extractors:
         return segments
 
     def _normalised(self, frames: Tensor) -> Tensor:
-        """(frame, 3, height, width), RGB, to the same in the network's scale and order."""
+        """(..., 3, height, width), RGB, to the same in the network's scale and order."""
         frames = (frames.float() / 255 - self._mean) / self._std
-        return frames.flip(1) if self.preset.visual.channel_order == "bgr" else frames
+        return frames.flip(-3) if self.preset.visual.channel_order == "bgr" else frames
 
     def _prepared(self, network: nn.Module) -> nn.Module:
         """The visual network as it runs fastest: batch norms folded, channels last, if asked for in bfloat16."""
         choice = self.preset.visual
-        noise = torch.rand(1, 3, choice.frame_height, choice.frame_width, generator=torch.Generator().manual_seed(0))
-        network = fold_batch_norms(network, noise)
+        if choice.pooling == "mean":
+            noise = torch.rand(
+                1, 3, choice.frame_height, choice.frame_width, generator=torch.Generator().manual_seed(0)
+            )
+            network = fold_batch_norms(network, noise)
         if self._bfloat16:
             # The weights of what autocast runs in half precision; it would convert them again for every few frames.
             for module in network.modules():
@@ -159,7 +171,8 @@ def load_extractors(
     Args:
         preset: Every choice.
         device: A torch device such as "cpu" or "cuda:0", or "auto".
-        visual_weights: A local .pth or .safetensors file instead of the published weights.
+        visual_weights: A local .pth or .safetensors file instead of the published weights; of a model of the hub, its
+            folder.
         audio_weights: Likewise.
 
     Raises:
@@ -167,8 +180,15 @@ def load_extractors(
         WeightsError: Weights cannot be had or do not fit.
     """
     where = torch.device(pick_device(device))
-    audio = audio_extractor(preset.audio.name).build(preset.audio, Path(audio_weights) if audio_weights else None)
-    visual = visual_extractor(preset.visual.name).build(preset.visual, Path(visual_weights) if visual_weights else None)
+    seen, heard = (Path(weights) if weights else None for weights in (visual_weights, audio_weights))
+    audio = audio_extractor(preset.audio.name, heard, preset.audio.revision).build(preset.audio, heard)
+    visual = visual_extractor(preset.visual.name, seen, preset.visual.revision).build(preset.visual, seen)
+    # Models of the hub bring their choices, complete with commit and front end.
+    preset = replace(
+        preset,
+        visual=getattr(visual, "choice", preset.visual),
+        audio=getattr(audio, "choice", preset.audio),
+    )
     return Extractors(preset, visual, audio, where)
 
 
@@ -253,6 +273,12 @@ def _exact_inference(device: torch.device) -> Iterator[None]:
             return
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             yield
+
+
+def _finite(name: str, features: Tensor) -> np.ndarray:
+    if not features.isfinite().all():
+        raise ExtractorError(f"{name} gives a feature that is infinite or not a number. Check its weights.")
+    return features.cpu().numpy()
 
 
 def _dtype_name(array: np.ndarray | Tensor) -> str:

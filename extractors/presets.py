@@ -110,12 +110,39 @@ _LIGHT = Preset(
     audio=AUDIO_CHOICES["yamnet"],
 )
 
+_CLIP_CLAP = replace(
+    _LIGHT,
+    visual=VisualChoice(
+        name="hf:laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+        layer="last_hidden_state, patches in at most 7 x 7 means, then visual_projection",
+        frame_height=224,
+        frame_width=224,
+        resize="stretch",
+        interpolation="bicubic",
+        mean=(0.48145466, 0.4578275, 0.40821073),
+        std=(0.26862954, 0.26130258, 0.27577711),
+        channel_order="rgb",
+        pooling="mean",
+        precision="float32",
+        pooled_channels=512,
+        pooled_norm="l2",
+    ),
+    audio=AudioChoice(
+        name="hf:laion/clap-htsat-unfused",
+        sample_rate_hz=48_000,
+        mel=None,  # of its own, see front_end when it is loaded
+        output="audio_projection",
+    ),
+)
+
 PRESETS = {
     "light": _LIGHT,
     "light-log-mel": replace(_LIGHT, audio=AUDIO_CHOICES["log-mel"]),
     "ave": _AVE,
     # How the published AVE features were made:
     "ave-legacy": replace(_AVE, frame_at=0.0, visual=VISUAL_CHOICES["vgg19-keras"]),
+    # With a text side. What the models' own configurations say is completed, and corrected, when they are loaded.
+    "clip-clap": _CLIP_CLAP,
 }
 
 
@@ -152,8 +179,14 @@ def arithmetic_of(specification: Mapping[str, Any]) -> str | None:
 
 
 def without_arithmetic(specification: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a cached specification less its arithmetic: where two agree in this, a network reads either's features."""
-    visual = specification.get("visual")
-    if not isinstance(visual, Mapping):
-        return dict(specification)
-    return {**specification, "visual": {name: value for name, value in visual.items() if name != "precision"}}
+    """Return a cached specification less its arithmetic: where two agree in this, a network reads either's features.
+
+    The commits of models of the hub are left out, too: the same weights may come from the hub or from a folder.
+    """
+    left_out = {"visual": ("precision", "revision"), "audio": ("revision",)}
+    return {
+        part: {name: chosen for name, chosen in choice.items() if name not in left_out.get(part, ())}
+        if isinstance(choice, Mapping)
+        else choice
+        for part, choice in specification.items()
+    }

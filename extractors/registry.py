@@ -11,6 +11,7 @@ from torch import nn
 
 from ccln.extractors import efficientnet_lite0, log_mel, vggish, yamnet
 from ccln.extractors.contract import (
+    HUB_PREFIX,
     TIMM_PREFIX,
     TORCHAUDIO_PREFIX,
     AudioExtractor,
@@ -48,12 +49,21 @@ AUDIO = {
 }
 
 
-def visual_extractor(name: str) -> VisualExtractor:
-    """Return the visual extractor of a name: one of ours, "timm:NAME", or an installed package's "PACKAGE:NAME".
+def visual_extractor(name: str, weights: Path | None = None, revision: str | None = None) -> VisualExtractor:
+    """Return the visual extractor of a name.
+
+    Args:
+        name: One of ours, "timm:NAME", "hf:OWNER/NAME", or an installed package's "PACKAGE:NAME".
+        weights: What --visual-weights names: the folder of a model of the hub decides its choice.
+        revision: Of a model of the hub, its commit; the newest if None.
 
     Raises:
         ExtractorError: There is none.
     """
+    if name.startswith(HUB_PREFIX):
+        from ccln.extractors import hub_models
+
+        return VisualExtractor(hub_models.visual_choice(name, weights, revision), hub_models.build_visual)
     if name.startswith(TIMM_PREFIX):
         from ccln.extractors import timm_backbone  # timm takes seconds to import
 
@@ -61,12 +71,21 @@ def visual_extractor(name: str) -> VisualExtractor:
     return _ours_or_installed(name, VISUAL, VisualExtractor, "visual extractor", TIMM_PREFIX)
 
 
-def audio_extractor(name: str) -> AudioExtractor:
-    """Return the audio extractor of a name: one of ours, "torchaudio:NAME", or an installed package's "PACKAGE:NAME".
+def audio_extractor(name: str, weights: Path | None = None, revision: str | None = None) -> AudioExtractor:
+    """Return the audio extractor of a name.
+
+    Args:
+        name: One of ours, "torchaudio:NAME", "hf:OWNER/NAME", or an installed package's "PACKAGE:NAME".
+        weights: What --audio-weights names: the folder of a model of the hub decides its choice.
+        revision: Of a model of the hub, its commit; the newest if None.
 
     Raises:
         ExtractorError: There is none.
     """
+    if name.startswith(HUB_PREFIX):
+        from ccln.extractors import hub_models
+
+        return AudioExtractor(hub_models.audio_choice(name, weights, revision), hub_models.build_audio)
     if name.startswith(TORCHAUDIO_PREFIX):
         from ccln.extractors import torchaudio_bundle  # torchaudio takes a second to import
 
@@ -123,25 +142,31 @@ def preset_with(
     precision: str | None = None,
     decoder: str | None = None,
     audio_track: str | int | None = None,
+    visual_weights: Path | str | None = None,
+    audio_weights: Path | str | None = None,
 ) -> Preset:
     """Return `preset` with some of its choices replaced by name.
 
     Args:
         preset: What to start from; its frames per segment and their times stay.
-        visual: A name in the registry, "timm:NAME" for any timm model that has weights, or "PACKAGE:NAME".
-        audio: A name in the registry, "torchaudio:NAME" for a speech representation model of torchaudio.pipelines, or
-            "PACKAGE:NAME".
+        visual: A name in the registry, "timm:NAME" for any timm model that has weights, "hf:OWNER/NAME" for a vision
+            tower of the Hugging Face Hub, or "PACKAGE:NAME".
+        audio: A name in the registry, "torchaudio:NAME" for a speech representation model of torchaudio.pipelines,
+            "hf:OWNER/NAME" for an audio tower of the Hugging Face Hub, or "PACKAGE:NAME".
         precision: The arithmetic of the visual network, "float32" or "bfloat16"; audio is always float32.
         decoder: "pyav" or "decord".
         audio_track: Number, from 1 on, or language of a file's audio track, or "mix".
+        visual_weights: The folder of a visual model of the hub, if it is not to be the hub's.
+        audio_weights: Likewise.
 
     Raises:
+        WeightsError: A model of the hub cannot be had.
         ExtractorError: No extractor, precision or decoder has that name, or no audio track can have it.
     """
     if visual is not None:
-        preset = replace(preset, visual=visual_extractor(visual).choice)
+        preset = replace(preset, visual=visual_extractor(visual, _path(visual_weights)).choice)
     if audio is not None:
-        preset = replace(preset, audio=audio_extractor(audio).choice)
+        preset = replace(preset, audio=audio_extractor(audio, _path(audio_weights)).choice)
     if precision is not None:
         preset = replace(preset, visual=replace(preset.visual, precision=precision))
     if decoder is not None:
@@ -149,3 +174,7 @@ def preset_with(
     if audio_track is not None:
         preset = replace(preset, audio_track=str(audio_track).lower())
     return preset
+
+
+def _path(given: Path | str | None) -> Path | None:
+    return Path(given) if given else None

@@ -148,6 +148,45 @@ def fetch_hub(repository: str, filenames: Sequence[str], name: str, flag: str) -
         raise FileNotFoundError(f"{repository} holds no {' or '.join(filenames)}")
 
 
+def fetch_snapshot(repository: str, revision: str | None, patterns: Sequence[str], name: str, flag: str) -> Path:
+    """Return the folder of a model in the hub's cache, fetched if it is not there; its name is the commit.
+
+    Args:
+        repository: "owner/name".
+        revision: The commit; if None, the newest that is cached, or else the newest.
+        patterns: Which of its files.
+        name: The network, for the error.
+        flag: The command flag that takes a local folder instead, for the error.
+
+    Raises:
+        WeightsError: The model is neither in the cache nor to be fetched, or has no weights as safetensors.
+    """
+    import huggingface_hub as hub
+    from huggingface_hub import constants
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    with contextlib.suppress(LocalEntryNotFoundError):
+        cached = hub.snapshot_download(repository, revision=revision, allow_patterns=patterns, local_files_only=True)
+        if _has_weights(Path(cached)):
+            return Path(cached)
+    home = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    with _fetching(name, "its folder", f"{constants.ENDPOINT}/{repository}", home, flag, "folder"):
+        # Asked first, with a timeout: the download itself would retry for minutes where there is no way to the hub.
+        commit = hub.HfApi().model_info(repository, revision=revision, timeout=_TIMEOUT_SECONDS).sha
+        folder = Path(hub.snapshot_download(repository, revision=commit, allow_patterns=patterns))
+        if not _has_weights(folder):
+            raise FileNotFoundError(f"{repository} holds no weights as safetensors")
+        return folder
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether all of a model's safetensors are there, in one file or several."""
+    index = folder / "model.safetensors.index.json"
+    if not index.exists():
+        return (folder / "model.safetensors").exists()
+    return all((folder / part).exists() for part in set(json.loads(index.read_bytes())["weight_map"].values()))
+
+
 def load_into(
     network: nn.Module,
     state: Mapping[str, Tensor],
@@ -197,7 +236,7 @@ def _mismatches(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _fetching(name: str, file: str, url: str, folder: Path, flag: str) -> Iterator[None]:
+def _fetching(name: str, file: str, url: str, folder: Path, flag: str, kind: str = "file") -> Iterator[None]:
     """Turn whatever goes wrong in a fetch into a WeightsError that says how to do without the net."""
     timeout_before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_TIMEOUT_SECONDS)  # torch.hub sets none: it would wait for a silent server for ever
@@ -209,7 +248,7 @@ def _fetching(name: str, file: str, url: str, folder: Path, flag: str) -> Iterat
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise WeightsError(
             f"the weights of {name} cannot be had ({reason}). Wanted: {file}, from {url}; no copy in {folder}. "
-            f"Fetch the file where there is a way to it and give it with {flag} FILE"
+            f"Fetch the {kind} where there is a way to it and give it with {flag} {kind.upper()}"
         ) from error
     finally:
         socket.setdefaulttimeout(timeout_before)

@@ -51,8 +51,10 @@ class Failure:
             Exception: The error itself, if it is one that any other file would meet as well: a cache that cannot be
                 written, a full disk.
         """
-        if isinstance(error, DecodeError | ExtractorError):
+        if isinstance(error, DecodeError):
             return cls(path, str(error))
+        if isinstance(error, ExtractorError):
+            return cls(path, f"{path}: {error}")
         if isinstance(error, OSError) or type(error).__module__.startswith("ccln."):
             raise error
         if isinstance(error, MemoryError):
@@ -243,7 +245,7 @@ def _missing(files: Sequence[_File], cache: FeatureCache, specification: str) ->
 
 
 def frame_request(extractors: Extractors) -> FrameRequest:
-    """The frames that the extractors read."""
+    """The frames, and the rate of the audio, that the extractors read."""
     visual = extractors.preset.visual
     return FrameRequest(
         height=visual.frame_height,
@@ -251,6 +253,7 @@ def frame_request(extractors: Extractors) -> FrameRequest:
         frames_per_segment=extractors.preset.frames_per_segment,
         frame_at=extractors.preset.frame_at,
         interpolation=visual.interpolation,
+        sample_rate_hz=extractors.preset.audio.sample_rate_hz,
     )
 
 
@@ -258,13 +261,16 @@ def clip_features(extractors: Extractors, clip: DecodedClip) -> Features:
     """Run both extractors over one clip; nothing outside the clip has any influence.
 
     Raises:
-        ExtractorError: a feature is too large for half precision, or not a number.
+        ExtractorError: a feature is infinite or not a number, or too large for half precision.
     """
     visual, audio = extractors(clip.frames, clip.waveform)
     with np.errstate(over="ignore"):  # what is too large becomes infinite, and is found
         visual = visual.astype(np.float16)
-    if not np.isfinite(visual).all() or not np.isfinite(audio).all():
-        raise ExtractorError("a feature is infinite or not a number in half precision. Check the weights.")
+    if not np.isfinite(visual).all():
+        raise ExtractorError(
+            f"a feature of {extractors.preset.visual.name} is too large for half precision in the ten seconds from "
+            f"{clip.start_seconds:.0f} s. Check the weights."
+        )
     known = clip.duration_seconds, clip.missing, clip.lost_seconds, DECODING_RULES
     return Features(torch.from_numpy(visual), torch.from_numpy(audio), *known)
 

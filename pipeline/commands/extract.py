@@ -55,14 +55,17 @@ def extract(
         media_root: Folder that holds the videos of CSV data sets, if they are not beside them.
         cache: Folder where the features go; made if it does not exist.
         preset: Pair of extractors: light (EfficientNet-Lite0 at 4 frames a second, YAMNet; needs no download),
-            light-log-mel (with log-mel in YAMNet's place), ave (VGG-19 at 16 frames a second, VGGish) or ave-legacy
-            (the recipe of AVE's published features: Keras's VGG-19).
+            light-log-mel (with log-mel in YAMNet's place), ave (VGG-19 at 16 frames a second, VGGish), ave-legacy
+            (the recipe of AVE's published features: Keras's VGG-19) or clip-clap (CLIP ViT-B/32 at 4 frames a second,
+            CLAP; pip install 'ccln[hub]').
         visual: Another visual extractor than the preset's: efficientnet-lite0, vgg19, vgg19-keras, timm:NAME for any
-            timm model, or PACKAGE:NAME for one of an installed package.
+            timm model, hf:OWNER/NAME for a CLIP, SigLIP or DINO model of the Hugging Face Hub, or PACKAGE:NAME for one
+            of an installed package.
         audio: Another audio extractor than the preset's: yamnet, log-mel, vggish, torchaudio:NAME for any speech
-            representation model of torchaudio.pipelines, or PACKAGE:NAME for one of an installed package.
-        visual_weights: Local file with the visual network's weights.
-        audio_weights: Local file with the audio network's weights.
+            representation model of torchaudio.pipelines, hf:OWNER/NAME for a CLAP, AST or PE-A model of the Hugging
+            Face Hub, or PACKAGE:NAME for one of an installed package.
+        visual_weights: Local file with the visual network's weights; of hf:OWNER/NAME, the model's folder.
+        audio_weights: Local file with the audio network's weights; of hf:OWNER/NAME, the model's folder.
         precision: Arithmetic of the visual network. auto is bfloat16 where the processor or GPU has it (up to twice as
             fast), else float32; bfloat16 on a processor without it is emulated, which takes about 20 times as long.
             Features of the two are kept apart, but networks read either.
@@ -109,6 +112,8 @@ def extract(
         precision=precision_made,
         decoder=decoder,
         audio_track=audio_track,
+        visual_weights=visual_weights,
+        audio_weights=audio_weights,
     )
     load = partial(load_extractors, choices, device=device, visual_weights=visual_weights, audio_weights=audio_weights)
     store = FeatureCache(cache)

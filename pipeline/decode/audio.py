@@ -11,6 +11,7 @@ from av.audio.resampler import AudioResampler
 from ccln.pipeline.segments import CLIP_SECONDS
 
 SAMPLE_RATE_HZ = 16_000
+"""What most networks take, and what is decoded where nothing else is asked for."""
 
 # Live recordings state times that are some milliseconds off, and their audio is continuous all the same. More than this
 # is a gap: Opus loses 20 ms with a packet, AAC and MP3 more.
@@ -31,9 +32,11 @@ class WaveformBuilder:
     clip are off by more than 2 ms on average, the next clip begins by as much later, or earlier, in the audio.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rate_hz: int) -> None:
+        """Prepare for one track, to be resampled to ``rate_hz``."""
         self.first_seconds = inf
         """When the first audio starts that belongs to a clip."""
+        self._to_hz = rate_hz
         self._source = ("", "")  # sample format and channel layout that is being converted
         self._floats = AudioResampler(format="flt")
         self._clip = 0  # the next to be taken
@@ -122,10 +125,10 @@ class WaveformBuilder:
             self._open[clip][begin - clip * size : end - clip * size] = mono[begin - position : end - position]
 
     def take(self) -> np.ndarray:
-        """The next clip: float32 (sample,) at 16 kHz, exactly ten seconds, silence where no audio has come."""
-        waveform = _silence()
+        """The next clip: float32 (sample,), exactly ten seconds, silence where no audio has come."""
+        waveform = _silence(self._to_hz)
         if (samples := self._open.pop(self._clip, None)) is not None:
-            resampled = soxr.resample(samples, self._rate_hz, SAMPLE_RATE_HZ)[: len(waveform)]
+            resampled = soxr.resample(samples, self._rate_hz, self._to_hz)[: len(waveform)]
             waveform[: len(resampled)] = resampled
         self._clip += 1
         return waveform
@@ -134,9 +137,10 @@ class WaveformBuilder:
 class MixedAudio:
     """The audio of one track, or the mean of several; each comes at its own rate and with its own gaps."""
 
-    def __init__(self, tracks: Iterable[int]) -> None:
-        """Prepare for tracks that go by these numbers; none is silence."""
-        self.tracks = {number: WaveformBuilder() for number in tracks}
+    def __init__(self, tracks: Iterable[int], rate_hz: int) -> None:
+        """Prepare for tracks that go by these numbers, to be resampled to ``rate_hz``; none is silence."""
+        self._to_hz = rate_hz
+        self.tracks = {number: WaveformBuilder(rate_hz) for number in tracks}
         """Where the frames of each go."""
 
     @property
@@ -155,10 +159,10 @@ class MixedAudio:
         return any(track.overfull for track in self.tracks.values())
 
     def take(self) -> np.ndarray:
-        """The next clip: float32 (sample,) at 16 kHz, exactly ten seconds, silence where no audio has come."""
+        """The next clip: float32 (sample,), exactly ten seconds, silence where no audio has come."""
         waveforms = [track.take() for track in self.tracks.values()]
-        return sum(waveforms, start=_silence()) / np.float32(max(len(waveforms), 1))
+        return sum(waveforms, start=_silence(self._to_hz)) / np.float32(max(len(waveforms), 1))
 
 
-def _silence() -> np.ndarray:
-    return np.zeros(CLIP_SECONDS * SAMPLE_RATE_HZ, np.float32)
+def _silence(rate_hz: int) -> np.ndarray:
+    return np.zeros(CLIP_SECONDS * rate_hz, np.float32)

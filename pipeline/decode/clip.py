@@ -51,7 +51,7 @@ class DecodedClip:
     """Width over height as a player displays the video, upright; the frames are stretched to the requested size.
     It is that of the file's first frame; 4/3 while there has been none by the end of these ten seconds."""
     waveform: np.ndarray
-    """float32 mono (sample,), 16 kHz, exactly ten seconds."""
+    """float32 mono (sample,), exactly ten seconds at the rate that was asked for."""
     duration_seconds: float
     """How much of the ten seconds the file covers; after that the last frame and silence are repeated."""
     missing: tuple[str, ...] = ()
@@ -62,6 +62,11 @@ class DecodedClip:
     """How much of "video" and "audio" damage took, where any: there the frame before stays, and it is silent."""
     differs: bool = False
     """Whether the first edition of the rules of decoding, of earlier releases, may have given another clip."""
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Of the waveform."""
+        return len(self.waveform) // CLIP_SECONDS
 
 
 def decode_clip(
@@ -83,7 +88,7 @@ def decode_clip(
     `ContinuousPackets`).
 
     Audio is placed on the clock by its timestamps (gaps are silence), mixed to mono as the mean of its channels, and
-    resampled to 16 kHz.
+    resampled to the requested rate, 16 kHz if it is left open.
 
     If a stream ends in a packet that the decoder refuses, as a cut-off file does, the clip ends before that packet. A
     refused packet that others follow is damage: an error, or passed over up to two seconds of a stream in ten. Damage
@@ -277,7 +282,10 @@ class ClipReader:
         self._differs = best != taken
         self._aspect = _BLACK_ASPECT
         self._damage = Damage(self._clock, options.on_damage)
-        self._frames, self._audio = FramePicker(request, until_seconds), MixedAudio(stream.index for stream in audio)
+        self._frames, self._audio = (
+            FramePicker(request, until_seconds),
+            MixedAudio((stream.index for stream in audio), request.sample_rate_hz),
+        )
         self._collectors = {"video": self._frames, "audio": self._audio}
         self._receivers: dict[int, FramePicker | WaveformBuilder | DecordFrames] = {**self._audio.tracks}
         self._skipper: FrameSkipper | None = None

@@ -13,6 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
+from ccln.pipeline.decode.audio import SAMPLE_RATE_HZ
 from ccln.pipeline.decode.tone import dynamic_range, to_standard_range
 from ccln.pipeline.segments import CLIP_SECONDS, SEGMENT_COUNT, SEGMENT_SECONDS
 
@@ -40,7 +41,7 @@ INTERPOLATIONS = (
 
 @dataclass(frozen=True)
 class FrameRequest:
-    """Which frames are wanted of every segment, and their size."""
+    """Which frames are wanted of every segment, their size, and the rate of the waveform."""
 
     height: int
     """Pixels."""
@@ -53,6 +54,8 @@ class FrameRequest:
     frame_at: float = 0.5
     """Where in its 1/n of a second a frame is wanted: frame i of n is the one displayed (i + frame_at) / n seconds into
     its segment. The published AVE features used 0."""
+    sample_rate_hz: int = SAMPLE_RATE_HZ
+    """Of the waveform beside the frames."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.frame_at < 1:

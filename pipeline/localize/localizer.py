@@ -21,7 +21,6 @@ from ccln.extractors import (
 )
 from ccln.extractors.classes import HeardAndSeen, has_classes
 from ccln.model import CCLN, Checkpoint, EventDecoding
-from ccln.pipeline.decode.audio import SAMPLE_RATE_HZ
 from ccln.pipeline.decode.clip import DecodedClip, decode_clips
 from ccln.pipeline.decode.container import stated_picture
 from ccln.pipeline.decode.damage import OnDamage
@@ -187,7 +186,7 @@ class Localizer:
             covered = max(1, ceil(clip.duration_seconds / SEGMENT_SECONDS - _SLIVER))
             windows.add(features.visual, features.audio, covered)
             if self._open is not None:
-                waveform = clip.waveform[: round(clip.duration_seconds * SAMPLE_RATE_HZ)]
+                waveform = clip.waveform[: round(clip.duration_seconds * clip.sample_rate_hz)]
                 evidence.append(self._open.evidence(features.visual[:covered], features.audio[:covered], waveform))
             duration_seconds = clip.start_seconds + clip.duration_seconds
             lost_seconds.update(clip.lost_seconds)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ccln.pipeline.decode.audio import SAMPLE_RATE_HZ
 from ccln.pipeline.decode.clip import DecodedClip
 from ccln.pipeline.decode.container import DecodeError
 from ccln.pipeline.decode.damage import OnDamage
@@ -166,7 +165,7 @@ class VideoOutputs:
     def watch(self, clip: DecodedClip) -> None:
         """Take what the picture and the page need of the next ten seconds."""
         if self._wanted.page is not None:
-            self._peaks.append(waveform_peaks(clip.waveform, SAMPLE_RATE_HZ))
+            self._peaks.append(waveform_peaks(clip.waveform, clip.sample_rate_hz))
         if self._picture is not None:
             self._picture.add(clip)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import soxr
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.font_manager import fontManager
 
@@ -52,7 +53,10 @@ class TimelinePicture:
         """
         self._aspect = clip.aspect  # in a file whose frames begin late, unknown to the first clips
         self._add_frames(clip)
-        self._spectrogram.add(clip.waveform[: round(clip.duration_seconds * SAMPLE_RATE_HZ)])
+        waveform = clip.waveform
+        if clip.sample_rate_hz != SAMPLE_RATE_HZ:
+            waveform = soxr.resample(waveform, clip.sample_rate_hz, SAMPLE_RATE_HZ)
+        self._spectrogram.add(waveform[: round(clip.duration_seconds * SAMPLE_RATE_HZ)])
 
     def draw(self, located: LocatedVideo, path: Path, *, overwrite: bool = False) -> None:
         """Write the picture as PNG, 1200 pixels wide; it reads without color, too.

@@ -1,0 +1,276 @@
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from msgspec.structs import replace
+from support.extractor_inputs import LIGHT
+from support.hub_models import CLAP, CLIP, RATE_48_HZ, save_clap, save_clip
+
+from ccln.extractors import (
+    PRESETS,
+    ExtractorError,
+    Extractors,
+    WeightsError,
+    load_extractors,
+    preset_from_specification,
+    preset_with,
+    text_vectors,
+    without_arithmetic,
+)
+
+PROMPTS = ("a photo of a dog barking", "the sound of a violin", "chainsaw")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _offline() -> Iterator[None]:
+    """No test here may reach for a network; huggingface_hub reads the variable when it is imported."""
+    from huggingface_hub import constants
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setattr(constants, "HF_HUB_OFFLINE", True)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("hub")
+    return {CLIP: save_clip(folder / "clip"), CLAP: save_clap(folder / "clap")}
+
+
+def loaded(folders: dict[str, Path], visual: str = CLIP, audio: str = CLAP, **more: Any) -> Extractors:
+    weights: dict[str, Any] = {"visual_weights": folders[visual], "audio_weights": folders[audio]}
+    return load_extractors(preset_with(LIGHT, visual=visual, audio=audio, **weights, **more), **weights)
+
+
+def frames_of(extractors: Extractors, segments: int = 2) -> np.ndarray:
+    visual = extractors.preset.visual
+    size = (segments, extractors.preset.frames_per_segment, visual.frame_height, visual.frame_width, 3)
+    return np.random.default_rng(3).integers(0, 256, size, dtype=np.uint8)
+
+
+def waveform_of(extractors: Extractors, segments: int = 3) -> np.ndarray:
+    samples = segments * extractors.preset.audio.sample_rate_hz
+    return np.random.default_rng(4).uniform(-1, 1, samples).astype(np.float32)
+
+
+def test_clip_gives_its_patches_and_beside_them_the_vector_that_its_pipeline_compares(folders: dict[str, Path]) -> None:
+    from PIL import Image
+    from transformers import CLIPImageProcessor, CLIPModel
+
+    extractors = loaded(folders)
+    frames = frames_of(extractors)
+    model: Any = CLIPModel.from_pretrained(folders[CLIP]).eval()
+    images = [Image.fromarray(frame) for frame in frames.reshape(-1, 32, 32, 3)]
+    pixels = CLIPImageProcessor.from_pretrained(folders[CLIP])(images, return_tensors="pt")
+    with torch.inference_mode():
+        patches = model.vision_model(**pixels).last_hidden_state[:, 1:].reshape(2, 4, 4, 4, 16).mean(1)
+        vectors = model.get_image_features(**pixels).pooler_output
+    vectors = torch.nn.functional.normalize(vectors, dim=1).reshape(2, 4, 12).mean(1)
+    vectors = torch.nn.functional.normalize(vectors, dim=1)
+    found = extractors.visual(frames)
+    assert found.shape == (2, 4, 4, 16 + 12)
+    np.testing.assert_allclose(found[..., :16], patches.numpy(), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found[..., 16:], np.broadcast_to(vectors[:, None, None], (2, 4, 4, 12)), atol=1e-5)
+
+
+def test_finer_grids_are_averaged_into_seven_by_seven_cells(tmp_path: Path, folders: dict[str, Path]) -> None:
+    folders = folders | {CLIP: save_clip(tmp_path, image_size=112)}
+    fine = loaded(folders)
+    frames = frames_of(fine, segments=1)
+    from transformers import CLIPModel
+
+    model: Any = CLIPModel.from_pretrained(tmp_path).eval()
+    choice = fine.preset.visual
+    pixels = (torch.tensor(frames[0]).permute(0, 3, 1, 2) / 255 - torch.tensor(choice.mean)[:, None, None]) / (
+        torch.tensor(choice.std)[:, None, None]
+    )
+    with torch.inference_mode():
+        patches = model.vision_model(pixel_values=pixels).last_hidden_state[:, 1:]
+    cells = patches.reshape(4, 7, 2, 7, 2, 16).mean((0, 2, 4))
+    np.testing.assert_allclose(fine.visual(frames)[0, ..., :16], cells.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_clap_hears_each_second_alone_as_its_own_front_end_repeats_it(folders: dict[str, Path]) -> None:
+    from transformers import ClapFeatureExtractor, ClapModel
+
+    extractors = loaded(folders)
+    waveform = waveform_of(extractors)
+    model: Any = ClapModel.from_pretrained(folders[CLAP]).eval()
+    front_end = ClapFeatureExtractor.from_pretrained(folders[CLAP])
+    found = extractors.audio(waveform)
+    for second, feature in zip(waveform.reshape(-1, RATE_48_HZ), found, strict=True):
+        with torch.inference_mode():
+            given = front_end(second, sampling_rate=RATE_48_HZ, return_tensors="pt")
+            expected = model.get_audio_features(**given).pooler_output[0]
+        np.testing.assert_allclose(feature, expected.numpy(), atol=1e-5)
+        assert np.linalg.norm(feature) == pytest.approx(1, abs=1e-5)
+
+
+def test_clap_with_fusion_does_not_depend_on_chance(tmp_path: Path, folders: dict[str, Path]) -> None:
+    extractors = loaded(folders | {CLAP: save_clap(tmp_path, fusion=True)})
+    waveform = waveform_of(extractors)
+    together = extractors.audio(waveform)
+    for _ in range(3):  # its front end draws which second of a batch is to pass for a longer one
+        assert np.array_equal(extractors.audio(waveform), together)
+    alone = [extractors.audio(second) for second in waveform.reshape(-1, RATE_48_HZ)]
+    np.testing.assert_allclose(np.concatenate(alone), together, atol=1e-5)
+
+
+def test_texts_agree_with_the_zero_shot_pipelines_of_transformers(folders: dict[str, Path]) -> None:
+    from PIL import Image
+    from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel, CLIPImageProcessor, CLIPModel
+    from transformers.pipelines.zero_shot_audio_classification import ZeroShotAudioClassificationPipeline
+    from transformers.pipelines.zero_shot_image_classification import ZeroShotImageClassificationPipeline
+
+    extractors = loaded(folders)
+    texts = text_vectors(extractors.preset, PROMPTS, visual_weights=folders[CLIP], audio_weights=folders[CLAP])
+    frames, waveform = np.repeat(frames_of(extractors)[:1, :1], 4, 1), waveform_of(extractors, 1)
+    seen = ZeroShotImageClassificationPipeline(
+        model=CLIPModel.from_pretrained(folders[CLIP]),
+        image_processor=CLIPImageProcessor.from_pretrained(folders[CLIP]),
+        tokenizer=AutoTokenizer.from_pretrained(folders[CLIP]),
+    )(Image.fromarray(frames[0, 0]), candidate_labels=list(PROMPTS), hypothesis_template="{}")
+    heard = ZeroShotAudioClassificationPipeline(
+        model=ClapModel.from_pretrained(folders[CLAP]),
+        feature_extractor=ClapFeatureExtractor.from_pretrained(folders[CLAP]),
+        tokenizer=AutoTokenizer.from_pretrained(folders[CLAP]),
+    )(waveform, candidate_labels=list(PROMPTS), hypothesis_template="{}")
+    channels = extractors.preset.visual.pooled_channels
+    vectors = {"visual": extractors.visual(frames)[0, 0, 0, -channels:], "audio": extractors.audio(waveform)[0]}
+    for side, text, scores in (("visual", texts["visual"], seen), ("audio", texts["audio"], heard)):
+        np.testing.assert_allclose(np.linalg.norm(text.vectors, axis=1), 1, atol=1e-5)
+        logits = text.logit_scale * text.vectors @ vectors[side] + text.logit_bias
+        ours = np.exp(logits - logits.max())
+        theirs = {score["label"]: score["score"] for score in scores}
+        np.testing.assert_allclose(ours / ours.sum(), [theirs[prompt] for prompt in PROMPTS], atol=1e-4)
+
+
+def test_a_specification_says_all_but_where_the_folder_is(folders: dict[str, Path], tmp_path: Path) -> None:
+    specification = loaded(folders).specification
+    assert str(folders[CLIP].parent) not in str(specification)
+    assert specification["visual"]["pooled_channels"] == 12
+    assert specification["visual"]["pooled_norm"] == "l2"
+    assert specification["audio"]["sample_rate_hz"] == RATE_48_HZ
+    assert specification["audio"]["front_end"]["padding"] == "repeatpad"
+    preset = preset_from_specification(specification)
+    again = load_extractors(preset, visual_weights=folders[CLIP], audio_weights=folders[CLAP])
+    assert again.specification == specification
+    other = loaded(folders | {CLIP: save_clip(tmp_path, seed=1)}).specification
+    assert other["weights_sha256"]["visual"] != specification["weights_sha256"]["visual"]
+
+
+def test_models_in_the_hubs_cache_are_known_by_their_commit(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for name in (CLIP, CLAP):
+        repository = tmp_path / f"models--{name.removeprefix('hf:').replace('/', '--')}"
+        (repository / "snapshots").mkdir(parents=True)
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text(commit)
+        (repository / "snapshots" / commit).symlink_to(folders[name])
+    preset = preset_with(LIGHT, visual=CLIP, audio=CLAP)
+    assert (preset.visual.revision, preset.audio.revision) == (commit, commit)
+    cached, local = load_extractors(preset).specification, loaded(folders).specification
+    assert cached != local
+    assert without_arithmetic(cached) == without_arithmetic(local)
+    assert text_vectors(preset, PROMPTS)["visual"].vectors.shape == (3, 12)
+
+
+def test_half_precision_changes_little(folders: dict[str, Path]) -> None:
+    single, half = loaded(folders), loaded(folders, precision="bfloat16")
+    frames = frames_of(single)
+    assert half.specification["visual"]["precision"] == "bfloat16"
+    np.testing.assert_allclose(half.visual(frames), single.visual(frames), atol=0.05)
+
+
+def test_features_that_are_not_numbers_are_refused(folders: dict[str, Path]) -> None:
+    broken = loaded(folders)
+    for network in (broken.audio_network, broken._visual):
+        next(network.parameters()).data.fill_(float("nan"))
+    with pytest.raises(ExtractorError, match=r"hf:tiny/clip gives a feature that is infinite or not a number"):
+        broken.visual(frames_of(broken))
+    with pytest.raises(ExtractorError, match=r"hf:tiny/clap gives a feature that is infinite or not a number"):
+        broken.audio(waveform_of(broken))
+
+
+def test_without_hub_and_folder_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    message = (
+        r"hf:laion/clap-htsat-unfused cannot be had .*huggingface.co/laion/clap-htsat-unfused.*--audio-weights FOLDER"
+    )
+    with pytest.raises(WeightsError, match=message):
+        load_extractors(PRESETS["clip-clap"])
+    with pytest.raises(WeightsError, match=r"hf:some/model cannot be had .*--visual-weights FOLDER"):
+        preset_with(LIGHT, visual="hf:some/model")
+
+
+@pytest.mark.parametrize(
+    ("visual", "audio", "message"),
+    [
+        ("hf:clip", None, "has to be hf:OWNER/NAME"),
+        ("hf:../secret", None, "has to be hf:OWNER/NAME"),
+        (CLAP, None, "of the type clap, but a visual extractor has to be one of clip, siglip"),
+        (None, CLIP, "of the type clip, but an audio extractor has to be one of clap"),
+    ],
+)
+def test_other_models_are_refused(
+    visual: str | None, audio: str | None, message: str, folders: dict[str, Path]
+) -> None:
+    with pytest.raises(ExtractorError, match=message):
+        preset_with(
+            LIGHT,
+            visual=visual,
+            audio=audio,
+            visual_weights=folders[CLAP],
+            audio_weights=folders[CLIP],
+        )
+
+
+def test_folders_that_hold_no_such_model_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    def refused(match: str, folder: Path) -> None:
+        with pytest.raises(WeightsError, match=match):
+            loaded(folders | {CLIP: folder})
+
+    refused("is no folder", tmp_path / "none")
+    refused(r"hf:tiny/clip in .* cannot be read", tmp_path)
+    pickled = tmp_path / "pickled"
+    save_clip(pickled)
+    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    refused(r"hf:tiny/clip in .* cannot be read .*safetensors", pickled)
+    with_code = tmp_path / "code"
+    save_clip(with_code)
+    (with_code / "config.json").write_text(
+        '{"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config", "AutoModel": "mine.Model"}}'
+    )
+    (with_code / "mine.py").write_text("raise SystemExit('this ran')")
+    refused("cannot be read", with_code)
+
+
+def test_presets_without_a_text_side_say_so(folders: dict[str, Path]) -> None:
+    with pytest.raises(ExtractorError, match=r"efficientnet-lite0 has no text side: take the preset clip-clap"):
+        text_vectors(PRESETS["light"], PROMPTS)
+    preset = replace(LIGHT, visual=loaded(folders).preset.visual)
+    with pytest.raises(ExtractorError, match="log-mel has no text side"):
+        text_vectors(preset, PROMPTS, visual_weights=folders[CLIP])
+
+
+def test_without_transformers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ExtractorError, match=r"pip install 'ccln\[hub\]'"):
+        load_extractors(PRESETS["clip-clap"])
+
+
+def test_other_presets_do_not_import_transformers() -> None:
+    script = (
+        "import sys, ccln.extractors as e; e.load_extractors(e.PRESETS['light-log-mel']); e.text_vectors;"
+        "assert 'transformers' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
