@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from math import ceil
+from math import ceil, log1p
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -157,16 +157,18 @@ def _with_attention(frame: np.ndarray, strength: np.ndarray, height: int, width:
 
 
 def _draw_spectrogram(axes: Axes, power: np.ndarray, column_seconds: float) -> None:
-    import librosa
-
     bands = power.shape[1]
     # Silence stays dark: without a lower limit, its loudest noise would be bright.
     loudest = max(float(power.max(initial=0)), 1e-6)
     decibels = 10 * np.log10(np.maximum(power / loudest, 1e-7))
     extent = (0, len(power) * column_seconds, 0, bands)
     axes.imshow(decibels.T, extent=extent, aspect="auto", origin="lower", cmap="magma", vmin=-70, vmax=0)
-    mel = librosa.hz_to_mel(np.array([200, 1000, 4000, SAMPLE_RATE_HZ / 2]))
-    axes.set_yticks(bands * mel[:-1] / mel[-1], ["200", "1k", "4k"])
+    axes.set_yticks([bands * mel(hertz) / mel(SAMPLE_RATE_HZ / 2) for hertz in (200, 1000, 4000)], ["200", "1k", "4k"])
+
+
+def mel(hertz: float) -> float:
+    """A frequency on HTK's mel scale, on which the spectrogram's bands are evenly spaced."""
+    return 1127 * log1p(hertz / 700)
 
 
 def _tracks_caption(located: LocatedVideo) -> str:

@@ -3,6 +3,7 @@
 import io
 import warnings
 from copy import deepcopy
+from functools import cache
 from math import ceil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from matplotlib.font_manager import fontManager
 from ccln.pipeline.decode.audio import SAMPLE_RATE_HZ
 from ccln.pipeline.decode.clip import DecodedClip
 from ccln.pipeline.localize.result import LocatedVideo
-from ccln.pipeline.report.picture.panels import timeline_figure
+from ccln.pipeline.report.picture.panels import mel, timeline_figure
 from ccln.pipeline.report.writers import write_files
 
 _MOST_FRAMES = 64
@@ -152,16 +153,18 @@ class PooledSpectrogram:
 
 def _mel_power(samples: np.ndarray) -> np.ndarray:
     """Float32 (hop, band) of each whole window within the samples."""
-    import librosa
-
     if len(samples) < _WINDOW_SAMPLES:
         return np.zeros((0, _BANDS), np.float32)
-    return librosa.feature.melspectrogram(
-        y=samples,
-        sr=SAMPLE_RATE_HZ,
-        n_fft=_WINDOW_SAMPLES,
-        hop_length=_HOP_SAMPLES,
-        n_mels=_BANDS,
-        fmax=SAMPLE_RATE_HZ / 2,
-        center=False,
-    ).T
+    windows = np.lib.stride_tricks.sliding_window_view(samples, _WINDOW_SAMPLES)[::_HOP_SAMPLES]
+    hann = np.hanning(_WINDOW_SAMPLES + 1)[:-1].astype(np.float32)
+    return (np.abs(np.fft.rfft(windows * hann)) ** 2 @ _mel_filters()).astype(np.float32)
+
+
+@cache
+def _mel_filters() -> np.ndarray:
+    """Triangles of equal area on the bins of a window's spectrum, evenly spaced in mel: (bin, band)."""
+    bins_hz = np.fft.rfftfreq(_WINDOW_SAMPLES, 1 / SAMPLE_RATE_HZ)[:, None]
+    edges_hz = 700 * np.expm1(np.linspace(0, mel(SAMPLE_RATE_HZ / 2), _BANDS + 2) / 1127)
+    low, middle, high = edges_hz[:-2], edges_hz[1:-1], edges_hz[2:]
+    triangles = np.minimum((bins_hz - low) / (middle - low), (high - bins_hz) / (high - middle)).clip(0)
+    return triangles * 2 / (high - low)

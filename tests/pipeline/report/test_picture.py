@@ -153,6 +153,23 @@ def test_the_spectrogram_of_a_short_waveform_has_all_columns() -> None:
     assert len(power) * column_seconds == pytest.approx(200 / SAMPLE_RATE_HZ, abs=0.01)
 
 
+@pytest.mark.parametrize("hertz", [200, 1000, 4000])
+def test_a_tone_is_brightest_at_its_place_on_the_scale(hertz: int) -> None:
+    spectrogram = PooledSpectrogram()
+    spectrogram.add(np.sin(2 * np.pi * hertz * np.arange(SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ).astype(np.float32))
+    power = spectrogram.columns()[0].sum(0)
+    place = len(power) * np.log1p(hertz / 700) / np.log1p(SAMPLE_RATE_HZ / 2 / 700)  # where the figure writes it
+    assert power.argmax() + 0.5 == pytest.approx(place, abs=1)
+    assert power.max() > power.sum() / 3
+
+
+def test_noise_is_as_bright_in_every_band() -> None:
+    spectrogram = PooledSpectrogram()
+    spectrogram.add(np.random.default_rng(0).normal(size=60 * SAMPLE_RATE_HZ).astype(np.float32))
+    power = spectrogram.columns()[0].mean(0)
+    np.testing.assert_allclose(power, power.mean(), rtol=0.1)
+
+
 def test_silence_is_dark(tmp_path: Path) -> None:
     image = drawn_once(located(10.0), tmp_path / "a.png")
     assert (image.max(2) < 40)[:, LEFT : LEFT + ACROSS].sum() > 100 * ACROSS
