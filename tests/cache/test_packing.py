@@ -21,7 +21,8 @@ from support.cache_clips import (
     wait_for,
     write,
 )
-from support.cache_processes import PROCESSES, die_packing, fork_and_read, pack_until, read_until, write_many
+from support.cache_processes import die_packing, fork_and_read, pack_until, read_until, write_many
+from support.processes import PROCESSES
 
 from ccln.cache import CacheError, FeatureCache, pack, repair, verify
 

@@ -17,7 +17,8 @@ from support.cache_clips import (
     wait_for,
     write,
 )
-from support.cache_processes import PROCESSES, die_writing, write_many
+from support.cache_processes import die_writing, write_many
+from support.processes import PROCESSES
 
 from ccln.cache import CacheError, FeatureCache, feature_key, repair
 from ccln.files import owner

@@ -1,8 +1,6 @@
 """Caches that an earlier release made: what its rules of decoding gave otherwise is made again, and all else kept."""
 
 import logging
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -12,6 +10,7 @@ import pytest
 import torch
 from support.decoded import joined, restamped
 from support.making import Audio, Video, audio_with_sweep, make_video, steady
+from support.processes import run as run_command
 
 from ccln import extract
 from ccln.cache import FeatureCache, feature_key, source_digest
@@ -111,8 +110,9 @@ def test_commands_say_what_is_of_earlier_rules_and_what_to_do(tmp_path: Path, ca
     assert f"run ccln-extract {listing}, which makes those again" in caplog.text
 
     def shown(command: str, *words: object) -> str:
-        program = Path(sys.executable).with_name(command)
-        return subprocess.run([program, *map(str, words)], capture_output=True, text=True, check=True).stdout
+        done = run_command(command, *words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     assert "2 clips were decoded by earlier rules: ccln-extract" in shown("ccln-cache", "info", "--cache", cache.root)
     said = shown("ccln-extract", listing, "--cache", cache.root, "--preset", "light-log-mel")

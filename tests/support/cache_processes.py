@@ -1,16 +1,11 @@
 """Functions that tests of the cache run in other processes, which can import this folder."""
 
-import multiprocessing
 import os
 import signal
 from pathlib import Path
 
 from ccln.cache import FeatureCache, pack
 from support.cache_clips import DIGEST, KEYS, make_features, same, write
-
-# A server with ccln already imported forks the writers: seconds saved, and no fork of pytest's own threads.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["ccln.cache"])
 
 
 def write_many(root: Path, numbers: list[int]) -> None:

@@ -3,24 +3,18 @@
 import csv
 import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import get_args
 from xml.etree import ElementTree
 
 import av
 import pytest
+from support.processes import run
 
 from ccln.pipeline.commands.localize import FileFormat, PrintedFormat
 from ccln.pipeline.report.writers import FORMATS
 
 COMMANDS = ("ccln-extract", "ccln-train", "ccln-localize", "ccln-evaluate", "ccln-cache", "ccln-demo")
-
-
-def run(command: str, *words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    program = Path(sys.executable).with_name(command)
-    return subprocess.run([program, *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=280)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -2,12 +2,11 @@
 
 import logging
 import os
-import subprocess
-import sys
 import unicodedata
 from pathlib import Path
 
 import pytest
+from support.processes import run
 
 from ccln.pipeline.data import find_videos
 
@@ -83,12 +82,11 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, caplog: pytest.Lo
 
 def test_a_name_that_begins_with_a_hyphen_gets_a_hint(tmp_path: Path) -> None:
     touch(tmp_path / "-clip.mp4")
-    command = [str(Path(sys.executable).with_name("ccln-extract")), "--check"]
-    refused = subprocess.run([*command, "-clip.mp4"], cwd=tmp_path, capture_output=True, text=True)
+    refused = run("ccln-extract", "--check", "-clip.mp4", cwd=tmp_path)
     assert refused.returncode == 2
     assert "-clip.mp4 is a file, too. Write -- before names that begin with -" in refused.stderr
     for arguments in (["--", "-clip.mp4"], ["."]):
-        done = subprocess.run([*command, *arguments], cwd=tmp_path, capture_output=True, text=True)
+        done = run("ccln-extract", "--check", *arguments, cwd=tmp_path)
         assert "-clip.mp4: is empty" in done.stdout
 
 

@@ -1,13 +1,12 @@
 """Shards of files: disjoint, complete, and decided by each file's own path alone."""
 
 import hashlib
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.processes import run
 
 from ccln.pipeline.data import find_clips
 from ccln.pipeline.data.shards import Shard
@@ -67,8 +66,7 @@ def test_what_is_no_shard_is_refused(text: str) -> None:
 
 
 def test_the_command_refuses_what_is_no_shard() -> None:
-    program = Path(sys.executable).with_name("ccln-extract")
-    shown = subprocess.run([program, "videos", "--shard", "0/3"], capture_output=True, text=True, timeout=120)
+    shown = run("ccln-extract", "videos", "--shard", "0/3")
     assert shown.returncode == 2
     assert "is no shard" in shown.stderr
     assert "Traceback" not in shown.stderr

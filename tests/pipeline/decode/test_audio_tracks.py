@@ -1,7 +1,5 @@
 """Which of several audio tracks is taken: by number, by language, or the mean of all."""
 
-import subprocess
-import sys
 import tempfile
 from dataclasses import replace
 from fractions import Fraction
@@ -12,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.making import Audio, Video, make_video, steady
+from support.processes import run
 
 from ccln import extract, localize
 from ccln.cache import FeatureCache, clip_digest, feature_key, source_digest
@@ -173,11 +172,6 @@ def test_what_names_no_track_is_refused(wrong: str | int) -> None:
         preset_with(PRESETS["light"], audio_track=wrong)
     with pytest.raises(ExtractorError):
         preset_from_specification({**PRESETS["light"].to_json(), "audio_track": str(wrong), "weights_sha256": {}})
-
-
-def run(command: str, *words: object) -> subprocess.CompletedProcess[str]:
-    program = Path(sys.executable).with_name(command)
-    return subprocess.run([program, *map(str, words)], capture_output=True, text=True, timeout=280)
 
 
 def test_features_of_tracks_are_kept_apart_and_a_file_without_the_track_fails_alone(tmp_path: Path) -> None:

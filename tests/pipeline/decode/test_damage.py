@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.decoded import AT, FAST, RATE_HZ, REQUEST, overwrite_packets, same
 from support.making import Audio, Video, audio_with_sweep, make_video, numbers_in, steady, sweep_heard_at
+from support.processes import run
 
 from ccln import extract, localize
 from ccln.cache import FeatureCache, clip_digest, feature_key, pack, source_digest
@@ -185,11 +184,6 @@ def test_every_ten_seconds_of_a_long_video_state_their_own_losses(long: Path) ->
     assert [clip.lost_seconds.get("video", 0) for clip in clips] == [0, pytest.approx(1.52), pytest.approx(1)]
     assert [clip.lost_seconds.get("audio", 0) > 0.3 for clip in clips] == [False, True, False]
     assert decode_clip(long, REQUEST).lost_seconds == {}  # the damage is not in its first ten seconds
-
-
-def run(command: str, *words: object) -> subprocess.CompletedProcess[str]:
-    program = Path(sys.executable).with_name(command)
-    return subprocess.run([program, *map(str, words)], capture_output=True, text=True, timeout=280)
 
 
 def test_the_cache_records_what_is_lost_and_shares_what_is_whole(tmp_path: Path, whole: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from support.decoded import RATE_HZ, overwrite_packets
 from support.making import Audio, Video, audio_with_sweep, make_video, steady
+from support.processes import run
 
 from ccln.pipeline.decode.clip import decode_clip
 from ccln.pipeline.decode.container import DecodeError
@@ -124,9 +125,7 @@ def test_the_clips_that_a_data_set_uses_are_looked_at(tmp_path: Path):
         "longer than ten seconds: 25.0 of 45.0 s are used",
     )
     assert inspect_clip(path, [10, 50]).problems == ("ends at 45.00 s, and a clip from 50 s on is wanted",)
-    extract = Path(sys.executable).with_name("ccln-extract")
-    table = subprocess.run([extract, "--check", tmp_path / "set.csv"], capture_output=True, text=True, check=True)
-    assert "30.0 of 45.0 s are used" in table.stdout
+    assert "30.0 of 45.0 s are used" in run("ccln-extract", "--check", tmp_path / "set.csv").stdout
     overwrite_packets(path, "audio", lambda time: 37 <= time < 37.2)
     assert "its audio is damaged at 37." in inspect_clip(path, [10, 30]).problems[0]
     assert inspect_clip(path, [10]).problems == ()
