@@ -1,13 +1,18 @@
 """What the tests of the whole pipeline share: a tiny data set of real videos, extracted once a session."""
 
+import fcntl
+import gc
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 # The tests run side by side, one a processor; networks with more threads than that would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What is imported stays to the end: to search it for garbage again and again takes a quarter of the time of importing.
+gc.disable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -15,14 +20,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name != "test_readme.py")
 
 
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
+def _made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first of the processes that run the tests makes for all; no test may change it."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    folder, made = base / name, base / f"{name} is made"
+    with open(base / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            make(folder)
+            made.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sixteen videos in AVE's layout."""
     from ccln.pipeline.demo import make_demo_dataset
 
-    folder = tmp_path_factory.mktemp("tiny") / "videos"
-    make_demo_dataset(folder, seed=1, train=6, validation=5, test=5)
-    return folder
+    return _made_once(
+        tmp_path_factory, "videos", lambda folder: make_demo_dataset(folder, seed=1, train=6, validation=5, test=5)
+    )
 
 
 @pytest.fixture(scope="session")
@@ -30,9 +55,10 @@ def tiny_cache(tiny_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """Their light features."""
     from ccln import extract
 
-    cache = tmp_path_factory.mktemp("cache") / "features"
-    assert extract([tiny_set], cache=cache).failed == ()
-    return cache
+    def make(cache: Path) -> None:
+        assert extract([tiny_set], cache=cache).failed == ()
+
+    return _made_once(tmp_path_factory, "features", make)
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +66,9 @@ def tiny_run(tiny_set: Path, tiny_cache: Path, tmp_path_factory: pytest.TempPath
     """A network trained on them for two epochs."""
     from ccln import train
 
-    return train(tiny_set, cache=tiny_cache, out=tmp_path_factory.mktemp("runs") / "run", epochs=2).folder
+    return _made_once(
+        tmp_path_factory, "run", lambda folder: train(tiny_set, cache=tiny_cache, out=folder, epochs=2)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ import torch
 from support import killers
 from support.cache_clips import wait_for
 from support.extractor_inputs import save_timm
+from support.processes import run
 
 from ccln import extract
 from ccln.cache import FeatureCache, Features, feature_key, pack, source_digest, specification_digest, verify
@@ -324,8 +325,7 @@ def test_a_single_path_may_be_given_as_a_string(tmp_path: Path) -> None:
 def test_fewer_than_one_worker_is_refused(tiny_set: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="workers is 0, but has to be 1 or more"):
         extract(tiny_set, cache=tmp_path, workers=0)
-    command = [Path(sys.executable).with_name("ccln-extract"), tiny_set, "--workers", "0"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run("ccln-extract", tiny_set, "--workers", "0")
     assert done.returncode == 2
     assert "--workers. Must be >= 1" in done.stderr + done.stdout
 
@@ -343,16 +343,14 @@ def test_the_error_of_an_unknown_preset_names_the_known_ones(tiny_set: Path, tmp
 
 
 def test_videos_of_a_csv_are_extracted_and_absent_ones_left_out(
-    tiny_set: Path, caplog: pytest.LogCaptureFixture
+    tiny_set: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first, second = videos_of(tiny_set)[:2]
-    listing = tiny_set / "own.csv"
+    (tmp_path / "AVE").symlink_to(tiny_set / "AVE")
+    first, second = videos_of(tmp_path)[:2]
+    listing = tmp_path / "own.csv"
     rows = ["path,start,end,label", f"AVE/{second.name},0,1,Bell", f"AVE/{first.name},2,3,Dog", "AVE/gone.mp4,0,1,Dog"]
     listing.write_text("\n".join(rows))
-    try:
-        assert find_videos([listing]) == [second, first]
-    finally:
-        listing.unlink()
+    assert find_videos([listing]) == [second, first]
     assert "gone" in caplog.text
 
 
