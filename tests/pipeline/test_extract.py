@@ -343,10 +343,12 @@ def test_the_error_of_an_unknown_preset_names_the_known_ones(tiny_set: Path, tmp
 
 
 def test_videos_of_a_csv_are_extracted_and_absent_ones_left_out(
-    tiny_set: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "AVE").symlink_to(tiny_set / "AVE")
-    first, second = videos_of(tmp_path)[:2]
+    (tmp_path / "AVE").mkdir()
+    first, second = (tmp_path / "AVE" / name for name in ("a.mp4", "b.mp4"))
+    first.touch()
+    second.touch()
     listing = tmp_path / "own.csv"
     rows = ["path,start,end,label", f"AVE/{second.name},0,1,Bell", f"AVE/{first.name},2,3,Dog", "AVE/gone.mp4,0,1,Dog"]
     listing.write_text("\n".join(rows))
