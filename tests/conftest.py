@@ -66,9 +66,7 @@ def tiny_run(tiny_set: Path, tiny_cache: Path, tmp_path_factory: pytest.TempPath
     """A network trained on them for two epochs."""
     from ccln import train
 
-    return _made_once(
-        tmp_path_factory, "run", lambda folder: train(tiny_set, cache=tiny_cache, out=folder, epochs=2)
-    )
+    return _made_once(tmp_path_factory, "run", lambda folder: train(tiny_set, cache=tiny_cache, out=folder, epochs=2))
 
 
 @pytest.fixture(scope="session")
