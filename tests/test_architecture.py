@@ -181,18 +181,27 @@ def test_no_heavy_library_is_imported_before_it_is_needed(module: str):
     assert not loaded & HEAVY
 
 
-def test_localizing_imports_no_heavy_library_but_torch(tiny_set: Path, tiny_run: Path):
+def loaded_by(command: str, video: Path, *words: object) -> set[str]:
+    """The modules that a command has imported by its end."""
     program = (
-        "import atexit, sys; from ccln.pipeline.commands.localize import localize_command; "
-        "atexit.register(lambda: print(*sys.modules, file=sys.stderr)); localize_command()"
+        f"import atexit, sys; from ccln.pipeline.commands.{command} import {command}_command; "
+        f"atexit.register(lambda: print(*sys.modules, file=sys.stderr)); {command}_command()"
     )
-    clip = sorted((tiny_set / "AVE").iterdir())[0]
-    words = [sys.executable, "-c", program, str(clip), "--checkpoint", str(tiny_run)]
-    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=120)
-    loaded = set(done.stderr.split())
-    assert clip.name in done.stdout
+    arguments = [sys.executable, "-c", program, str(video), *map(str, words)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=120)
+    assert video.name in done.stdout
+    return set(done.stderr.split())
+
+
+def test_localizing_imports_no_heavy_library_but_torch(tiny_set: Path, tiny_run: Path):
+    loaded = loaded_by("localize", sorted((tiny_set / "AVE").iterdir())[0], "--checkpoint", tiny_run)
     assert "torch" in loaded
     assert not loaded & (HEAVY - {"torch"} | UNNEEDED)
+
+
+def test_checking_files_imports_no_heavy_library():
+    loaded = loaded_by("extract", ROOT / "examples" / "cat.mp4", "--check")
+    assert not loaded & (HEAVY | UNNEEDED)
 
 
 def test_the_distribution_holds_every_package_and_its_types():

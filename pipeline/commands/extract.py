@@ -194,14 +194,17 @@ def _check(
     shard: str | None,
     timeout: float,
 ) -> int:
-    from ccln.extractors import preset_named, preset_with
     from ccln.pipeline.data import find_clips
     from ccln.pipeline.decode.inspect import ClipReport, inspect_clip, report_table
     from ccln.pipeline.decode.processes import DecoderDiedError, Decoders
     from ccln.pipeline.segments import CLIP_SECONDS
 
     files = find_clips(videos, media_root, _shard(shard))
-    track = preset_with(preset_named("light"), audio_track=audio_track).audio_track  # checks how it is written
+    track = None
+    if audio_track is not None:
+        from ccln.extractors import preset_named, preset_with  # imports torch, which no other check needs
+
+        track = preset_with(preset_named("light"), audio_track=audio_track).audio_track  # checks how it is written
     reports = []
     # Of which a report is one answer.
     most_clips = max((max(starts) // CLIP_SECONDS + 1 for starts in files.values()), default=1)
