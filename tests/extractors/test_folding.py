@@ -1,4 +1,3 @@
-import timm
 import torch
 from torch import nn
 
@@ -27,6 +26,8 @@ def trained(network: nn.Module) -> nn.Module:
 
 @torch.inference_mode()
 def test_folding_gives_the_same_outputs_in_less_time() -> None:
+    import timm  # takes seconds, also of the processes that run no such test
+
     image = torch.rand(2, 3, 64, 64)
     for name in ("tf_efficientnet_lite0", "resnet18", "mobilenetv3_small_100"):
         network = trained(timm.create_model(name))

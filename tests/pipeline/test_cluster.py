@@ -4,23 +4,28 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from ray import cloudpickle
-from ray.cluster_utils import Cluster
 
 from ccln import extract
 from ccln.pipeline.cluster import ClusterError, worked_on_cluster
 
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
+
 pytestmark = pytest.mark.slow
 
 LEAST_MEMORY = 100 << 20  # that Ray takes
-cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def cluster() -> "Iterator[Cluster]":
     """A head without processors and two nodes of one."""
+    from ray import cloudpickle
+    from ray.cluster_utils import Cluster
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": LEAST_MEMORY})
     for _ in range(2):
         cluster.add_node(num_cpus=1, object_store_memory=LEAST_MEMORY)
@@ -33,7 +38,7 @@ def entries(cache: Path) -> dict[str, bytes]:
 
 
 def test_a_cluster_that_loses_a_machine_makes_what_one_machine_makes(
-    cluster: Cluster, tiny_set: Path, tiny_cache: Path, tmp_path: Path
+    cluster: "Cluster", tiny_set: Path, tiny_cache: Path, tmp_path: Path
 ) -> None:
     nodes = [node for node in cluster.list_all_nodes() if node is not cluster.head_node]
 
@@ -47,7 +52,7 @@ def test_a_cluster_that_loses_a_machine_makes_what_one_machine_makes(
     cluster.add_node(num_cpus=1, object_store_memory=LEAST_MEMORY)
 
 
-def test_an_item_that_ends_its_workers_costs_itself(cluster: Cluster) -> None:
+def test_an_item_that_ends_its_workers_costs_itself(cluster: "Cluster") -> None:
     def make() -> Callable[[int], int]:
         return lambda item: os._exit(1) if item == 2 else 10 * item
 
@@ -55,7 +60,7 @@ def test_an_item_that_ends_its_workers_costs_itself(cluster: Cluster) -> None:
     assert sorted(results) == [-2, 0, 10, 30, 40, 50]
 
 
-def test_an_error_of_the_work_is_the_callers(cluster: Cluster) -> None:
+def test_an_error_of_the_work_is_the_callers(cluster: "Cluster") -> None:
     def make() -> Callable[[int], int]:
         return lambda item: 1 // item
 

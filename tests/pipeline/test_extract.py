@@ -258,7 +258,7 @@ def test_a_killed_run_can_be_resumed(tiny_set: Path, tmp_path: Path) -> None:
     process.wait()
     before = entries(cache)
     assert 4 <= len(before) < 16
-    again = subprocess.run(command, check=True, capture_output=True, text=True)
+    again = run("ccln-extract", tiny_set, "--cache", cache)
     assert f"{16 - len(before)} done, {len(before)} cached, 0 failed" in again.stdout
     after = entries(cache)
     assert len(after) == 16

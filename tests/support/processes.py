@@ -64,9 +64,9 @@ def _command(
     for number, path in enumerate(streams, 1):
         with path.open("wb") as file:
             os.dup2(file.fileno(), number)
-    for stream in (sys.stdout, sys.stderr):
+    for stream, errors in ((sys.stdout, "strict"), (sys.stderr, "backslashreplace")):
         assert isinstance(stream, io.TextIOWrapper)
-        stream.reconfigure(encoding=encoding)
+        stream.reconfigure(encoding=encoding, errors=errors)
     sys.argv = ["ccln", arguments[0].removeprefix("ccln-"), *arguments[1:]]
     from ccln.__main__ import main
 

@@ -1,15 +1,14 @@
 """The guide to a backbone of one's own, followed literally: its package is installed, its commands are run."""
 
-import os
 import re
 import shutil
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 from support.paths import ROOT
+from support.processes import run
 
 from ccln.extractors import AudioExtractor, ExtractorError, VisualExtractor, preset_named, preset_with
 from ccln.extractors.registry import installed_extractor
@@ -47,26 +46,22 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "installed"
 
 
-def run(command: str, folder: Path, *packages: Path) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join(map(str, (*packages, os.environ.get("PYTHONPATH", ""))))
-    words = command.split()
-    words[0] = str(Path(sys.executable).with_name(words[0]))
-    return subprocess.run(words, cwd=folder, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
-
-
-def test_the_guide_works_and_a_missing_package_is_named(tiny_set: Path, tmp_path: Path) -> None:
-    package = install(tmp_path / "installed")
+def test_the_guide_works_and_a_missing_package_is_named(
+    tiny_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(install(tmp_path / "installed"))
     (tmp_path / "videos").symlink_to(tiny_set)
     shutil.copy(sorted((tiny_set / "AVE").iterdir())[0], tmp_path / "clip.mp4")
     commands = block("bash").splitlines()
     printed = ""
     for command in commands:
         short = " --epochs 1" if "ccln-train" in command else ""
-        done = run(command + short, tmp_path, package)
+        done = run(*(command + short).split(), cwd=tmp_path)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         printed = done.stdout
     assert "clip.mp4" in printed
-    without = run(commands[-1], tmp_path)
+    monkeypatch.undo()
+    without = run(*commands[-1].split(), cwd=tmp_path)
     assert without.returncode == 2
     assert f"{NAME} is an extractor of the package 'ccln-colours', which is not installed" in without.stderr
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from support.cache_clips import SPECIFICATION, make_features, sha
 from support.making import Audio, Video, audio_with_sweep, make_video, steady
+from support.processes import run
 
 from ccln.cache import FeatureCache
 from ccln.model import load_checkpoint, save_checkpoint
@@ -31,9 +32,8 @@ TERMINALS = {
     "C": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
 }
 SCRIPT = """
-import logging, sys
+import logging, sys, types
 from ccln.pipeline.commands.console import ProgressBar, report, run_function
-from ccln.pipeline.extract import Failure
 
 class KnownError(Exception):
     __module__ = "ccln.test"
@@ -57,7 +57,7 @@ def act(how: str, *, wanted: int = 1) -> None:
     logging.getLogger("ccln.some").warning("of %s", name)
     print(name, file=sys.stderr)
     sys.stdout.writelines([name, chr(10)])
-    report([Failure(name, name)])
+    report([types.SimpleNamespace(reason=name)])  # a failure; the real one comes with torch
 
 run_function("act", act, lambda call: call() or 0)
 """
@@ -157,12 +157,16 @@ def test_colours_and_progress_of_our_own_still_reach_a_terminal() -> None:
 
 def script(name: str, *words: object, terminal: dict[str, str] | None = None) -> tuple[str, str]:
     """Run a command; returns what it writes, free of controls."""
-    program = Path(sys.executable).with_name(name)
-    environment = {**os.environ, **(terminal or UTF8)}
-    arguments = [os.fsencode(str(word)) for word in (program, *words)]
-    done = subprocess.run(arguments, capture_output=True, env=environment, timeout=250)
-    assert b"Traceback" not in done.stderr, done.stderr.decode(errors="replace")
-    return checked(done.stdout), checked(done.stderr)
+    terminal = terminal or UTF8
+    if encoding := terminal.get("PYTHONIOENCODING", "").removesuffix(":strict"):
+        shown = run(name, *words, encoding=encoding)
+        out, errors = shown.stdout.encode(encoding), shown.stderr.encode(encoding)
+    else:  # names of files are in another encoding, too, which a process has from its start
+        arguments = [os.fsencode(str(word)) for word in (Path(sys.executable).with_name(name), *words)]
+        done = subprocess.run(arguments, capture_output=True, env={**os.environ, **terminal}, timeout=250)
+        out, errors = done.stdout, done.stderr
+    assert b"Traceback" not in errors, errors.decode(errors="replace")
+    return checked(out), checked(errors)
 
 
 @pytest.fixture(scope="module")

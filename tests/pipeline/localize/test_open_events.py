@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -255,6 +254,8 @@ def test_a_second_counts_less_the_quieter_it_is_than_what_is_around(levels: list
 
 
 def test_the_head_is_that_of_timm_and_the_classes_those_of_yamnet():
+    import timm  # takes seconds, also of the processes that run no such test
+
     torch.manual_seed(0)
     classifiers = HeardAndSeen(build(AUDIO_CHOICES["yamnet"], None))
     maps, embedding = torch.rand(2, 7, 7, 320) * 3, torch.rand(2, 1024)
@@ -277,6 +278,8 @@ def test_the_head_is_that_of_timm_and_the_classes_those_of_yamnet():
 
 def renamed(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The package's weights under timm's names."""
+    import timm
+
     return dict(zip(timm.create_model("tf_efficientnet_lite0").state_dict(), state.values(), strict=True))
 
 
