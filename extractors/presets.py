@@ -89,6 +89,12 @@ AUDIO_CHOICES = {
             mel=replace(_LOG_MEL, seconds_used=0.96, log_offset=0.001),  # the patch lies within the segment
             output="embedding",  # the mean of the last maps, 1024 numbers
         ),
+        AudioChoice(
+            name="cnn14",
+            sample_rate_hz=32_000,
+            mel=None,  # its own: Slaney's bands, decibels
+            output="embedding",  # after the ReLU of fc1, 2048 numbers
+        ),
     )
 }
 

@@ -14,6 +14,7 @@ from ccln.extractors.contract import (
     HUB_PREFIX,
     TIMM_PREFIX,
     TORCHAUDIO_PREFIX,
+    AudioChoice,
     AudioExtractor,
     ExtractorError,
     Preset,
@@ -27,6 +28,12 @@ GROUP = "ccln.extractors"
 """Of the entry points by which packages offer extractors; see docs/guides/backbone.md."""
 
 _Extractor = TypeVar("_Extractor", VisualExtractor, AudioExtractor)
+
+
+def _build_cnn14(choice: AudioChoice, weights: Path | None) -> nn.Module:
+    from ccln.extractors import cnn14  # it imports librosa
+
+    return cnn14.build(choice, weights)
 
 
 def _build_vgg19(choice: VisualChoice, weights: Path | None) -> nn.Module:
@@ -45,7 +52,12 @@ VISUAL = {
 }
 AUDIO = {
     name: AudioExtractor(AUDIO_CHOICES[name], build)
-    for name, build in {"log-mel": log_mel.build, "vggish": vggish.build, "yamnet": yamnet.build}.items()
+    for name, build in {
+        "log-mel": log_mel.build,
+        "vggish": vggish.build,
+        "yamnet": yamnet.build,
+        "cnn14": _build_cnn14,
+    }.items()
 }
 
 

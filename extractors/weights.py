@@ -30,8 +30,12 @@ _SHA256_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
-def read_weights(file: Path) -> dict[str, Tensor]:
+def read_weights(file: Path, entry: str | None = None) -> dict[str, Tensor]:
     """Return the state dict in a .safetensors file, or else one that `torch.save` wrote.
+
+    Args:
+        file: What to read.
+        entry: Where a training's own file keeps the network, beside how far it came.
 
     Raises:
         WeightsError: There is no such file, or it has not the digest in its name, or it holds no plain state dict.
@@ -48,6 +52,8 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, LookupError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
         raise unreadable(file, error) from error
+    if entry and isinstance(state, Mapping):
+        state = state.get(entry, state)
     if not isinstance(state, Mapping) or not all(isinstance(part, Tensor) for part in state.values()):
         raise WeightsError(
             f"{file} holds no plain state dict (names and tensors): save the network's state_dict() alone"

@@ -61,9 +61,9 @@ def extract(
         visual: Another visual extractor than the preset's: efficientnet-lite0, vgg19, vgg19-keras, timm:NAME for any
             timm model, hf:OWNER/NAME for a CLIP, SigLIP or DINO model of the Hugging Face Hub, or PACKAGE:NAME for one
             of an installed package.
-        audio: Another audio extractor than the preset's: yamnet, log-mel, vggish, torchaudio:NAME for any speech
-            representation model of torchaudio.pipelines, hf:OWNER/NAME for a CLAP, AST or PE-A model of the Hugging
-            Face Hub, or PACKAGE:NAME for one of an installed package.
+        audio: Another audio extractor than the preset's: yamnet, log-mel, vggish, cnn14 (of PANNs), torchaudio:NAME for
+            any speech representation model of torchaudio.pipelines, hf:OWNER/NAME for a CLAP, AST or PE-A model of the
+            Hugging Face Hub, or PACKAGE:NAME for one of an installed package.
         visual_weights: Local file with the visual network's weights; of hf:OWNER/NAME, the model's folder.
         audio_weights: Local file with the audio network's weights; of hf:OWNER/NAME, the model's folder.
         precision: Arithmetic of the visual network. auto is bfloat16 where the processor or GPU has it (up to twice as
