@@ -9,6 +9,7 @@ picture, which zero-shot localization compares with texts.
 
 import contextlib
 import importlib.util
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -341,14 +342,18 @@ def require_transformers(name: str) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars and no reports on standard error: what is wrong with the weights is an error here."""
+    """No progress bars and no reports: what is wrong with the weights is an error here.
+
+    As of 5.24 transformers prints to standard output, too, when it makes a PE-AV model.
+    """
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
     finally:
         logging.set_verbosity(verbosity)
         if bars:

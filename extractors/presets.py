@@ -141,6 +141,25 @@ _CLIP_CLAP = replace(
     ),
 )
 
+_PE_AV = replace(
+    _LIGHT,
+    visual=VisualChoice(
+        name="hf:facebook/pe-av-large",
+        layer="last_hidden_state, patches in at most 7 x 7 means, then video_head",
+        frame_height=336,
+        frame_width=336,
+        resize="stretch",
+        interpolation="bilinear",
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        channel_order="rgb",
+        pooling="joint",
+        precision="float32",
+        pooled_channels=1024,
+    ),
+    audio=AudioChoice(name="hf:facebook/pe-av-large", sample_rate_hz=48_000, mel=None, output="audio_head"),
+)
+
 PRESETS = {
     "light": _LIGHT,
     "light-log-mel": replace(_LIGHT, audio=AUDIO_CHOICES["log-mel"]),
@@ -149,6 +168,7 @@ PRESETS = {
     "ave-legacy": replace(_AVE, frame_at=0.0, visual=VISUAL_CHOICES["vgg19-keras"]),
     # With a text side. What the models' own configurations say is completed, and corrected, when they are loaded.
     "clip-clap": _CLIP_CLAP,
+    "pe-av": _PE_AV,
 }
 
 

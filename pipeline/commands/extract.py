@@ -56,8 +56,8 @@ def extract(
         cache: Folder where the features go; made if it does not exist.
         preset: Pair of extractors: light (EfficientNet-Lite0 at 4 frames a second, YAMNet; needs no download),
             light-log-mel (with log-mel in YAMNet's place), ave (VGG-19 at 16 frames a second, VGGish), ave-legacy
-            (the recipe of AVE's published features: Keras's VGG-19) or clip-clap (CLIP ViT-B/32 at 4 frames a second,
-            CLAP; pip install 'ccln[hub]').
+            (the recipe of AVE's published features: Keras's VGG-19), clip-clap (CLIP ViT-B/32 at 4 frames a second,
+            CLAP) or pe-av (PE-AV large for both; these two need pip install 'ccln[hub]').
         visual: Another visual extractor than the preset's: efficientnet-lite0, vgg19, vgg19-keras, timm:NAME for any
             timm model, hf:OWNER/NAME for a CLIP, SigLIP or DINO model of the Hugging Face Hub, or PACKAGE:NAME for one
             of an installed package.

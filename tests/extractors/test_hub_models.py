@@ -1,6 +1,6 @@
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,23 @@ import pytest
 import torch
 from msgspec.structs import replace
 from support.extractor_inputs import LIGHT
-from support.hub_models import CLAP, CLIP, RATE_48_HZ, save_clap, save_clip
+from support.hub_models import (
+    AST,
+    CLAP,
+    CLIP,
+    DINO,
+    DINO3,
+    PE_AV,
+    RATE_48_HZ,
+    SIGLIP,
+    save_ast,
+    save_clap,
+    save_clip,
+    save_dino,
+    save_dino3,
+    save_pe_av,
+    save_siglip,
+)
 
 from ccln.extractors import (
     PRESETS,
@@ -43,8 +59,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {CLIP: save_clip(folder / "clip"), CLAP: save_clap(folder / "clap")}
 
 
-def loaded(folders: dict[str, Path], visual: str = CLIP, audio: str = CLAP, **more: Any) -> Extractors:
-    weights: dict[str, Any] = {"visual_weights": folders[visual], "audio_weights": folders[audio]}
+def loaded(folders: dict[str, Path], visual: str | None = CLIP, audio: str | None = CLAP, **more: Any) -> Extractors:
+    weights: dict[str, Any] = {
+        "visual_weights": folders[visual] if visual else None,
+        "audio_weights": folders[audio] if audio else None,
+    }
     return load_extractors(preset_with(LIGHT, visual=visual, audio=audio, **weights, **more), **weights)
 
 
@@ -94,6 +113,118 @@ def test_finer_grids_are_averaged_into_seven_by_seven_cells(tmp_path: Path, fold
         patches = model.vision_model(pixel_values=pixels).last_hidden_state[:, 1:]
     cells = patches.reshape(4, 7, 2, 7, 2, 16).mean((0, 2, 4))
     np.testing.assert_allclose(fine.visual(frames)[0, ..., :16], cells.numpy(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "save", "prefix"),
+    [
+        (SIGLIP, save_siglip, 0),
+        (DINO, save_dino, 1),
+        (DINO, lambda folder: save_dino(folder, registers=3), 4),
+        (DINO3, save_dino3, 3),
+    ],
+    ids=["siglip", "dinov2", "dinov2 with registers", "dinov3"],
+)
+def test_other_vision_towers_give_their_patches_and_their_vector(
+    name: str, save: Callable[[Path], Path], prefix: int, tmp_path: Path
+) -> None:
+    from transformers import AutoImageProcessor, AutoModel
+
+    extractors = loaded({name: save(tmp_path)}, visual=name, audio=None)
+    frames = frames_of(extractors)
+    model: Any = AutoModel.from_pretrained(tmp_path).eval()
+    # Frames come at the model's own size; all else of its preprocessor applies.
+    given = AutoImageProcessor.from_pretrained(tmp_path)(
+        list(frames.reshape(-1, 32, 32, 3)), do_resize=False, do_center_crop=False, return_tensors="pt"
+    )
+    with torch.inference_mode():
+        found = getattr(model, "vision_model", model)(**given)
+    patches = found.last_hidden_state[:, prefix:].reshape(2, 4, 4, 4, 16).mean(1)
+    vectors = found.pooler_output
+    if name == SIGLIP:  # its contract is a joint space with texts
+        vectors = torch.nn.functional.normalize(vectors, dim=1).reshape(2, 4, 16).mean(1)
+        vectors = torch.nn.functional.normalize(vectors, dim=1)
+    else:
+        vectors = vectors.reshape(2, 4, 16).mean(1)
+    features = extractors.visual(frames)
+    np.testing.assert_allclose(features[..., :16], patches.numpy(), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(features[:, 1, 2, 16:], vectors.numpy(), rtol=1e-3, atol=1e-5)
+
+
+def test_siglips_texts_are_padded_as_it_was_trained(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer, SiglipModel
+
+    folders = {SIGLIP: save_siglip(tmp_path / "siglip"), CLAP: save_clap(tmp_path / "clap")}
+    extractors = loaded(folders, visual=SIGLIP)
+    weights: dict[str, Any] = {"visual_weights": folders[SIGLIP], "audio_weights": folders[CLAP]}
+    texts = text_vectors(extractors.preset, PROMPTS, **weights)["visual"]
+    model: Any = SiglipModel.from_pretrained(folders[SIGLIP]).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folders[SIGLIP])
+    frames = np.repeat(frames_of(extractors)[:1, :1], 4, 1)
+    pixels = torch.tensor(frames[0, :1]).permute(0, 3, 1, 2) / 127.5 - 1
+    with torch.inference_mode():
+        tokens = tokenizer(list(PROMPTS), padding="max_length", max_length=64, return_tensors="pt")
+        expected = model(pixel_values=pixels, **tokens).logits_per_image[0]
+    found = texts.logit_scale * texts.vectors @ extractors.visual(frames)[0, 0, 0, -16:] + texts.logit_bias
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-3, atol=1e-3)
+
+
+def test_ast_hears_each_second_alone(tmp_path: Path) -> None:
+    from transformers import ASTFeatureExtractor, ASTModel
+
+    extractors = loaded({AST: save_ast(tmp_path)}, visual=None, audio=AST)
+    waveform = waveform_of(extractors)
+    model: Any = ASTModel.from_pretrained(tmp_path).eval()
+    front_end = ASTFeatureExtractor.from_pretrained(tmp_path)
+    for second, feature in zip(waveform.reshape(-1, 16_000), extractors.audio(waveform), strict=True):
+        with torch.inference_mode():
+            expected = model(**front_end(second, sampling_rate=16_000, return_tensors="pt")).pooler_output[0]
+        np.testing.assert_allclose(feature, expected.numpy(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def pe_av(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_pe_av(tmp_path_factory.mktemp("pe-av"))
+
+
+def test_pe_av_sees_hears_and_reads_as_the_whole_model_does(pe_av: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from transformers import AutoProcessor, PeAudioVideoModel
+
+    capsys.readouterr()
+    extractors = loaded({PE_AV: pe_av}, visual=PE_AV, audio=PE_AV)
+    prompts = PROMPTS[:2]  # of which the whole model joins each with one clip
+    texts = text_vectors(extractors.preset, prompts, visual_weights=pe_av, audio_weights=pe_av)
+    assert capsys.readouterr().out == ""  # what transformers prints would be in the way of JSON
+    frames, waveform = frames_of(extractors), waveform_of(extractors, 2)
+    visual, audio = extractors(frames, waveform)
+    model: Any = PeAudioVideoModel.from_pretrained(pe_av).eval()
+    processor: Any = AutoProcessor.from_pretrained(pe_av)
+    tokens = processor.tokenizer(list(prompts), padding=True, return_tensors="pt")
+    videos = processor.video_processor(
+        list(frames.transpose(0, 1, 4, 2, 3)), do_sample_frames=False, do_resize=False, return_tensors="pt"
+    )
+    sounds = processor.feature_extractor(list(waveform.reshape(2, -1)), sampling_rate=RATE_48_HZ, return_tensors="pt")
+    with torch.inference_mode():
+        expected = model(
+            input_ids=tokens.input_ids,
+            attention_mask=tokens.attention_mask,
+            pixel_values_videos=videos.pixel_values_videos,
+            input_values=sounds["input_values"],
+        )
+        images = model.video_model.video_encoder.embedder.vision_model.timm_model
+        patches = images.forward_features(videos.pixel_values_videos.flatten(0, 1))[:, images.num_prefix_tokens :]
+    np.testing.assert_allclose(visual[:, 0, 0, 16:], expected.video_embeds.numpy(), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(visual[..., :16], patches.reshape(2, 4, 4, 4, 16).mean(1).numpy(), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(audio, expected.audio_embeds.numpy(), rtol=1e-3, atol=1e-4)
+    for side, vectors in (("visual", expected.text_video_embeds), ("audio", expected.text_audio_embeds)):
+        found = texts["visual" if side == "visual" else "audio"].vectors
+        np.testing.assert_allclose(found, torch.nn.functional.normalize(vectors, dim=1).numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_pe_av_in_half_precision(pe_av: Path) -> None:
+    single, half = (loaded({PE_AV: pe_av}, PE_AV, PE_AV, precision=name) for name in ("float32", "bfloat16"))
+    frames = frames_of(single)
+    np.testing.assert_allclose(half.visual(frames), single.visual(frames), atol=0.1)
 
 
 def test_clap_hears_each_second_alone_as_its_own_front_end_repeats_it(folders: dict[str, Path]) -> None:
