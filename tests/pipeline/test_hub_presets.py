@@ -83,6 +83,10 @@ def test_from_videos_to_events(
     assert (found.failed, found.unwritten) == ((), ())
     assert found.videos[0].duration_seconds == pytest.approx(10, abs=0.1)
     if name == "clip-clap":
+        broken = {**options, "audio_weights": save_clap(tmp_path / "broken", damaged=True)}
+        (failed,) = extract([clip], cache=tmp_path / "none", **broken).failed
+        assert str(clip) in failed.reason
+        assert "hf:laion/clap-htsat-unfused gives a feature that is infinite or not a number" in failed.reason
         other = save_clip(tmp_path / "other", seed=5)
         with pytest.raises(SpecificationError, match=r"weights_sha256.visual.*--visual-weights"):
             localize([clip], checkpoint=run, visual_weights=other, audio_weights=weights["audio_weights"])

@@ -28,8 +28,8 @@ def save_clip(folder: Path, seed: int = 0, image_size: int = 32) -> Path:
     return _save(folder, CLIPModel(config), processor, save_tokenizer(folder))
 
 
-def save_clap(folder: Path, seed: int = 0, fusion: bool = False) -> Path:
-    """CLAP with 12 numbers in the joint space."""
+def save_clap(folder: Path, seed: int = 0, fusion: bool = False, damaged: bool = False) -> Path:
+    """CLAP with 12 numbers in the joint space; where it is damaged, none of them is one."""
     from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
 
     torch.manual_seed(seed)
@@ -58,7 +58,10 @@ def save_clap(folder: Path, seed: int = 0, fusion: bool = False) -> Path:
         hop_length=2400,
         max_length_s=2,
     )
-    return _save(folder, ClapModel(config), front_end, save_tokenizer(folder))
+    model = ClapModel(config)
+    if damaged:
+        torch.nn.init.constant_(model.audio_projection.linear2.weight, float("nan"))
+    return _save(folder, model, front_end, save_tokenizer(folder))
 
 
 def save_tokenizer(folder: Path, words: Sequence[str] = WORDS, max_length: int = 16) -> Any:

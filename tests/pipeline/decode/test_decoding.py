@@ -2,6 +2,7 @@
 
 import io
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,17 @@ def test_channels_are_averaged(tmp_path: Path, layout: str, codec: str):
     step = 2**-7 if codec == "pcm_u8" else 2**-15
     np.testing.assert_allclose(clip.waveform[: 3 * RATE_HZ], noise.mean(axis=0), rtol=0, atol=step)
     assert not clip.waveform[3 * RATE_HZ :].any()
+
+
+@pytest.mark.parametrize("rate_hz", [32_000, 48_000])
+def test_audio_comes_at_the_rate_that_is_asked_for(tmp_path: Path, rate_hz: int):
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 3 * 48_000).astype(np.float32)
+    path = make_video(tmp_path / "clip.mkv", Video(steady(75)), Audio(noise, 48_000, codec="pcm_f32le"))
+    clip = decode_clip(path, replace(REQUEST, sample_rate_hz=rate_hz))
+    assert (clip.sample_rate_hz, clip.waveform.shape) == (rate_hz, (10 * rate_hz,))
+    assert np.abs(clip.waveform[round(3.1 * rate_hz) :]).max() < 1e-4
+    if rate_hz == 48_000:  # nothing is resampled
+        np.testing.assert_array_equal(clip.waveform[: len(noise)], noise)
 
 
 def test_opposite_channels_cancel(tmp_path: Path):
