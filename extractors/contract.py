@@ -37,6 +37,7 @@ _AUDIO_TRACK = re.compile(r"[1-9][0-9]{0,3}|[a-z]{2,8}(-[a-z0-9]{1,8})*")  # "mi
 _Pixels = Annotated[int, Meta(ge=1, le=1024)]
 _Mean = Annotated[float, Meta(ge=0, le=1)]
 _Std = Annotated[float, Meta(ge=1e-3, le=1)]
+_Commit = Annotated[str, Meta(pattern="^[0-9a-f]{40}$")]
 _RateHz = Annotated[int, Meta(ge=1000, le=192_000)]
 
 
@@ -87,7 +88,7 @@ class VisualChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How many of a map's channels, the last ones, are a vector of the whole picture: the same at every position."""
     pooled_norm: str = "none"
     """Whether that vector is of length 1, "l2", after the mean over a segment's frames, too; or as it comes, "none"."""
-    revision: str | None = None
+    revision: _Commit | None = None
     """The commit of the model on the Hugging Face Hub; None for a local folder, and for models that are not there."""
 
     def __post_init__(self) -> None:
@@ -134,7 +135,7 @@ class AudioChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Which numbers become the feature."""
     front_end: dict[str, str | int | float | bool | None] | None = None
     """The settings of a model's own front end, as it states them; None where there is none."""
-    revision: str | None = None
+    revision: _Commit | None = None
     """The commit of the model on the Hugging Face Hub; None for a local folder, and for models that are not there."""
 
     def __post_init__(self) -> None:

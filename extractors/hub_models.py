@@ -13,8 +13,9 @@ import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 import torch
 from msgspec.structs import replace
 from torch import Tensor, nn
@@ -34,6 +35,8 @@ _UNITS = ("clip", "siglip", "clap")  # their contract: vectors of length 1
 _NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}  # by the numbers that PIL gives them
 _FILES = ["*.json", "*.txt", "*.model", "model.safetensors", "model-*.safetensors"]
+
+_Choice = TypeVar("_Choice", VisualChoice, AudioChoice)
 
 
 class HubModel:
@@ -284,14 +287,13 @@ def _visual_choice(source: HubModel) -> VisualChoice:
             f"{' and '.join(_INTERPOLATIONS.values())} are known here: choose another model"
         )
     normalised = settings.get("do_normalize", True)
-    vision = getattr(config, "vision_config", config)
-    whole = {
-        "clip": ("visual_projection", getattr(config, "projection_dim", 0)),
-        "pe_video": ("video_head", joint and config.text_config.hidden_size),
-    }
-    whole["pe_audio_video"] = whole["pe_video"]
-    vector, channels = whole.get(kind) or ("pooler_output", vision.hidden_size)
-    return VisualChoice(
+    if joint:
+        vector, channels = "video_head", config.text_config.hidden_size
+    elif kind == "clip":
+        vector, channels = "visual_projection", config.projection_dim
+    else:
+        vector, channels = "pooler_output", getattr(config, "vision_config", config).hidden_size
+    choice = VisualChoice(
         name=source.name,
         layer=f"last_hidden_state, patches in at most {CELLS} x {CELLS} means, then {vector}",
         frame_height=size.get("height") or size["shortest_edge"],
@@ -307,6 +309,7 @@ def _visual_choice(source: HubModel) -> VisualChoice:
         pooled_norm="l2" if kind in _UNITS else "none",
         revision=source.revision,
     )
+    return _checked(choice)
 
 
 def _audio_choice(source: HubModel) -> AudioChoice:
@@ -316,7 +319,7 @@ def _audio_choice(source: HubModel) -> AudioChoice:
             f"{source.name} is of the type {kind}, but an audio extractor has to be one of {', '.join(_AUDIO_TYPES)}"
         )
     settings = source.part("AutoFeatureExtractor").to_dict()
-    return AudioChoice(
+    choice = AudioChoice(
         name=source.name,
         sample_rate_hz=settings["sampling_rate"],
         mel=None,
@@ -328,6 +331,15 @@ def _audio_choice(source: HubModel) -> AudioChoice:
         },
         revision=source.revision,
     )
+    return _checked(choice)
+
+
+def _checked(choice: _Choice) -> _Choice:
+    """The choice, whose numbers are anybody's, if each is within its range."""
+    try:
+        return msgspec.convert(msgspec.to_builtins(choice), type(choice))
+    except msgspec.ValidationError as error:
+        raise ExtractorError(f"the configuration of {choice.name} cannot be used: {error}") from error
 
 
 def require_transformers(name: str) -> None:

@@ -105,8 +105,8 @@ def localize(
         timeout: Seconds that ten seconds of video may take to decode, and to be written again; a file that takes longer
             fails, after a second try.
         device: auto, cpu, cuda, cuda:1, ...
-        visual_weights: Local file with the visual network's weights.
-        audio_weights: Local file with the audio network's weights.
+        visual_weights: Local file with the visual network's weights; of hf:OWNER/NAME, the model's folder.
+        audio_weights: Local file with the audio network's weights; of hf:OWNER/NAME, the model's folder.
         found: Called with each video's events as soon as they are there, in the order of the videos.
         progress: Called with what is done, what there is in all, and a note, before the first video, after each, and
             every ten seconds of a longer one. Of several videos their number counts, of a single one its seconds.

@@ -385,6 +385,14 @@ def test_folders_that_hold_no_such_model_are_refused(folders: dict[str, Path], t
     refused("cannot be read", with_code)
 
 
+def test_a_configuration_out_of_its_range_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    huge = save_clip(tmp_path)
+    preprocessor = huge / "preprocessor_config.json"
+    preprocessor.write_text(preprocessor.read_text().replace('"height": 32', '"height": 100000'))
+    with pytest.raises(ExtractorError, match=r"configuration of hf:tiny/clip cannot be used: .*1024.*frame_height"):
+        loaded(folders | {CLIP: huge})
+
+
 def test_presets_without_a_text_side_say_so(folders: dict[str, Path]) -> None:
     with pytest.raises(ExtractorError, match=r"efficientnet-lite0 has no text side: take the preset clip-clap"):
         text_vectors(PRESETS["light"], PROMPTS)
