@@ -5,10 +5,10 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -19,15 +19,18 @@ from ccln.extractors import ExtractorError, Extractors
 from ccln.extractors.contract import DECODING_RULES
 from ccln.pipeline.cluster import worked_on_cluster
 from ccln.pipeline.data.clips import clip_name
+from ccln.pipeline.data.remote import RemoteVideo
 from ccln.pipeline.decode.clip import DecodedClip, decode_first
 from ccln.pipeline.decode.container import DecodeError, MissingStreamError, unforeseen
 from ccln.pipeline.decode.damage import OnDamage
 from ccln.pipeline.decode.frames import FrameRequest
 from ccln.pipeline.decode.processes import DecoderDiedError, Decoders
 from ccln.pipeline.defaults import TIMEOUT_SECONDS
+from ccln.pipeline.fetch import Fetcher, fetching
 from ccln.pipeline.segments import CLIP_SECONDS
 from ccln.pipeline.source import Digests, Source
 from ccln.pipeline.workers import device_lock, worked_on
+from ccln.storage import StorageError
 
 _MOST_JOURNAL_CHARACTERS = 1 << 24
 _BATCH = 5000
@@ -40,7 +43,7 @@ OnMissing = Literal["error", "zeros", "skip"]
 class Failure:
     """A file that gave no features."""
 
-    path: Path
+    path: Path | RemoteVideo
     reason: str
 
     @classmethod
@@ -66,7 +69,7 @@ class Failure:
 class Damaged:
     """A file with damage that was concealed."""
 
-    path: Path
+    path: Path | RemoteVideo
     lost_seconds: Mapping[str, float]
     """Of "video" and "audio", in the clips that were made."""
 
@@ -102,7 +105,7 @@ class ExtractionSummary:
 
 
 def extract_features(
-    files: Mapping[Path, Collection[int]] | Sequence[Path],
+    files: Mapping[Path | RemoteVideo, Collection[int]] | Sequence[Path | RemoteVideo],
     extractors: Extractors,
     cache: FeatureCache,
     *,
@@ -115,8 +118,8 @@ def extract_features(
     """Extract the features of video files into a cache; what is there already is not done again.
 
     Args:
-        files: Video files, and of each the seconds, multiples of ten, at which the clips to extract start; without
-            these its first ten seconds alone.
+        files: Video files, on this machine or of URLs, and of each the seconds, multiples of ten, at which the clips to
+            extract start; without these its first ten seconds alone.
         extractors: The networks to run.
         cache: Where the features go.
         on_missing: What to do with a file that has no video stream, or no audio stream: it fails; or black frames and
@@ -133,14 +136,19 @@ def extract_features(
     """
     with Claims(cache.root) as claims, Decoders(timeout_seconds) as decoders:
         worker = _Worker(extractors, decoders, cache, claims, on_missing, on_damage)
+
+        def outcomes(items: Sequence[_File]) -> Iterator[_Outcome]:
+            with fetching(video for video, _ in items if isinstance(video, RemoteVideo)) as worker.fetcher:
+                yield from _all_outcomes(items, worker, workers)
+
         try:
-            return _extracted(files, cache, extractors, lambda items: _all_outcomes(items, worker, workers), progress)
+            return _extracted(files, cache, extractors, outcomes, progress)
         finally:
             worker.digests.save()
 
 
 def extract_on_cluster(
-    files: Mapping[Path, Collection[int]] | Sequence[Path],
+    files: Mapping[Path | RemoteVideo, Collection[int]] | Sequence[Path | RemoteVideo],
     load: Callable[[], Extractors],
     cache: FeatureCache,
     *,
@@ -177,14 +185,15 @@ def _cluster_worker(
 ) -> "Callable[[_File], _Outcome]":
     claims = Claims(cache).__enter__()  # as the decoders, for as long as the worker lives
     worker = _Worker(load(), Decoders(timeout_seconds), FeatureCache(cache), claims, on_missing, on_damage)
+    worker.fetcher = fetching().__enter__()
     return partial(worker, wait=True)
 
 
-_File = tuple[Path, Collection[int]]
+_File = tuple[Path | RemoteVideo, Collection[int]]
 
 
 def _extracted(
-    files: Mapping[Path, Collection[int]] | Sequence[Path],
+    files: Mapping[Path | RemoteVideo, Collection[int]] | Sequence[Path | RemoteVideo],
     cache: FeatureCache,
     extractors: Extractors,
     work: "Callable[[Sequence[_File]], Iterator[_Outcome]]",
@@ -279,7 +288,7 @@ def clip_features(extractors: Extractors, clip: DecodedClip) -> Features:
 class _Outcome:
     """What became of a file."""
 
-    path: Path
+    path: Path | RemoteVideo
     done: int = 0
     """Clips whose features were made."""
     cached: int = 0
@@ -293,7 +302,7 @@ class _Outcome:
     skipped: bool = False
     """Whether that was to be left out."""
     deferred: tuple[Source, Collection[int]] | None = None
-    """The file and its clips, if another is at work on it, and nothing has become of it yet."""
+    """A file of this machine and its clips, if another is at work on it, and nothing has become of it yet."""
     killed: bool = False
     """Whether it was that the file killed its decoder."""
     lost_seconds: Counter[str] = field(default_factory=Counter)
@@ -322,16 +331,20 @@ class _Killers:
                 with suppress(ValueError):  # a line that was cut off
                     self._names.add(str(json.loads(line)))
 
-    def __contains__(self, path: Path) -> bool:
-        return os.path.abspath(path) in self._names
+    def __contains__(self, path: Path | RemoteVideo) -> bool:
+        return _full_name(path) in self._names
 
-    def add(self, path: Path) -> None:
-        name = os.path.abspath(path)
+    def add(self, path: Path | RemoteVideo) -> None:
+        name = _full_name(path)
         if name not in self._names:
             self._names.add(name)
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with open(self._path, "a", encoding="ascii", opener=_plainly) as file:
                 file.write(f"{json.dumps(name)}\n")
+
+
+def _full_name(path: Path | RemoteVideo) -> str:
+    return os.path.abspath(path) if isinstance(path, Path) else str(path)
 
 
 def _all_outcomes(files: Sequence[_File], worker: "_Worker", workers: int | None) -> Iterator[_Outcome]:
@@ -368,21 +381,40 @@ class _Worker:
         self._on_damage: OnDamage = on_damage
         self._network = device_lock(extractors.device)
         self.digests = Digests(store)
+        self.fetcher: Fetcher
+        """What fetches the videos of URLs; set before the first."""
 
     def __call__(self, file: _File, *, wait: bool = False) -> _Outcome:
         """Take a file to the cache; if another process or thread is at work on its content, wait or defer it."""
         path, starts = file
+        if isinstance(path, RemoteVideo):
+            return self._fetched(path, starts)
         try:
             source = Source(path, self.digests)
         except CacheError as error:  # the file cannot be read; a cache that cannot be written ends the run
             return _Outcome(path, failure=Failure(path, str(error)))
-        return self._worked_on(source, starts, wait=wait)
+        return self._worked_on(source, path, starts, wait=wait)
 
     def finish(self, deferred: tuple[Source, Collection[int]]) -> _Outcome:
         """Take a file that was deferred to the cache, when the other has ended; mostly its features are there then."""
-        return self._worked_on(*deferred, wait=True)
+        source, starts = deferred
+        return self._worked_on(source, source.path, starts, wait=True)
 
-    def _worked_on(self, source: Source, starts: Collection[int], *, wait: bool) -> _Outcome:
+    def _fetched(self, video: RemoteVideo, starts: Collection[int]) -> _Outcome:
+        """Take a video of a URL to the cache."""
+        with ExitStack() as stack:
+            try:
+                path = stack.enter_context(self.fetcher.local(video))
+            except StorageError as error:
+                return _Outcome(video, failure=Failure(video, str(error)))
+            source = Source(path, self.digests)
+            outcome = self._worked_on(source, PurePosixPath(video.name), starts, wait=True)
+            self.digests.keep(video.state, source.sha256)
+        if (failure := outcome.failure) is not None:  # decoders know the copy alone, which nobody else has seen
+            failure = Failure(video, failure.reason.replace(str(path), str(video)))
+        return replace(outcome, path=video, failure=failure)
+
+    def _worked_on(self, source: Source, name: PurePath, starts: Collection[int], *, wait: bool) -> _Outcome:
         outcome = _Outcome(source.path)
         digests = {start: clip_digest(source.sha256, start) for start in starts}
         try:
@@ -392,7 +424,7 @@ class _Worker:
                         return _Outcome(source.path, deferred=(source, starts))
                     if earlier := self._wanted(digests, outcome):  # asked again: it may have been made since
                         try:
-                            self._extract(source, {start: digests[start] for start in earlier}, earlier, outcome)
+                            self._extract(source, name, {start: digests[start] for start in earlier}, earlier, outcome)
                         except DecodeError:
                             source.require_unchanged()  # else that is the cause
                             raise
@@ -418,12 +450,18 @@ class _Worker:
         return feature_key(digest, self.specification_digest)
 
     def _extract(
-        self, source: Source, wanted: Mapping[int, str], earlier: Mapping[int, Features | None], outcome: _Outcome
+        self,
+        source: Source,
+        name: PurePath,
+        wanted: Mapping[int, str],
+        earlier: Mapping[int, Features | None],
+        outcome: _Outcome,
     ) -> None:
         """Extract the clips of a file that start at some seconds.
 
         Args:
             source: The file.
+            name: What it is called in the cache.
             wanted: By where a clip starts, the digest of its content.
             earlier: Of these, features by earlier rules of decoding, if any, which stay if that changes nothing.
             outcome: What became of the file.
@@ -457,7 +495,7 @@ class _Worker:
                 self._store.write(
                     features,
                     source_sha256=digest,
-                    source_path=path.with_name(f"{clip_name(path.stem, round(clip.start_seconds))}{path.suffix}"),
+                    source_path=name.with_name(f"{clip_name(name.stem, round(clip.start_seconds))}{name.suffix}"),
                     specification=self._extractors.specification,
                 )
                 started = time.perf_counter()

@@ -8,6 +8,7 @@ from threading import Lock
 from typing import NamedTuple
 
 from ccln.cache import CacheError, FeatureCache, source_digest
+from ccln.pipeline.data.remote import RemoteVideo
 from ccln.pipeline.decode.container import DecodeError
 
 _SETTLED_NANOSECONDS = 3_000_000_000  # some file systems keep times to two seconds
@@ -47,9 +48,14 @@ class Digests:
         self._new: dict[str, str] = {}
         self._saved = time.monotonic()
 
-    def of(self, paths: Iterable[Path]) -> dict[Path, str]:
+    def of(self, paths: Iterable[Path | RemoteVideo]) -> dict[Path | RemoteVideo, str]:
         """Those of the files that are known."""
-        states = {path: state.text() for path in paths if (state := _state_of(path)) is not None}
+        states: dict[Path | RemoteVideo, str] = {}
+        for path in paths:
+            if isinstance(path, RemoteVideo):
+                states[path] = path.state
+            elif (state := _state_of(path)) is not None:
+                states[path] = state.text()
         known = self._cache.source_digests(states.values())
         return {path: known[state] for path, state in states.items() if state in known}
 
@@ -65,10 +71,11 @@ class Digests:
         if (digest := self._cache.source_digests([text]).get(text)) is None:
             digest = source_digest(path)
             if _state_of(path) == state:
-                self._keep(text, digest)
+                self.keep(text, digest)
         return digest
 
-    def _keep(self, text: str, digest: str) -> None:
+    def keep(self, text: str, digest: str) -> None:
+        """Keep the digest of a file in some state."""
         with self._lock:
             self._new[text] = digest
             is_due = time.monotonic() - self._saved > _SAVE_SECONDS

@@ -41,6 +41,7 @@ def misdirected(source: str, room: str) -> list[str]:
     """Imports that the architecture forbids in a module of this package."""
     allowed = {
         "ccln.files",
+        "ccln.storage",
         "ccln.strict_json",
         *(f"ccln.{name}" for name in (ROOMS if room == "pipeline" else [room])),
     }

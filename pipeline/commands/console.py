@@ -43,9 +43,10 @@ if TYPE_CHECKING:
 
     from ccln.pipeline.extract import Failure
 
-OnePath = Annotated[Path | str, Parameter(metavar="PATH")]
+# Words of the command line become the first of each type: a Path would take a slash from a URL.
+OnePath = Annotated[str | Path, Parameter(metavar="PATH")]
 """An option that is a path."""
-Paths = Annotated[Iterable[Path | str] | Path | str, Parameter(metavar="PATH")]
+Paths = Annotated[Iterable[str | Path] | str | Path, Parameter(metavar="PATH")]
 """One path or several."""
 
 _STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -194,12 +194,12 @@ def _check(
     shard: str | None,
     timeout: float,
 ) -> int:
-    from ccln.pipeline.data import find_clips
+    from ccln.pipeline.data import all_here, find_clips
     from ccln.pipeline.decode.inspect import ClipReport, inspect_clip, report_table
     from ccln.pipeline.decode.processes import DecoderDiedError, Decoders
     from ccln.pipeline.segments import CLIP_SECONDS
 
-    files = find_clips(videos, media_root, _shard(shard))
+    files = all_here(find_clips(videos, media_root, _shard(shard)))
     track = None
     if audio_track is not None:
         from ccln.extractors import preset_named, preset_with  # imports torch, which no other check needs

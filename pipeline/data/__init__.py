@@ -2,14 +2,16 @@
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ccln.pipeline.data.ave import read_ave_folder
 from ccln.pipeline.data.clips import VIDEO_ENDINGS, Dataset, DatasetError
 from ccln.pipeline.data.csv_file import read_csv_dataset
 from ccln.pipeline.data.folders import nearly_the_same, videos_in
+from ccln.pipeline.data.remote import RemoteVideo, videos_at
 from ccln.pipeline.data.shards import Shard
+from ccln.storage import is_url
 
 log = logging.getLogger(__name__)
 
@@ -40,20 +42,36 @@ def read_dataset(path: str | os.PathLike[str], media_root: str | os.PathLike[str
 def find_videos(
     paths: Path | str | Iterable[Path | str], media_root: str | os.PathLike[str] | None = None
 ) -> list[Path]:
-    """The files named, and the videos of the folders and CSV data sets named, each once; see `find_clips`."""
-    return list(find_clips(paths, media_root))
+    """The files named, and the videos of the folders and CSV data sets named, each once; see `find_clips`.
+
+    Raises:
+        FileNotFoundError, DatasetError: as there, and of URLs.
+    """
+    return list(all_here(find_clips(paths, media_root)))
+
+
+def all_here(found: Mapping[Path | RemoteVideo, set[int]]) -> dict[Path, set[int]]:
+    """The videos that `find_clips` found, for what takes files of this machine alone.
+
+    Raises:
+        FileNotFoundError: One is of a URL.
+    """
+    for video in found:
+        if not isinstance(video, Path):
+            raise FileNotFoundError(f"{video}: videos of URLs can only be extracted. Copy it here.")
+    return {video: starts for video, starts in found.items() if isinstance(video, Path)}
 
 
 def find_clips(
     paths: Path | str | Iterable[Path | str],
     media_root: str | os.PathLike[str] | None = None,
     shard: Shard | None = None,
-) -> dict[Path, set[int]]:
-    """The files named, and the videos of the folders and CSV data sets named, each with where its clips start.
+) -> dict[Path | RemoteVideo, set[int]]:
+    """The files named, and the videos of the folders, URLs and CSV data sets named, each with where its clips start.
 
-    That is second 0 for files and those of folders; a CSV data set may have any of a video's windows. Folders are
-    searched recursively, in sorted order. A CSV's videos come in the order of its rows; one that is not there is left
-    out, with a warning.
+    That is second 0 for files and those of folders and URLs; a CSV data set may have any of a video's windows. Folders
+    are searched recursively, in sorted order. A CSV's videos come in the order of its rows; one that is not there is
+    left out, with a warning.
 
     Args:
         paths: One or several.
@@ -63,9 +81,16 @@ def find_clips(
     Raises:
         FileNotFoundError: a path does not exist, or not one video is there.
         DatasetError: a CSV file is no data set.
+        StorageError: a URL's storage cannot be reached.
     """
-    paths = [Path(path) for path in ([paths] if isinstance(paths, Path | str) else paths)]
-    found: dict[Path, set[int]] = {}
+    given = [paths] if isinstance(paths, Path | str) else list(paths)
+    found: dict[Path | RemoteVideo, set[int]] = {}
+    for url in (str(place) for place in given if is_url(place)):
+        inside, left_out = videos_at(url)
+        if left_out:
+            log.info("%s", left_out)
+        found.update((video, {0}) for video in inside)
+    paths = [Path(path) for path in given if not is_url(path)]
     for path in paths:
         if path.is_dir():
             inside, left_out = videos_in(path)
@@ -81,7 +106,7 @@ def find_clips(
         else:
             found.setdefault(path, set()).add(0)
     if not found:
-        names = ", ".join(map(str, paths))
+        names = ", ".join(map(str, given))
         raise FileNotFoundError(f"{names}: no video in it (no file that ends in {', '.join(VIDEO_ENDINGS[:8])}, ...).")
     if shard is None:
         return found

@@ -4,7 +4,7 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from ccln.pipeline.data.ave import ANNOTATIONS, LISTINGS
 from ccln.pipeline.data.clips import VIDEO_ENDINGS
@@ -23,22 +23,34 @@ def videos_in(folder: Path) -> tuple[list[Path], str]:
     found: list[Path] = []
     left_out: Counter[str] = Counter()
     for file in _files(folder, left_out):
-        name = file.name.lower()
-        if name in _OF_SYSTEMS or name.startswith("._"):
+        if not is_videos_name(file, left_out):
             continue
-        if file.suffix.lower() not in VIDEO_ENDINGS:
-            left_out[f"*{file.suffix.lower()}" if file.suffix else "without ending"] += 1
-        elif file.is_file():
+        if file.is_file():
             found.append(file)
         elif file.is_symlink():
             left_out["links that lead nowhere"] += 1
         else:
             left_out["no files"] += 1
+    return sorted(found), left_out_line(folder, left_out)
+
+
+def is_videos_name(file: PurePath, left_out: Counter[str]) -> bool:
+    """Whether a file's name is a video's; if not, and it is no system's, it is counted."""
+    name, ending = file.name.lower(), file.suffix.lower()
+    if name in _OF_SYSTEMS or name.startswith("._"):
+        return False
+    if ending not in VIDEO_ENDINGS:
+        left_out[f"*{ending}" if ending else "without ending"] += 1
+        return False
+    return True
+
+
+def left_out_line(folder: object, left_out: Counter[str]) -> str:
+    """A line on what was left out of a folder; "" if nothing was."""
     kinds = [f"{count} {kind}" for kind, count in left_out.most_common(_ENDINGS_NAMED)]
     if more := left_out.total() - sum(count for _, count in left_out.most_common(_ENDINGS_NAMED)):
         kinds.append(f"{more} more")
-    line = f"{folder}: left out, as no video's name: {', '.join(kinds)}" if kinds else ""
-    return sorted(found), line
+    return f"{folder}: left out, as no video's name: {', '.join(kinds)}" if kinds else ""
 
 
 def _files(folder: Path, left_out: Counter[str]) -> Iterator[Path]:

@@ -6,8 +6,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+if TYPE_CHECKING:
+    from ccln.pipeline.data.remote import RemoteVideo
+
+_File = TypeVar("_File", bound="Path | RemoteVideo")
 _Value = TypeVar("_Value")
 
 
@@ -33,8 +37,8 @@ class Shard:
             raise ValueError(f"{text!r} is no shard: I/N, such as 1/16, where I is from 1 to N")
         return shard
 
-    def of(self, files: Mapping[Path, _Value], roots: Iterable[Path]) -> dict[Path, _Value]:
-        """The files of this shard, by the hash of each one's path relative to the root that it was found in.
+    def of(self, files: Mapping[_File, _Value], roots: Iterable[Path]) -> dict[_File, _Value]:
+        """The files of this shard, by the hash of each one's path relative to the root or URL that it was found in.
 
         No file is opened, as hashes of contents would need of every process for all of them, and none decides on
         another: the shards are the same for processes that see the folder at other places, or while it still grows.
@@ -46,12 +50,14 @@ class Shard:
         """
         folders = sorted({root for root in roots if root.is_dir()}, key=lambda root: len(root.parts), reverse=True)
 
-        def name(file: Path) -> Path:
+        def name(file: _File) -> str:
+            if not isinstance(file, Path):
+                return file.name
             root = next((root for root in folders if file.is_relative_to(root)), file.parent)
-            return file.relative_to(root)
+            return file.relative_to(root).as_posix()
 
         return {file: value for file, value in files.items() if self._has(name(file))}
 
-    def _has(self, name: Path) -> bool:
-        digest = hashlib.sha256(os.fsencode(name.as_posix())).digest()
+    def _has(self, name: str) -> bool:
+        digest = hashlib.sha256(os.fsencode(name)).digest()
         return int.from_bytes(digest[:8], "big") % self.count == self.number - 1

@@ -167,7 +167,7 @@ def test_files_that_kill_their_decoder_cost_themselves_and_come_last_the_next_ti
     summary = extract(folder, cache=cache, workers=1, timeout=2)
     assert order == ["abort.mp4", "divide.mp4", "segfault.mp4", "sleep.mp4", "whole.mp4"]
     assert summary.done == 1
-    reasons = {failure.path.stem: failure.reason for failure in summary.failed}
+    reasons = {Path(str(failure.path)).stem: failure.reason for failure in summary.failed}
     for name, cause in causes.items():
         assert reasons[name].startswith(f"{folder / name}.mp4: its decoder {cause}")
     assert "an unforeseen error (ZeroDivisionError: " in reasons["divide"]
