@@ -18,11 +18,13 @@ from ccln.cache.maintenance import (
     SpecificationSummary,
     Verified,
     describe,
+    keys_of,
     pack,
     prune,
     repair,
     verify,
 )
+from ccln.cache.remote import RemoteCache, open_cache, require_folder
 from ccln.cache.store import FeatureCache
 
 __all__ = [
@@ -34,15 +36,19 @@ __all__ = [
     "Features",
     "Packed",
     "Pruned",
+    "RemoteCache",
     "Repaired",
     "SpecificationSummary",
     "Verified",
     "clip_digest",
     "describe",
     "feature_key",
+    "keys_of",
+    "open_cache",
     "pack",
     "prune",
     "repair",
+    "require_folder",
     "source_digest",
     "specification_digest",
     "verify",

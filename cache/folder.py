@@ -11,8 +11,8 @@ from typing import BinaryIO
 from ccln.cache.keys import CacheError, is_digest
 from ccln.files import sweep, sync_folder, whole
 
-_SUFFIX = ".safetensors"
-_DIGEST = re.compile(rf"[0-9a-f]{{64}}{re.escape(_SUFFIX)}")
+SUFFIX = ".safetensors"
+_DIGEST = re.compile(rf"[0-9a-f]{{64}}{re.escape(SUFFIX)}")
 _ATTEMPTS = 10
 
 
@@ -40,11 +40,11 @@ class Folder:
         """
         if not is_digest(key):
             raise CacheError(f"{key!r} is not a feature key; pass the 64 hex digits that feature_key or find gives")
-        return self.entries / key[:2] / key[2:4] / f"{key}{_SUFFIX}"
+        return self.entries / key[:2] / key[2:4] / f"{key}{SUFFIX}"
 
     def entry_name(self, key: str) -> str:
         """`entry_path` of what is a key, as a text: a tenth of the time, which counts where there are a million."""
-        return f"{self._entries}{os.sep}{key[:2]}{os.sep}{key[2:4]}{os.sep}{key}{_SUFFIX}"
+        return f"{self._entries}{os.sep}{key[:2]}{os.sep}{key[2:4]}{os.sep}{key}{SUFFIX}"
 
     def has_entries(self) -> bool:
         """Whether any clip may have a file of its own."""
@@ -52,7 +52,7 @@ class Folder:
 
     def shard_path(self, name: str) -> Path:
         """The file of a shard."""
-        return self.shards / f"{name}{_SUFFIX}"
+        return self.shards / f"{name}{SUFFIX}"
 
     def require(self) -> None:
         """Raise CacheError if the folder is no feature cache."""
@@ -191,7 +191,7 @@ def _digests_in(folder: str | os.PathLike[str]) -> Iterator[str]:
     with suppress(FileNotFoundError), os.scandir(folder) as items:
         for item in items:
             if _DIGEST.fullmatch(item.name) and item.is_file(follow_symlinks=False):
-                yield item.name[: -len(_SUFFIX)]
+                yield item.name[: -len(SUFFIX)]
 
 
 def _keys_below(entries: Path) -> Iterator[str]:

@@ -21,10 +21,10 @@ class CacheError(Exception):
 class DamagedFileError(CacheError):
     """A file of the cache is not what its name promises."""
 
-    def __init__(self, path: Path, reason: str) -> None:
+    def __init__(self, path: Path | str, reason: str) -> None:
         super().__init__(path, reason)  # both, so that the error can be pickled
         self.path = path
-        """The file."""
+        """The file; a URL is a text."""
         self.reason = reason
         """What is wrong with it."""
 

@@ -6,7 +6,7 @@ If not described otherwise, a `progress` is called with files done and files in 
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -148,7 +148,7 @@ def verify(cache: FeatureCache, progress: Progress | None = None, *, sample: flo
             rows.update((entry.header.key, EntryRow.of(entry.header)) for entry in file.entries)
     index = Index(folder.index)
     if damaged:
-        index.save(gone_notes=[error.path.stem for error in damaged])
+        index.save(gone_notes=[Path(error.path).stem for error in damaged])
     if wrong := index.disagreement(rows, shard_rows):
         damaged.append(DamagedFileError(folder.index, wrong))
     return Verified(intact, damaged)
@@ -191,12 +191,20 @@ def _put_away(folder: Folder, path: Path) -> None:
         folder.quarantine(path)
 
 
-def _write(folder: Folder, name: str, entries: Sequence[Entry]) -> None:
-    """Write a shard, and read it once more before it gets its name."""
+def _write(
+    folder: Folder, name: str, entries: Sequence[Entry], publish: Callable[[Path, str], object] | None = None
+) -> None:
+    """Write a shard, read it once more, and publish it, before it gets its name."""
+
+    def check(unnamed: Path) -> None:
+        _check(unnamed, name)
+        if publish is not None:
+            publish(unnamed, name)
+
     path = folder.shard_path(name)
-    folder.write(path, partial(write_shard, entries=entries), partial(_check, name=name))
+    folder.write(path, partial(write_shard, entries=entries), check)
     rules = {entry.features.decoding_rules for entry in entries}
-    if len(rules) == 1:
+    if len(rules) == 1 and publish is None:
         Index(folder.index).save(notes={name: whole_note(rules.pop(), state_of(path))})
 
 
@@ -254,13 +262,13 @@ class _File(NamedTuple):
 
 def _files(folder: Folder, progress: Progress | None, *, verify: bool = False, sample: float = 1.0) -> Iterator[_File]:
     paths = [folder.entry_path(key) for key in folder.entry_keys()]
-    paths = [*_sample(paths, sample), *map(folder.shard_path, folder.shard_names())]
+    paths = [*sample_of(paths, sample), *map(folder.shard_path, folder.shard_names())]
     for path in tracked(paths, progress):
         with suppress(FileNotFoundError):  # packed or deleted since the folder was listed
             yield _open(path, is_shard=path.parent == folder.shards, verify=verify, sample=sample)
 
 
-def _sample(items: Sequence[_Item], part: float) -> list[_Item]:
+def sample_of(items: Sequence[_Item], part: float) -> list[_Item]:
     """So many of the items, at least one, in their order."""
     return [items[place] for place in sorted(random.sample(range(len(items)), math.ceil(part * len(items))))]
 
@@ -271,7 +279,7 @@ def _open(path: Path, *, is_shard: bool, verify: bool, sample: float) -> _File:
     try:
         if is_shard:
             shard = Shard(path, path.stem)
-            for key in _sample(shard.keys, sample):
+            for key in sample_of(shard.keys, sample):
                 try:
                     entries.append(shard.entry(key, verify=verify))
                 except DamagedFileError as error:
@@ -289,6 +297,8 @@ def pack(
     specification: str = "",
     *,
     clips_per_shard: int = 1000,
+    only_full: bool = False,
+    publish: Callable[[Path, str], object] | None = None,
     progress: Progress | None = None,
 ) -> Packed:
     """Move entries that have a file of their own into shards; they are read the same way as before.
@@ -301,6 +311,9 @@ def pack(
         cache: The cache.
         specification: First digits of the digest of the specification whose entries to pack; all if empty.
         clips_per_shard: The most clips in one shard; fewer if names and paths make its header too large.
+        only_full: Leave entries as files that would make a smaller shard.
+        publish: Called with the file of each new shard, before that has its name, and the name; where it raises, the
+            entries stay files.
         progress: Called with entries done and entries in all, before the first and after each shard.
 
     Raises:
@@ -326,8 +339,8 @@ def pack(
     if progress is not None:
         progress(done, total)
     for keys in keys_of.values():
-        for batch in _batches(folder, shards, keys, clips_per_shard):
-            moved = _move(folder, shards, batch)
+        for batch in _batches(folder, shards, keys, clips_per_shard, only_full=only_full):
+            moved = _move(folder, shards, batch, publish)
             packed = Packed(packed.clips + moved.clips, packed.shards + moved.shards, packed.left + moved.left)
             done += len(batch)
             if progress is not None:
@@ -335,7 +348,28 @@ def pack(
     return packed
 
 
-def _batches(folder: Folder, shards: Shards, keys: Sequence[str], clips_per_shard: int) -> Iterator[list[str]]:
+def keys_of(cache: FeatureCache, specification: str) -> tuple[str, list[str]]:
+    """The digest of a specification, and the keys of all clips that a cache holds under it, in order.
+
+    Args:
+        cache: The cache.
+        specification: First digits of the digest; may be empty where there is one only.
+
+    Raises:
+        CacheError: If the folder is no feature cache, or not one specification begins so.
+    """
+    folder, found = Folder(cache.root), defaultdict(set)
+    for digest, keys in catalogue(folder, Shards(folder)).groups():
+        found[digest].update(keys)
+    if len(named := [digest for digest in found if digest.startswith(specification)]) != 1:
+        known = ", ".join(sorted(digest[:12] for digest in found)) or "none"
+        raise CacheError(f"{cache}: {len(named)} specifications begin with {specification!r}; these are there: {known}")
+    return named[0], sorted(found[named[0]])
+
+
+def _batches(
+    folder: Folder, shards: Shards, keys: Sequence[str], clips_per_shard: int, *, only_full: bool
+) -> Iterator[list[str]]:
     """Keys whose entries go into one shard: of one shape, and with headers that a reader of the shard accepts.
 
     Keys that a shard has already, which a killed run leaves behind, get batches of their own: they make no new shard.
@@ -356,10 +390,11 @@ def _batches(folder: Folder, shards: Shards, keys: Sequence[str], clips_per_shar
         if len(batches[kind]) == clips_per_shard:
             yield batches.pop(kind)
             del sizes[kind]
-    yield from batches.values()
+    if not only_full:
+        yield from batches.values()
 
 
-def _move(folder: Folder, shards: Shards, keys: Sequence[str]) -> Packed:
+def _move(folder: Folder, shards: Shards, keys: Sequence[str], publish: Callable[[Path, str], object] | None) -> Packed:
     """Pack the entries of some keys, which are in order, into one shard."""
     entries: dict[str, Entry] = {}
     in_a_shard: dict[Path, tuple[int, ...]] = {}
@@ -382,7 +417,7 @@ def _move(folder: Folder, shards: Shards, keys: Sequence[str]) -> Packed:
         in_a_shard[path] = state
     if entries:
         name = shard_name(list(entries))
-        _write(folder, name, list(entries.values()))
+        _write(folder, name, list(entries.values()), publish)
         shards.listing()  # saves the new shard in the index
     removed = []
     for path, state in in_a_shard.items():

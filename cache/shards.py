@@ -6,6 +6,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -67,6 +68,28 @@ class Shard:
         if verify and not entry.is_as_written():
             raise DamagedFileError(self.path, f"{header.source_path} in it is not what was written (sha256 differs)")
         return entry
+
+    def ranges(self, key: str) -> list[tuple[int, int]]:
+        """Where the bytes of a key's tensors begin and end in the file."""
+        position, found = bisect_left(self.keys, key), []
+        for name, start in self._starts.items():
+            size_bytes = self._tensors[name][0].nbytes
+            found.append((start + position * size_bytes, start + (position + 1) * size_bytes))
+        return found
+
+    @cached_property
+    def _starts(self) -> dict[str, int]:
+        """Where in the file each tensor begins."""
+        head = read_head(self.path)
+        layout = json.loads(head[8:])
+        return {name: len(head) + layout[name]["data_offsets"][0] for name in TENSORS}
+
+
+def read_head(path: Path) -> bytes:
+    """What is before the tensors in a shard that is not damaged: the length of its header, and that."""
+    with path.open("rb") as file:
+        length = file.read(8)
+        return length + file.read(min(int.from_bytes(length, "little"), MAX_SHARD_HEADER_BYTES))
 
 
 def salvage(path: Path) -> list[Entry]:
@@ -205,6 +228,10 @@ class Shards:
                 self._open[name] = shard
                 return entry
         return None
+
+    def forget(self, name: str) -> None:
+        """Open a shard anew when it is read next."""
+        self._open.pop(name, None)
 
     def _time_of_change(self) -> int:
         try:

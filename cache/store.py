@@ -38,8 +38,12 @@ class FeatureCache:
         self._shards = Shards(self._folder)
         self._found: _Names | None = None
 
-    def __reduce__(self) -> tuple[type["FeatureCache"], tuple[Path]]:
+    def __reduce__(self) -> tuple[type["FeatureCache"], tuple[Path | str]]:
         return FeatureCache, (self.root,)  # no open shard, and nothing that may have changed meanwhile
+
+    def __str__(self) -> str:
+        """What a command's --cache calls it."""
+        return str(self.root)
 
     def path_of(self, key: str) -> Path:
         """Path of the entry of a key if it has a file of its own, whether or not it exists.
@@ -74,7 +78,7 @@ class FeatureCache:
         try:
             return self._entry(key, verify).features
         except DamagedFileError as error:  # its bytes have changed, and perhaps nothing else of it
-            Index(self._folder.index).save(gone_notes=[error.path.stem])
+            Index(self._folder.index).save(gone_notes=[Path(error.path).stem])
             raise
 
     def whole(self, key: str) -> Features | None:
@@ -92,11 +96,17 @@ class FeatureCache:
             except DamagedFileError as error:
                 if error.path != self.path_of(key):
                     return None
-                self._folder.quarantine(error.path)
+                self._folder.quarantine(self.path_of(key))
             except CacheError:  # it is gone since
                 if self.contains(key):
                     raise
         return None
+
+    def fetch(self, keys: Iterable[str]) -> None:
+        """Get ready to read many keys; nothing has to be done for files that are on this machine."""
+
+    def flush(self) -> None:
+        """See that all that was written can be read by others; it can, where they see the same folder."""
 
     def intact(self, keys: Collection[str], decoding_rules: int) -> set[str]:
         """Of some keys, those whose features are there, whole, and of this edition of the rules of decoding.
@@ -162,6 +172,14 @@ class FeatureCache:
             CacheError: If there is no such entry, or it is damaged.
         """
         return self._entry(key, verify=False).header.source_sha256
+
+    def source_path_of(self, key: str) -> str:
+        """Return the path of that file, as it was given when the features were made.
+
+        Raises:
+            CacheError: As of `source_of`.
+        """
+        return self._entry(key, verify=False).header.source_path
 
     def write(
         self,

@@ -1,14 +1,14 @@
 """CCLN: when, in a video, an event is both seen and heard.
 
-`extract`, `train`, `evaluate`, `localize`, `demo`, `import_annotations`, `check_data`, `import_ave`, `import_unav` and
-`export_ave` are the commands as Python functions, each imported when it is first used.
+`extract`, `train`, `evaluate`, `localize`, `demo`, `import_annotations`, `check_data`, `import_ave`, `import_unav`,
+`export_ave` and `export_webdataset` are the commands as Python functions, each imported when it is first used.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ccln.pipeline.commands.cache import export_ave, import_ave, import_unav
+    from ccln.pipeline.commands.cache import export_ave, export_webdataset, import_ave, import_unav
     from ccln.pipeline.commands.data import check_data, import_annotations
     from ccln.pipeline.commands.demo import demo
     from ccln.pipeline.commands.evaluate import evaluate
@@ -21,6 +21,7 @@ __all__ = [
     "demo",
     "evaluate",
     "export_ave",
+    "export_webdataset",
     "extract",
     "import_annotations",
     "import_ave",
@@ -34,6 +35,7 @@ _HOMES = {
     "demo": "commands.demo",
     "evaluate": "commands.evaluate",
     "export_ave": "commands.cache",
+    "export_webdataset": "commands.cache",
     "extract": "commands.extract",
     "import_annotations": "commands.data",
     "import_ave": "commands.cache",

@@ -227,7 +227,7 @@ def _store(
                     cached += 1
                 elif any(other != key for other in there.get(names[row], ())):
                     raise CacheError(
-                        f"{published.visual.path}, row {row}: {cache.root} holds other features of this row, from "
+                        f"{published.visual.path}, row {row}: {cache} holds other features of this row, from "
                         "another publication. Import into a cache of its own"
                     )
                 else:
@@ -236,6 +236,7 @@ def _store(
                     )
                     done += 1
             step()
+    cache.flush()
     return done, cached
 
 
@@ -253,7 +254,7 @@ def _gather(dataset: Dataset, cache: FeatureCache, specification: str | None, *,
         more = ", ..." if len(missing) > 5 else ""
         raise DatasetError(
             f"{dataset.source}: {len(missing)} of {len(place_of)} rows have no features: {shown}{more}. The published "
-            f"layout has a place for every row: make them (ccln-extract {dataset.source} --cache {cache.root}), or "
+            f"layout has a place for every row: make them (ccln-extract {dataset.source} --cache {cache}), or "
             "take the rows out of the data set"
         )
     clips = [features[place] for place in range(len(place_of))]

@@ -224,6 +224,7 @@ def _extracted(
             killers.add(outcome.failure.path)
         if progress is not None:
             progress(done + len(outcomes), len(files))
+    cache.flush()
     outcomes.sort(key=lambda outcome: order[outcome.path])
     return ExtractionSummary(
         done=sum(outcome.done for outcome in outcomes),
@@ -483,6 +484,7 @@ class _Worker:
                 decoded = time.perf_counter()
                 before = earlier.get(round(clip.start_seconds))
                 if before is not None and not clip.differs:
+                    before = self._store.read(self._key(digest))  # whose values may be remote yet
                     features = replace(before, decoding_rules=DECODING_RULES)
                     outcome.cached += 1
                 else:

@@ -72,7 +72,7 @@ def import_features(
             continue
         content, visual, audio = _seconds(files)
         if name in there and not cache.contains(feature_key(content, digest)):
-            raise CacheError(f"{cache.root}: holds other features of {name}. Import into a cache of its own")
+            raise CacheError(f"{cache}: holds other features of {name}. Import into a cache of its own")
         for start, features in _windows(visual, audio):
             source = clip_digest(content, start)
             if cache.whole(feature_key(source, digest)) is not None:
@@ -90,6 +90,7 @@ def import_features(
     write_csv(out, [("path", "start", "end", "label", "split"), *rows])
     shown = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
     notes = [f"videos that lack a file and are left out: {len(lacking)} ({shown})"] if lacking else []
+    cache.flush()
     return ImportSummary(cache.root, done, cached, 0, digest, (), tuple(notes), out)
 
 

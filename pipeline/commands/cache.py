@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ccln.cache import FeatureCache, SpecificationSummary
     from ccln.cache.keys import DamagedFileError
     from ccln.pipeline.exchange import ExportSummary, ImportSummary
+    from ccln.pipeline.webdataset import WebDatasetSummary
 
 _SHOWN_DIGITS = 12
 _SEVERAL = Parameter(consume_multiple=True, show_default=False)
@@ -37,19 +38,20 @@ def cache_command() -> None:
     app.command(command_of(import_ave, _imported), name="import-ave")
     app.command(command_of(import_unav, _imported), name="import-unav")
     app.command(command_of(export_ave, _export_ave), name="export-ave")
+    app.command(command_of(export_webdataset, _export_webdataset), name="export-webdataset")
     run(app, "Nothing is half done: the same command can be given again.")
 
 
-def info(*, cache: Path = defaults.CACHE) -> int:
+def info(*, cache: OnePath = defaults.CACHE) -> int:
     """Show what a cache holds, and what made it.
 
     Args:
-        cache: Folder of the cache.
+        cache: Folder or URL of the cache.
     """
-    from ccln.cache import FeatureCache, describe
+    from ccln.cache import describe, open_cache
 
     with ProgressBar("read", "file") as bar:
-        summaries = describe(FeatureCache(cache), progress=bar)
+        summaries = describe(open_cache(cache), progress=bar)
     if not summaries:
         print(f"{cache} holds no features")
     for number, summary in enumerate(summaries):
@@ -57,44 +59,47 @@ def info(*, cache: Path = defaults.CACHE) -> int:
     return 0
 
 
-def verify(*, cache: Path = defaults.CACHE, sample: str = "100%") -> int:
+def verify(*, cache: OnePath = defaults.CACHE, sample: str = "100%") -> int:
     """Read every byte and compare its checksum, and the index with the files; exit with 1 if something is damaged.
 
     Args:
-        cache: Folder of the cache.
+        cache: Folder of the cache, or its URL: all is fetched then, and deleted again.
         sample: Look at a part of the clips only, such as 1%, drawn anew each time.
     """
-    from ccln.cache import FeatureCache, maintenance
+    from ccln.cache import RemoteCache, maintenance, open_cache
 
-    part = _part(sample)
+    part, store = _part(sample), open_cache(cache)
+    check = store.verify if isinstance(store, RemoteCache) else partial(maintenance.verify, store)
     with ProgressBar("verify", "file") as bar:
-        found = maintenance.verify(FeatureCache(cache), progress=bar, sample=part)
+        found = check(progress=bar, sample=part)
     of = f" of a sample of {sample}" if part < 1 else ""
     print(f"{found.intact} clips{of} are whole, {len(found.damaged)} damaged")
     return _report(found.damaged, f"ccln-cache repair --cache {cache} moves what is damaged out of the way.")
 
 
-def repair(*, cache: Path = defaults.CACHE) -> int:
+def repair(*, cache: OnePath = defaults.CACHE) -> int:
     """Move damaged files out of the way, keep what is whole in them, and make the index anew from the files.
 
     Damaged files go to the folder quarantine in the cache; from packed ones, clips that are whole are kept. Files that
     runs left half written are deleted.
 
     Args:
-        cache: Folder of the cache. No other run should be writing to it.
+        cache: Folder or URL of the cache. No other run should be writing to it.
     """
-    from ccln.cache import FeatureCache, maintenance
+    from ccln.cache import RemoteCache, maintenance, open_cache
 
+    store = open_cache(cache)
+    mend = store.repair if isinstance(store, RemoteCache) else partial(maintenance.repair, store)
     with ProgressBar("repair", "file") as bar:
-        done = maintenance.repair(FeatureCache(cache), progress=bar)
+        done = mend(progress=bar)
     print(f"{done.indexed} clips in the new index, {done.swept} half-written files deleted")
-    moved = f"They are in {cache / 'quarantine'}. To make them again, run ccln-extract or the import again."
+    moved = f"They are in {cache}/quarantine. To make them again, run ccln-extract or the import again."
     return _report(done.damaged, moved)
 
 
 def prune(
     *,
-    cache: Path = defaults.CACHE,
+    cache: OnePath = defaults.CACHE,
     keep: Annotated[tuple[str, ...], _SEVERAL] = (),
     runs: Annotated[tuple[Path, ...], _SEVERAL] = (),
     delete: bool = False,
@@ -107,9 +112,10 @@ def prune(
         runs: Folders of runs, or single runs: keep what their checkpoints can read, too, in whichever arithmetic.
         delete: Really delete.
     """
-    from ccln.cache import FeatureCache, maintenance
+    from ccln.cache import maintenance, open_cache, require_folder
 
-    store = FeatureCache(cache)
+    store = open_cache(cache)
+    require_folder(store)
     digests = _kept(store, keep, runs)
     with ProgressBar("prune", "file") as bar:
         gone = maintenance.prune(store, digests, delete=delete, progress=bar)
@@ -122,7 +128,7 @@ def prune(
     return 0
 
 
-def pack(*, cache: Path = defaults.CACHE, specification: str = "", clips_per_shard: int = 1000) -> int:
+def pack(*, cache: OnePath = defaults.CACHE, specification: str = "", clips_per_shard: int = 1000) -> int:
     """Move clips into shards, which are read the same way, so that millions are not as many files.
 
     Args:
@@ -130,10 +136,12 @@ def pack(*, cache: Path = defaults.CACHE, specification: str = "", clips_per_sha
         specification: First digits of the specification whose clips to pack; all if not given.
         clips_per_shard: The most clips in one file.
     """
-    from ccln.cache import FeatureCache, maintenance
+    from ccln.cache import maintenance, open_cache, require_folder
 
+    store = open_cache(cache)
+    require_folder(store)
     with ProgressBar("pack", "clip") as bar:
-        packed = maintenance.pack(FeatureCache(cache), specification, clips_per_shard=clips_per_shard, progress=bar)
+        packed = maintenance.pack(store, specification, clips_per_shard=clips_per_shard, progress=bar)
     print(f"{packed.clips} clips packed into {packed.shards} new shards")
     for path in packed.left:
         print(visible(f"left as it is: {path}: damaged, or a shard has it with other content"), file=sys.stderr)
@@ -149,7 +157,7 @@ def import_ave(folder: OnePath, /, *, cache: OnePath = defaults.CACHE, progress:
     Args:
         folder: Annotations.txt, trainSet.txt, valSet.txt, testSet.txt, visual_feature.h5 and audio_feature.h5; with
             them, if there, visual_feature_noisy.h5 and audio_feature_noisy.h5, and labels and orders to compare.
-        cache: Folder where the features go; made if it does not exist.
+        cache: Folder where the features go, made if it does not exist; or a URL.
         progress: Called before the first clip, and after each.
 
     Returns:
@@ -160,10 +168,10 @@ def import_ave(folder: OnePath, /, *, cache: OnePath = defaults.CACHE, progress:
         CacheError: If a file is malformed, holds a number that is none or too large for half precision; or if the
             cache cannot be written, or holds other features of these rows.
     """
-    from ccln.cache import FeatureCache
+    from ccln.cache import open_cache
     from ccln.pipeline.exchange import import_features
 
-    return import_features(Path(folder), FeatureCache(cache), progress)
+    return import_features(Path(folder), open_cache(cache), progress)
 
 
 def import_unav(
@@ -185,7 +193,7 @@ def import_unav(
     Args:
         annotations: unav100_annotations.json.
         features: Folder of ID_rgb.npy, ID_flow.npy and ID_vggish.npy, as published in av_features.
-        cache: Folder where the features go; made if it does not exist.
+        cache: Folder where the features go, made if it does not exist; or a URL.
         out: The CSV file; that of the annotations' name beside them if it is not given.
         overwrite: Replace the CSV file if it is there.
         progress: Called with the number of videos done and of all, before the first and after each.
@@ -199,12 +207,12 @@ def import_unav(
         CacheError: If a feature file is malformed, has other channels, or holds a number that is none or too large for
             half precision; or if the cache cannot be written, or holds other features of these videos.
     """
-    from ccln.cache import FeatureCache
+    from ccln.cache import open_cache
     from ccln.pipeline.unav import import_features
 
     annotations = Path(annotations)
     out = annotations.with_suffix(".csv") if out is None else Path(out)
-    store = FeatureCache(cache)
+    store = open_cache(cache)
     return import_features(annotations, Path(features), store, out, overwrite=overwrite, progress=progress)
 
 
@@ -230,7 +238,7 @@ def export_ave(
     Args:
         folder: Where they go; must be empty or not exist yet.
         data: Data set: AVE folder or CSV file. If not given, the AVE folder here.
-        cache: Folder of the features.
+        cache: Folder or URL of the features.
         specification: First digits of the specification to export, where the cache holds several for this data.
         pad: Fill up with zeros to the shapes that are built into the peers' code: 512 visual channels, 128 audio
             channels, 28 classes.
@@ -243,12 +251,57 @@ def export_ave(
         DatasetError: If `folder` holds something, a row has no features or no place, or `pad` cannot make it fit.
         CacheError: If the cache is damaged, or a file cannot be written.
     """
-    from ccln.cache import FeatureCache
+    from ccln.cache import open_cache
     from ccln.pipeline.data import read_dataset
     from ccln.pipeline.exchange import export_features
 
     dataset = read_dataset(defaults.find_data() if data is None else data)
-    return export_features(Path(folder), dataset, FeatureCache(cache), specification, pad=pad, progress=progress)
+    return export_features(Path(folder), dataset, open_cache(cache), specification, pad=pad, progress=progress)
+
+
+def export_webdataset(
+    folder: OnePath,
+    /,
+    *,
+    cache: OnePath = defaults.CACHE,
+    specification: str | None = None,
+    clips_per_tar: int = 1000,
+    progress: Progress = None,
+) -> "WebDatasetSummary":
+    """Write cached features as tar files that the webdataset package reads, for other trainers.
+
+    Of each clip the tar files features-000000.tar, ... hold KEY.visual.npy, float16 (segment, height, width, channel),
+    KEY.audio.npy, float32 (segment, channel), and KEY.json: path and SHA-256 of the source, duration in seconds, what
+    is missing and lost. The same features make the same files.
+
+    Args:
+        folder: Where they go; must be empty or not exist yet.
+        cache: Folder or URL of the features.
+        specification: First digits of the specification to export, where the cache holds several.
+        clips_per_tar: The most clips in one file.
+        progress: Called before each clip, and after the last.
+
+    Returns:
+        Counts, and the digest of the features' specification.
+
+    Raises:
+        CacheError: If `folder` holds something, the cache is damaged, or not one specification begins so.
+        StorageError: If the cache is at a URL that cannot be reached.
+    """
+    from ccln.cache import open_cache
+    from ccln.pipeline.webdataset import export_features
+
+    return export_features(
+        Path(folder), open_cache(cache), specification, clips_per_tar=clips_per_tar, progress=progress
+    )
+
+
+def _export_webdataset(call: "partial[WebDatasetSummary]") -> int:
+    with ProgressBar("export", "clip") as bar:
+        summary = call(progress=bar)
+    digest = summary.specification[:_SHOWN_DIGITS]
+    print(f"{summary.clips} clips of specification {digest} in {summary.tars} files in {summary.folder}")
+    return 0
 
 
 def _imported(call: "partial[ImportSummary]") -> int:

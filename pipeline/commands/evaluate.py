@@ -39,7 +39,7 @@ def evaluate(
             split to evaluate on alone. If not given, the one that the run
             was trained on, or else the AVE folder here.
         media_root: Folder that holds the videos of a CSV data set, if they are not beside it.
-        cache: Folder of the features that ccln-extract made.
+        cache: Folder or URL of the features that ccln-extract made.
         device: auto, cpu, cuda, cuda:1, ...
 
     Raises:
@@ -49,8 +49,9 @@ def evaluate(
         NothingFoundError: ``data`` is not given and it is not clear which data set is meant.
         DatasetError, CacheError: the data set is malformed, or the cache lacks its features.
         ExtractorError: there is no such device.
+        StorageError: the cache is at a URL that cannot be reached.
     """
-    from ccln.cache import FeatureCache
+    from ccln.cache import open_cache
     from ccln.model import load_checkpoint
     from ccln.pipeline.data import read_dataset
     from ccln.pipeline.evaluate import evaluate_checkpoint
@@ -63,7 +64,7 @@ def evaluate(
         named = checkpoint.training.get("data")
         data = named if isinstance(named, str) and Path(named).exists() else defaults.find_data()
     return evaluate_checkpoint(
-        run, checkpoint, read_dataset(data, media_root), tasks[task], FeatureCache(cache), split=split, device=device
+        run, checkpoint, read_dataset(data, media_root), tasks[task], open_cache(cache), split=split, device=device
     )
 
 

@@ -50,10 +50,12 @@ def extract(
     """Turn videos into cached features; what is cached already is not done again.
 
     Args:
-        videos: Video files and folders that are searched recursively (an AVE folder is one), of which the first ten
-            seconds are extracted, and data sets as CSV files, of which all ten seconds that they use are.
+        videos: Video files, and folders and URLs (s3://bucket/videos) that are searched recursively (an AVE folder is
+            one), of which the first ten seconds are extracted, and data sets as CSV files, of which all that they use
+            are.
         media_root: Folder that holds the videos of CSV data sets, if they are not beside them.
-        cache: Folder where the features go; made if it does not exist.
+        cache: Folder where the features go; made if it does not exist. Or a URL, such as s3://bucket/features: they go
+            there a thousand clips at a time, and what was killed goes on on the same machine.
         preset: Pair of extractors: light (EfficientNet-Lite0 at 4 frames a second, YAMNet; needs no download),
             light-log-mel (with log-mel in YAMNet's place), ave (VGG-19 at 16 frames a second, VGGish), ave-legacy
             (the recipe of AVE's published features: Keras's VGG-19), clip-clap (CLIP ViT-B/32 at 4 frames a second,
@@ -94,11 +96,12 @@ def extract(
         ExtractorError, WeightsError: The extractors cannot be had.
         FileNotFoundError: A path does not exist, or no video is there.
         DatasetError: A CSV file is no data set.
-        CacheError: The cache cannot be written.
+        CacheError: The cache cannot be written, or is not in a folder with the engine ray.
+        StorageError: A URL cannot be reached.
         ClusterError: There is no Ray cluster.
         ValueError: `workers` is less than 1, or there is no such shard.
     """
-    from ccln.cache import FeatureCache
+    from ccln.cache import open_cache, require_folder
     from ccln.extractors import load_extractors, pick_device, pick_precision, preset_named, preset_with
     from ccln.pipeline.data import find_clips
     from ccln.pipeline.extract import extract_features, extract_on_cluster
@@ -116,8 +119,9 @@ def extract(
         audio_weights=audio_weights,
     )
     load = partial(load_extractors, choices, device=device, visual_weights=visual_weights, audio_weights=audio_weights)
-    store = FeatureCache(cache)
+    store = open_cache(cache)
     if engine == "ray":
+        require_folder(store)
         return extract_on_cluster(
             files,
             load,

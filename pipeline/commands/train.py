@@ -62,7 +62,7 @@ def train(
         data: AVE folder (Annotations.txt, trainSet.txt, valSet.txt, testSet.txt, and the videos in AVE/), or a CSV file
             with the columns path,start,end,label and perhaps split. If not given, the AVE folder here.
         media_root: Folder that holds the videos of a CSV data set, if they are not beside it.
-        cache: Folder of the features that ccln-extract made.
+        cache: Folder or URL of the features that ccln-extract made.
         out: Folder for this run; a run that was stopped there goes on. If not given, a new one in runs/.
         init: Run folder of a network to start from, or "packaged" for the one that comes with ccln: its weights, new
             heads for classes that it does not know, and its standardization and shape. The features must be those of
@@ -97,8 +97,9 @@ def train(
         CheckpointError: ``init`` holds no usable checkpoint.
         DatasetError, CacheError, ConfigError: the inputs are not what they must be.
         ExtractorError: there is no such device.
+        StorageError: the cache is at a URL that cannot be reached.
     """
-    from ccln.cache import FeatureCache
+    from ccln.cache import open_cache
     from ccln.model import load_checkpoint
     from ccln.pipeline.data import read_dataset
     from ccln.pipeline.report.run.pages import write_run_page, write_runs_page
@@ -122,7 +123,7 @@ def train(
     experiment = prepare(
         read_dataset(defaults.find_data() if data is None else data, media_root),
         task_type,
-        FeatureCache(cache),
+        open_cache(cache),
         read_config(config).with_training(seed=seed, epochs=epochs),
         specification=specification,
         drop_leaks=drop_leaks,

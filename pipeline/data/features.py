@@ -165,18 +165,18 @@ def load_features(
     if not candidates:
         wanted = f" with a specification {asked_for}..." if asked_for else ""
         raise DatasetError(
-            f"{dataset.source}: the cache {cache.root} has no features of this data set{wanted}. "
-            f"Make them first: ccln-extract {dataset.source} --cache {cache.root}"
+            f"{dataset.source}: the cache {cache} has no features of this data set{wanted}. "
+            f"Make them first: ccln-extract {dataset.source} --cache {cache}"
         )
     if len(candidates) > 1:
         listed = ", ".join(f"{alike[0][:12]} ({len(found)} clips)" for alike, (found, _) in sorted(candidates.items()))
         raise DatasetError(
-            f"{dataset.source}: the cache {cache.root} has its features under several specifications: {listed}. "
+            f"{dataset.source}: the cache {cache} has its features under several specifications: {listed}. "
             "Choose one with --specification."
         )
     ((alike, (found, damaged)),) = candidates.items()
     command = "ccln-cache import-ave" if "imported" in specifications[alike[0]] else "ccln-extract"
-    features = _read(found, damaged, cache, f"{command} {dataset.source} --cache {cache.root}")
+    features = _read(found, damaged, cache, f"{command} {dataset.source} --cache {cache}")
     counts = Counter(entry.specification_sha256 for entry in found.values())
     if len(counts) > 1:
         mixture = (f"{counts[one]} in {arithmetic_of(specifications[one])}" for one in alike if one in counts)
@@ -280,7 +280,7 @@ def _found(
         if len(entries) > 1:
             raise DatasetError(
                 f"{dataset.source}: the video of {row.video_id} is absent or has no features of its own, and "
-                f"{lookup.cache.root} holds features of {len(entries)} different files named {name}. Put the video "
+                f"{lookup.cache} holds features of {len(entries)} different files named {name}. Put the video "
                 "back and extract its features, or use a cache of its own."
             )
         return entries[0] if entries else None
@@ -315,6 +315,7 @@ def _read(
             command that makes them.
     """
     features, damaged = {}, list(damaged)
+    cache.fetch(entry.key for entry in found.values())
     for row, entry in found.items():
         try:
             features[row] = cache.read(entry.key)
@@ -322,7 +323,7 @@ def _read(
             damaged.append(row)
     if damaged:
         raise DatasetError(
-            f"{cache.root}: features are damaged, of {len(damaged)} clips: {', '.join(row.name for row in damaged)}. "
+            f"{cache}: features are damaged, of {len(damaged)} clips: {', '.join(row.name for row in damaged)}. "
             f"Make them again, with the options that they were made with: {command}"
         )
     return features
@@ -347,7 +348,7 @@ def _labelled(
     present = tuple(row for row in rows if row in found)
     missing = tuple(row for row in rows if row not in found)
     if not present and needed:
-        raise DatasetError(f"{dataset.source}: not one clip of the {split} split has features in {cache.root}")
+        raise DatasetError(f"{dataset.source}: not one clip of the {split} split has features in {cache}")
     if missing:
         log.warning(
             "%d of %d rows of the %s split have no features and are left out (%s, ...): run ccln-extract %s to see why",
