@@ -12,7 +12,7 @@ compares them. Beside it stand the area under the ROC curve of the event logit o
 that are event, how many are still called so when the clip has the sound of a clip of another class, at the threshold
 that 96 % of these seconds reach with their own sound.
 
-uv run python benchmarks/cross_validation.py --data FOLDER --cache FOLDER [--seeds 0 1 2] [--config FILE]
+uv run python benchmarks/cross_validation.py --data FOLDER --cache FOLDER [--task weak] [--seeds 0 1 2] [--config FILE]
 """
 
 import argparse
@@ -42,9 +42,10 @@ from ccln.pipeline.metrics.segments import Scores
 from ccln.pipeline.train.config import read_config
 from ccln.pipeline.train.loop import train_network
 from ccln.pipeline.train.run import FULL, Experiment, ablations, prepare
-from ccln.pipeline.train.tasks import SupervisedLocalization
+from ccln.pipeline.train.tasks import DatasetTask, SupervisedLocalization, WeakLocalization
 
 METHODS = ablations(PARTS)
+TASKS: dict[str, type[DatasetTask]] = {task.name: task for task in (SupervisedLocalization, WeakLocalization)}
 RECALL = 0.96
 DIRECTIONS: tuple[tuple[Split, Split], ...] = (("train", "validation"), ("validation", "train"))
 
@@ -52,7 +53,7 @@ DIRECTIONS: tuple[tuple[Split, Split], ...] = (("train", "validation"), ("valida
 class Unselected:
     """A task whose every epoch looks better than the one before, so that the last is kept."""
 
-    def __init__(self, task: SupervisedLocalization) -> None:
+    def __init__(self, task: DatasetTask) -> None:
         self.name, self.clips, self._task, self.selection = task.name, task.clips, task, 0.0
 
     def augmented(self, batch: dict[str, Tensor], random: torch.Generator) -> dict[str, Tensor]:
@@ -90,7 +91,7 @@ def last_epoch(experiment: Experiment, trained: Split, scored: Split, seed: int,
     steps, steps_here = (-(-len(splits[split]) // training.batch_size) for split in ("train", trained))
     training = replace(training, seed=seed, epochs=round(training.epochs * steps / steps_here))
     features = replace(experiment.features, splits={**splits, "train": splits[trained]})
-    task = SupervisedLocalization(features, replace(experiment.config, training=training))
+    task = type(experiment.task)(features, replace(experiment.config, training=training))
     set_seed(seed)
     network = replace(experiment, features=features).new_network(without)
     with tempfile.TemporaryDirectory() as folder:
@@ -127,6 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--task", choices=list(TASKS), default="supervised")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--config", type=Path)
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS)[:-1])
@@ -134,7 +136,7 @@ def main() -> None:
     keep_freed_memory()
     experiment = prepare(
         read_dataset(arguments.data),
-        SupervisedLocalization,
+        TASKS[arguments.task],
         FeatureCache(arguments.cache),
         read_config(arguments.config),
     )

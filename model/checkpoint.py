@@ -27,7 +27,7 @@ WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
 MAX_CONFIG_BYTES = 16 * 2**20
 """An account of the training may name a million clips."""
-_FORMAT = 6
+_FORMAT = 7
 _MAX_HEADER_BYTES = 2**20  # what a safetensors file holds beside the numbers themselves
 
 
@@ -98,7 +98,7 @@ class Checkpoint:
 class _Config(msgspec.Struct, forbid_unknown_fields=True):
     """`config.json`."""
 
-    format: Literal[2, 3, 6]
+    format: Literal[2, 3, 6, 7]
     network: str
     model: dict[str, Any]
     class_names: tuple[str, ...]
@@ -176,7 +176,7 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
         if config.format == 2:
             weights = {".".join(map(_new_name, name.split("."))): tensor for name, tensor in weights.items()}
         if config.format < _FORMAT:
-            weights = _without_agreement(model.state_dict()) | weights
+            weights = _added_later(model.state_dict()) | weights
         _check_weights(model.state_dict(), weights)
         model.load_state_dict(weights, assign=True)
     checkpoint = Checkpoint(
@@ -222,11 +222,11 @@ def _parse_config(data: bytes) -> _Config:
         raise ValueError(
             f"it is of format {found}, and this version reads format {_FORMAT}: train again with this version"
         )
-    if found not in (2, 3, _FORMAT):
+    if found not in (2, 3, 6, _FORMAT):
         raise ValueError(f"it is no config of format {_FORMAT}, the one that this version reads")
     if found == 2:
         config = _renamed(config)
-    if found < _FORMAT and isinstance(config.get("decoding"), dict):
+    if found < 6 and isinstance(config.get("decoding"), dict):
         config["decoding"].setdefault("class_threshold", 0.0)  # which knows every class, as networks did
     return msgspec.convert(config, _Config)
 
@@ -252,9 +252,9 @@ def _renamed(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _without_agreement(wanted: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """What networks have beyond those of format 3; zeros change nothing of what a network computes."""
-    added = ("gate_agreement", "event_agreement", "event_shift")
+def _added_later(wanted: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What networks have beyond those of earlier formats; zeros change nothing of what a network computes."""
+    added = ("gate_agreement", "event_agreement", "event_shift", "event_smoothing")
     return {name: torch.zeros(value.shape) for name, value in wanted.items() if name.split(".")[-1] in added}
 
 

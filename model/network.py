@@ -417,7 +417,7 @@ class Output(NamedTuple):
     """Output of CCLN."""
 
     event_logits: Tensor
-    """Whether the second is event (batch, segment); the members' mean and, outside training, the shift."""
+    """Whether the second is event (batch, segment); the members' mean, outside training smoothed and shifted."""
     class_logits: Tensor
     """Class of the clip's event (batch, class): the members' mean log-probabilities and the branch's logits."""
     segment_class_logits: Tensor | None
@@ -435,6 +435,20 @@ class Output(NamedTuple):
     """Of the branch network; None where there is none."""
 
 
+_EVENT_SMOOTHING = 0.1
+
+
+def smoothed(logits: Tensor, share: Tensor) -> Tensor:
+    """Mix each second's logit with its neighbours', (batch, segment); the first and the last are their own neighbours.
+
+    Args:
+        logits: (batch, segment).
+        share: of each neighbour, 0 to 1/3.
+    """
+    padded = torch.cat([logits[:, :1], logits, logits[:, -1:]], dim=1)  # (B, T + 2)
+    return (1 - 2 * share) * logits + share * (padded[:, :-2] + padded[:, 2:])
+
+
 class CCLN(Pretrained, kind="ccln"):
     """The whole network; ``config.without`` leaves parts out for ablation.
 
@@ -446,6 +460,9 @@ class CCLN(Pretrained, kind="ccln"):
     event_shift: Tensor
     """Added to the event logits outside training. Where training clips are made harder than others, by sounds of other
     classes laid over them, "more likely than not" lies elsewhere; it is chosen on the validation clips."""
+    event_smoothing: Tensor
+    """Share of each neighbouring second in a second's event logit outside training (our addition): an event seldom
+    pauses for a second. See docs/experiments.md."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -456,6 +473,7 @@ class CCLN(Pretrained, kind="ccln"):
         self.members = Ensemble(config)
         self.branch = None if "wccl" in config.without else ClassifyingBranch(config, config.width)
         self.register_buffer("event_shift", torch.zeros(()))
+        self.register_buffer("event_smoothing", torch.tensor(_EVENT_SMOOTHING))
 
     def forward(self, visual: Tensor, audio: Tensor) -> Output:
         """Locate the events of a batch of clips.
@@ -474,7 +492,9 @@ class CCLN(Pretrained, kind="ccln"):
         attended, attention = self.attention(visual, audio)  # (B, T, C), (B, T, H, W)
         # 3. The members, each on its own, and their mean.
         ensemble: EnsembleOutput = self.members(attended, audio)
-        event_logits = ensemble.event_logits if self.training else ensemble.event_logits + self.event_shift  # (B, T)
+        event_logits = ensemble.event_logits  # (B, T)
+        if not self.training:
+            event_logits = smoothed(event_logits, self.event_smoothing) + self.event_shift
         # 4. The branch network, pooled with the event probability; no gradient of it reaches the rest.
         branch, class_logits = None, ensemble.class_logits  # (B, n)
         if self.branch is not None:

@@ -187,7 +187,7 @@ def as_format_2(folder: Path) -> None:
     change_config(folder, rename)
 
 
-ADDED_LATER = ("gate_agreement", "event_agreement", "event_shift")
+ADDED_LATER = ("gate_agreement", "event_agreement", "event_shift", "event_smoothing")
 
 
 @pytest.mark.parametrize("kind", ["ccln", "matching"])

@@ -49,10 +49,10 @@ def forge_weights(folder: Path, change: Callable[[dict[str, Tensor]], object]) -
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
-        ("format", 1, "format 1, and this version reads format 6: train again with this version"),
-        ("format", 7, "no config of format 6"),
-        ("format", "6", "no config of format 6"),
-        ("format", 6.0, r"\$\.format"),
+        ("format", 1, "format 1, and this version reads format 7: train again with this version"),
+        ("format", 8, "no config of format 7"),
+        ("format", "7", "no config of format 7"),
+        ("format", 7.0, r"\$\.format"),
         ("format", 2.0, r"\$\.format"),
         ("model", [], r"\$\.model"),
         ("class_names", "abc", r"\$\.class_names"),

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import convolve1d
 from support.networks import SMALL, clips, each_ablation, integrated_and_outputs, members_of, network, tensors, truth
 from torch import Tensor
 
@@ -164,8 +165,10 @@ def test_the_output_is_the_members_mean_and_the_branchs_class_logits(training: b
     output = network(replace(SMALL, members=count)).train(training)(*clips())
     assert len(output.members) == count
     for name in ("event_logits", "audio_logits", "visual_logits"):
-        each = np.stack([getattr(one, name).detach().double().numpy() for one in output.members])
-        np.testing.assert_allclose(getattr(output, name).detach(), each.mean(0), atol=1e-5, err_msg=name)
+        mean = np.stack([getattr(one, name).detach().double().numpy() for one in output.members]).mean(0)
+        if name == "event_logits" and not training:
+            mean = convolve1d(mean, [0.1, 0.8, 0.1], axis=1, mode="nearest")
+        np.testing.assert_allclose(getattr(output, name).detach(), mean, atol=1e-5, err_msg=name)
     assert output.branch is not None
     expected = sum(logits.detach().double().numpy() for logits in output.branch.class_logits)
     for one in output.members:
