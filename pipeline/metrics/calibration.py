@@ -16,7 +16,7 @@ from ccln.pipeline.segments import equal_runs, sigmoid
 _BINS = 15
 _LOST_SHARE = 0.01
 _SHIFTS = np.arange(-100, 151) / 10  # logits; 0 is one of them. Networks trained on few clips need 6 to 8
-_BACKGROUND_WEIGHT = 3
+_BACKGROUND_WEIGHT = 2
 _SMOOTHED = 5  # shifts that are averaged, an odd number
 _TEMPERATURES = (0.1, 10.0)  # a network that makes no mistake on validation would have none at all
 
