@@ -5,7 +5,8 @@ from ccln.model.config import PARTS, EventDecoding, LossConfig, ModelConfig, Par
 from ccln.model.hub import load_pretrained
 from ccln.model.losses import supervised_loss, weak_loss
 from ccln.model.matching import MatchingNetwork, matching_loss
-from ccln.model.network import CCLN, Output
+from ccln.model.network import CCLN, LocalizationNetwork, Output
+from ccln.model.zero_shot import ZeroShot
 
 NetworkType = type[CCLN] | type[MatchingNetwork]
 
@@ -15,6 +16,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "EventDecoding",
+    "LocalizationNetwork",
     "LossConfig",
     "MatchingNetwork",
     "ModelConfig",
@@ -22,6 +24,7 @@ __all__ = [
     "NetworkType",
     "Output",
     "Part",
+    "ZeroShot",
     "load_checkpoint",
     "load_pretrained",
     "matching_loss",

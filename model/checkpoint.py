@@ -28,6 +28,8 @@ CONFIG_NAME = "config.json"
 MAX_CONFIG_BYTES = 16 * 2**20
 """An account of the training may name a million clips."""
 _FORMAT = 7
+_LATER_FIELDS: dict[str, Any] = {"text_channels": None, "other_texts": 0}
+"""Of the network's config, with what they are where they are not written: earlier releases know only such networks."""
 _MAX_HEADER_BYTES = 2**20  # what a safetensors file holds beside the numbers themselves
 
 
@@ -41,6 +43,8 @@ class Network(nn.Module):
     kinds: ClassVar[dict[str, type["Network"]]] = {}
     """By those names. The classes enter themselves, so that they may import this module."""
     kind: ClassVar[str]
+    localizes: ClassVar[bool] = False
+    """Whether it finds events; else it serves cross-modality localization."""
 
     def __init_subclass__(cls, kind: str | None = None) -> None:
         super().__init_subclass__()
@@ -144,7 +148,11 @@ def checkpoint_files(checkpoint: Checkpoint) -> dict[str, bytes]:
     config = _Config.sealed(
         format=_FORMAT,
         network=checkpoint.model.kind,
-        model=asdict(checkpoint.model.config),
+        model={
+            name: value
+            for name, value in asdict(checkpoint.model.config).items()
+            if name not in _LATER_FIELDS or value != _LATER_FIELDS[name]
+        },
         class_names=checkpoint.class_names,
         specification=checkpoint.specification,
         training=checkpoint.training,
@@ -202,10 +210,11 @@ def _read_config(folder: Path) -> tuple[_Config, Network, EventDecoding]:
         kind = Network.kinds.get(config.network)
         if kind is None:
             raise ValueError(f"network = {config.network!r:.30}: this version has {', '.join(Network.kinds)}")
-        _check_names("model", ModelConfig.__dataclass_fields__, config.model)
+        shape = _LATER_FIELDS | config.model
+        _check_names("model", ModelConfig.__dataclass_fields__, shape)
         _check_names("decoding", EventDecoding.__dataclass_fields__, config.decoding)
         with torch.device("meta"):  # so that a forged config allocates nothing
-            model = kind(ModelConfig(**config.model))
+            model = kind(ModelConfig(**shape))
         if len(config.class_names) != model.config.class_count:
             raise ValueError(f"{len(config.class_names)} class names for {model.config.class_count} classes")
         decoding = EventDecoding(**config.decoding)

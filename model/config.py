@@ -71,9 +71,17 @@ class ModelConfig:
     """FEE's alpha: how far a sure foreground second is raised over a sure background second."""
     without: tuple[Part, ...] = ()
     """Parts left out, for ablation: any of sbi, fee, wccl."""
+    text_channels: Count | None = None
+    """Where classes are given by the vectors of their names: the channels, the last ones of the visual map, that are
+    the picture's vector in the space of these texts. The audio feature is a vector of such a space as a whole. None for
+    classes that are learnt."""
+    other_texts: Annotated[int, Meta(ge=0, le=65_536)] = 0
+    """Texts of no class, which zero-shot localization compares with beside those of the classes."""
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.text_channels is not None and self.text_channels > self.visual_channels:
+            raise ValueError(f"text_channels = {self.text_channels}: of {self.visual_channels} visual channels")
         if self.width % (2 * self.heads):
             raise ValueError(f"width = {self.width}: must be a multiple of twice the {self.heads} heads")
         object.__setattr__(self, "without", tuple(part for part in PARTS if part in self.without))  # one order

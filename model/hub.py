@@ -161,7 +161,7 @@ def model_card(checkpoint: Checkpoint, repository: str) -> str:
     return template.render(
         checkpoint=checkpoint,
         decoding=asdict(checkpoint.decoding),
-        localizes=checkpoint.model.kind == "ccln",
+        localizes=checkpoint.model.localizes,
         name=repository.rsplit("/", 1)[-1],
         repository=repository,
         specification=json.dumps(checkpoint.specification, indent=2, ensure_ascii=False),

@@ -7,7 +7,8 @@ comments B is the batch, T the segments (seconds), H, W, C the visual map, D the
 d the model width, h the heads, n the classes, p the embedding.
 """
 
-from typing import NamedTuple, cast
+from dataclasses import replace
+from typing import NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 from ccln.model.config import ModelConfig
 from ccln.model.hub import Pretrained
 from ccln.model.layers import Branch, ClipDropout, Standardization, pooled_unit
+from ccln.model.texts import CLOSED, ClassHead, Spaces, Texts, joint_space
 
 # --- The parts, in the order of the data ------------------------------------------------------------------------------
 
@@ -291,22 +293,25 @@ class EventNetwork(nn.Module):
             self.audio_projection = nn.Linear(width, config.embedding_width)
             self.visual_projection = nn.Linear(width, config.embedding_width)
         self.event_head = nn.Linear(width, 1)
-        self.class_head = nn.Linear(width, config.class_count)
-        self.audio_head = nn.Linear(width, config.class_count)
-        self.visual_head = nn.Linear(width, config.class_count)
+        audio_space, visual_space, joint = _space_channels(config)
+        self.class_head = ClassHead(width, config.class_count, joint)
+        self.audio_head = ClassHead(width, config.class_count, audio_space)
+        self.visual_head = ClassHead(width, config.class_count, visual_space)
         self.dropout = ClipDropout(dropout)
 
-    def forward(self, visual: Tensor, audio: Tensor) -> MemberOutput:
+    def forward(self, visual: Tensor, audio: Tensor, spaces: Spaces = CLOSED) -> MemberOutput:
         """Locate the events of a batch of clips.
 
         Args:
             visual: (batch, segment, visual channel), attended.
             audio: (batch, segment, audio channel), standardized.
+            spaces: that the heads compare in, where classes are given by texts.
         """
         # 1. Each modality on its own, and its evidence for each class before any interaction.
         a = self.audio_encoder(audio)  # (B, T, d)
         v = self.visual_encoder(self.visual_norm(visual))  # (B, T, d)
-        audio_logits, visual_logits = self.audio_head(a), self.visual_head(v)  # (B, T, n)
+        audio_logits = self.audio_head(a, spaces.audio)  # (B, T, n)
+        visual_logits = self.visual_head(v, spaces.visual)  # (B, T, n)
         # 2. Fusion.
         fused = self.fusion(a, v)  # (B, T, d)
         # 3. Interaction: SBI.
@@ -323,14 +328,16 @@ class EventNetwork(nn.Module):
         share = weights / weights.sum(1, keepdim=True).clamp_min(1e-6)  # (B, T)
         pooled = torch.einsum("bt,btd->bd", share, view)  # (B, d)
         evidence = torch.einsum("bt,btn->bn", share, audio_logits + visual_logits)  # (B, n)
+        class_logits = self.class_head(self.dropout(pooled[:, None]).squeeze(1), spaces.pooled(share).joint)  # (B, n)
+        by_segment = None if self.training else self.class_head(view, spaces.joint) + audio_logits + visual_logits
         # 7. The views that WCCL compares.
         views = None
         if self.audio_projection is not None and self.visual_projection is not None and self.training:
             views = pooled_unit(self.audio_projection, a, weights), pooled_unit(self.visual_projection, v, weights)
         return MemberOutput(
             event_logits=event_logits,
-            class_logits=self.class_head(self.dropout(pooled[:, None]).squeeze(1)) + evidence,
-            segment_class_logits=None if self.training else self.class_head(view) + audio_logits + visual_logits,
+            class_logits=class_logits + evidence,
+            segment_class_logits=by_segment,
             audio_logits=audio_logits,
             visual_logits=visual_logits,
             gate=gate,
@@ -338,6 +345,13 @@ class EventNetwork(nn.Module):
             enhanced=view,
             views=views,
         )
+
+
+def _space_channels(config: ModelConfig) -> tuple[int | None, int | None, int | None]:
+    """Channels of the audio, the visual and the joint space; None for classes that are learnt."""
+    if config.text_channels is None:
+        return None, None, None
+    return config.audio_channels, config.text_channels, config.audio_channels + config.text_channels
 
 
 # --- The branch network -----------------------------------------------------------------------------------------------
@@ -348,19 +362,33 @@ class ClassifyingBranch(Branch):
 
     A modality's logit of a class is s <z, k>, z its view, k the class's prototype (a unit vector) and s, both learnt.
     WCCL draws the views of a class to its prototype as it draws them to each other: our reading of "weak video-level
-    labels to constrain the cross-modal semantic alignment" in the abstract.
+    labels to constrain the cross-modal semantic alignment" in the abstract. Where classes are given by texts, these are
+    the prototypes, which the views are compared with as of any open head.
     """
 
     def __init__(self, config: ModelConfig, width: int) -> None:
         super().__init__(config, width)
+        audio_space, visual_space, _ = _space_channels(config)
+        self.audio_head = self.visual_head = None
+        if audio_space is not None:
+            self.audio_head = ClassHead(config.embedding_width, config.class_count, audio_space)
+            self.visual_head = ClassHead(config.embedding_width, config.class_count, visual_space)
+            return
         prototypes = torch.empty(config.class_count, config.embedding_width)
         if not prototypes.is_meta:  # where a checkpoint is about to be read, and where this would import a compiler
             prototypes.normal_().mul_(0.1)
         self.prototypes = nn.Parameter(prototypes)
         self.scale = nn.Parameter(torch.tensor(10.0))
 
-    def class_logits(self, views: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """The two (batch, embedding) views, audio and visual -> logits (batch, class) of each."""
+    def class_logits(self, views: tuple[Tensor, Tensor], spaces: Spaces = CLOSED) -> tuple[Tensor, Tensor]:
+        """The two (batch, embedding) views, audio and visual -> logits (batch, class) of each.
+
+        Args:
+            views: of clips.
+            spaces: with the clips' vectors, where classes are given by texts.
+        """
+        if self.audio_head is not None and self.visual_head is not None:
+            return self.audio_head(views[0], spaces.audio), self.visual_head(views[1], spaces.visual)
         prototypes = F.normalize(self.prototypes, dim=-1)  # (n, p)
         audio, visual = (self.scale * view @ prototypes.T for view in views)
         return audio, visual
@@ -390,9 +418,9 @@ class Ensemble(nn.ModuleList):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(EventNetwork(config) for _ in range(config.members))
 
-    def forward(self, visual: Tensor, audio: Tensor) -> EnsembleOutput:
-        """As of a member: (batch, segment, visual channel) and (batch, segment, audio channel)."""
-        members = tuple(cast(MemberOutput, member(visual, audio)) for member in self)
+    def forward(self, visual: Tensor, audio: Tensor, spaces: Spaces = CLOSED) -> EnsembleOutput:
+        """As of a member: (batch, segment, visual channel), (batch, segment, audio channel), and the heads' spaces."""
+        members = tuple(cast(MemberOutput, member(visual, audio, spaces)) for member in self)
         by_segment = [one.segment_class_logits for one in members if one.segment_class_logits is not None]
         return EnsembleOutput(
             event_logits=torch.stack([one.event_logits for one in members]).mean(0),
@@ -414,7 +442,7 @@ class BranchOutput(NamedTuple):
 
 
 class Output(NamedTuple):
-    """Output of CCLN."""
+    """Output of a network that locates events; the words on members and branch are of CCLN."""
 
     event_logits: Tensor
     """Whether the second is event (batch, segment); the members' mean, outside training smoothed and shifted."""
@@ -449,17 +477,68 @@ def smoothed(logits: Tensor, share: Tensor) -> Tensor:
     return (1 - 2 * share) * logits + share * (padded[:, :-2] + padded[:, 2:])
 
 
-class CCLN(Pretrained, kind="ccln"):
+class LocalizationNetwork(Pretrained):
+    """A network that locates events, from the features of clips to an `Output`."""
+
+    localizes = True
+    event_shift: Tensor
+    """Added to the event logits outside training, so that one half is the threshold; chosen on the validation clips.
+    Where CCLN's training clips are made harder than others, by sounds of other classes laid over them, "more likely
+    than not" lies elsewhere."""
+    texts: Texts | None
+    """Of the classes' names; None where classes are learnt."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.register_buffer("event_shift", torch.zeros(()))
+
+    @torch.no_grad()
+    def with_classes(self, visual: Tensor, audio: Tensor) -> Self:
+        """The network for other classes; all but their texts it shares with this one.
+
+        Args:
+            visual: (class, channel), of each class the vector of its name in the visual space.
+            audio: (class, channel), in the audio space.
+
+        Raises:
+            ValueError: the network's classes are learnt, or the vectors are of other spaces.
+        """
+        config, texts = self.config, self.texts
+        if texts is None:
+            raise ValueError("the classes of this network are learnt, not given by texts")
+        if visual.shape != (len(audio), config.text_channels) or audio.shape[1:] != (config.audio_channels,):
+            raise ValueError(
+                f"texts {tuple(visual.shape)} and {tuple(audio.shape)}: this network compares with (class, "
+                f"{config.text_channels}) and (class, {config.audio_channels})"
+            )
+        with torch.device("meta"):
+            network = type(self)(replace(config, class_count=len(visual)))
+        on = texts.visual
+        named = {"texts.visual": visual.to(on), "texts.audio": audio.to(on)}
+        network.load_state_dict(self.state_dict() | named, assign=True)
+        return network.train(self.training)
+
+    def _check_shapes(self, visual: Tensor, audio: Tensor) -> None:
+        config, batch = self.config, visual.shape[:1]
+        visual_shape = (config.segment_count, config.visual_height, config.visual_width, config.visual_channels)
+        audio_shape = (config.segment_count, config.audio_channels)
+        if visual.shape != (*batch, *visual_shape) or audio.shape != (*batch, *audio_shape):
+            raise ValueError(
+                f"visual {tuple(visual.shape)} and audio {tuple(audio.shape)}: this network reads "
+                f"(batch, {', '.join(map(str, visual_shape))}) and (batch, {', '.join(map(str, audio_shape))})"
+            )
+
+
+class CCLN(LocalizationNetwork, kind="ccln"):
     """The whole network; ``config.without`` leaves parts out for ablation.
 
     The members share the attention, by far the largest computation. The branch network takes part in the clip's class
     (our addition): it learns from WCCL alone, and what it learns does not change where the network looks, so that its
     errors are its own.
+
+    With ``config.text_channels`` classes are not learnt but given by the vectors of their names, see `ClassHead`.
     """
 
-    event_shift: Tensor
-    """Added to the event logits outside training. Where training clips are made harder than others, by sounds of other
-    classes laid over them, "more likely than not" lies elsewhere; it is chosen on the validation clips."""
     event_smoothing: Tensor
     """Share of each neighbouring second in a second's event logit outside training (our addition): an event seldom
     pauses for a second. See docs/experiments.md."""
@@ -472,8 +551,8 @@ class CCLN(Pretrained, kind="ccln"):
         )
         self.members = Ensemble(config)
         self.branch = None if "wccl" in config.without else ClassifyingBranch(config, config.width)
-        self.register_buffer("event_shift", torch.zeros(()))
         self.register_buffer("event_smoothing", torch.tensor(_EVENT_SMOOTHING))
+        self.texts = None if config.text_channels is None else Texts(config, config.class_count)
 
     def forward(self, visual: Tensor, audio: Tensor) -> Output:
         """Locate the events of a batch of clips.
@@ -486,20 +565,22 @@ class CCLN(Pretrained, kind="ccln"):
             ValueError: shapes that the config does not allow.
         """
         self._check_shapes(visual, audio)
-        # 1. Audio as deviation from the training clips' mean.
+        # 1. Audio as deviation from the training clips' mean; the encoders' own vectors, where classes are texts.
+        spaces = self._spaces(visual, audio)
         audio = self.standardization(audio)  # (B, T, D)
         # 2. Audio-guided attention.
         attended, attention = self.attention(visual, audio)  # (B, T, C), (B, T, H, W)
         # 3. The members, each on its own, and their mean.
-        ensemble: EnsembleOutput = self.members(attended, audio)
+        ensemble: EnsembleOutput = self.members(attended, audio, spaces)
         event_logits = ensemble.event_logits  # (B, T)
         if not self.training:
             event_logits = smoothed(event_logits, self.event_smoothing) + self.event_shift
         # 4. The branch network, pooled with the event probability; no gradient of it reaches the rest.
         branch, class_logits = None, ensemble.class_logits  # (B, n)
         if self.branch is not None:
-            views = self.branch(attended.detach(), audio, torch.sigmoid(event_logits.detach()))  # (B, p) twice
-            branch = BranchOutput(views, self.branch.class_logits(views))
+            weights = torch.sigmoid(event_logits.detach())  # (B, T)
+            views = self.branch(attended.detach(), audio, weights)  # (B, p) twice
+            branch = BranchOutput(views, self.branch.class_logits(views, spaces.pooled(weights)))
             # 5. Class of the clip: members and branch together.
             class_logits = class_logits + sum(branch.class_logits)  # (B, n)
         return Output(
@@ -513,12 +594,29 @@ class CCLN(Pretrained, kind="ccln"):
             branch=branch,
         )
 
-    def _check_shapes(self, visual: Tensor, audio: Tensor) -> None:
-        config, batch = self.config, visual.shape[:1]
-        visual_shape = (config.segment_count, config.visual_height, config.visual_width, config.visual_channels)
-        audio_shape = (config.segment_count, config.audio_channels)
-        if visual.shape != (*batch, *visual_shape) or audio.shape != (*batch, *audio_shape):
-            raise ValueError(
-                f"visual {tuple(visual.shape)} and audio {tuple(audio.shape)}: this network reads "
-                f"(batch, {', '.join(map(str, visual_shape))}) and (batch, {', '.join(map(str, audio_shape))})"
-            )
+    def start_heads(self, visual: Tensor, audio: Tensor, visual_scale: float, audio_scale: float) -> None:
+        """Let the open heads of a new network begin as zero-shot classification.
+
+        Args:
+            visual: of the training clips (clip, segment, height, width, channel), of which the last channels alone are
+                needed, at one position.
+            audio: (clip, segment, channel).
+            visual_scale: what the encoders multiply cosines with.
+            audio_scale: likewise.
+        """
+        spaces = self._spaces(visual, audio)
+        heads = [self.branch, *self.members]
+        for scale, space, name in (
+            (audio_scale, spaces.audio, "audio_head"),
+            (visual_scale, spaces.visual, "visual_head"),
+            (audio_scale + visual_scale, spaces.joint, "class_head"),
+        ):
+            for head in (getattr(part, name, None) for part in heads):
+                if isinstance(head, ClassHead) and space is not None:
+                    head.start(space, scale)
+
+    def _spaces(self, visual: Tensor, audio: Tensor) -> Spaces:
+        if self.texts is None:
+            return CLOSED
+        audio_space, visual_space = self.texts(visual, audio)
+        return Spaces(audio_space, visual_space, joint_space(audio_space, visual_space))

@@ -15,7 +15,7 @@ PACKAGED = "packaged"
 TIMEOUT_SECONDS = 300.0
 """What ten seconds of video may take to decode: even 8K needs less, on one core of a busy machine."""
 
-_LOCATES_EVENTS = "ccln"  # by its name in a checkpoint's config.json
+_LOCATE_EVENTS = ("ccln", "zero-shot")  # by their names in a checkpoint's config.json
 
 
 class NothingFoundError(Exception):
@@ -58,7 +58,7 @@ def latest_localizing_run() -> Path | None:
     """The newest finished run in the folder of runs whose network locates events; None if there is none."""
     runs = sorted(finished_runs(RUNS), key=lambda run: (run / "config.json").stat().st_mtime_ns, reverse=True)
     for run in runs:
-        if _network_of(run) == _LOCATES_EVENTS:
+        if _network_of(run) in _LOCATE_EVENTS:
             return run
     return None
 
@@ -71,4 +71,4 @@ def _network_of(run: Path) -> str:
     try:
         return json.loads((run / "config.json").read_bytes())["network"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return _LOCATES_EVENTS
+        return _LOCATE_EVENTS[0]

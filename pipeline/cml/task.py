@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ccln.cache import FeatureCache
-from ccln.model import MatchingNetwork, NetworkType, Part
+from ccln.model import MatchingNetwork, Network, NetworkType, Part
 from ccln.model.matching import is_findable, matching_loss
 from ccln.pipeline.cml.metrics import CmlScores, embed_clips, evaluate_cml, score_queries
 from ccln.pipeline.data.clips import SPLITS, AnnotatedClip, Dataset, DatasetError, Split, segment_labels
@@ -28,6 +28,7 @@ class CrossModalityLocalization:
 
     name = "cml"
     network_type: ClassVar[NetworkType] = MatchingNetwork
+    evaluated_type: ClassVar[type[Network]] = MatchingNetwork
     parts: ClassVar[tuple[Part, ...]] = ("wccl",)
     evaluate = staticmethod(evaluate_cml)
 

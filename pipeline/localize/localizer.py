@@ -20,7 +20,7 @@ from ccln.extractors import (
     without_arithmetic,
 )
 from ccln.extractors.classes import HeardAndSeen, has_classes
-from ccln.model import CCLN, Checkpoint, EventDecoding
+from ccln.model import Checkpoint, EventDecoding, LocalizationNetwork
 from ccln.pipeline.decode.clip import DecodedClip, decode_clips
 from ccln.pipeline.decode.container import stated_picture
 from ccln.pipeline.decode.damage import OnDamage
@@ -75,6 +75,7 @@ class Localizer:
         device: str = "auto",
         visual_weights: Path | str | None = None,
         audio_weights: Path | str | None = None,
+        extractors: Extractors | None = None,
     ) -> None:
         """Load the extractors that the checkpoint names.
 
@@ -90,6 +91,7 @@ class Localizer:
             device: "auto", "cpu", "cuda", ...
             visual_weights: local file with the visual network's weights.
             audio_weights: local file with the audio network's weights.
+            extractors: those of the checkpoint, where they are loaded already.
 
         Raises:
             OtherTaskError: the checkpoint's network does not locate events.
@@ -97,7 +99,7 @@ class Localizer:
             SpecificationError: those that can be had are not the checkpoint's.
             ValueError: windows so far apart would leave seconds out, or would not move.
         """
-        if not isinstance(checkpoint.model, CCLN):
+        if not isinstance(checkpoint.model, LocalizationNetwork):
             raise OtherTaskError(
                 "the checkpoint is one of cross-modality localization: its network finds a sound in the picture and "
                 "the other way round; it knows neither classes nor events. Name a run of ccln-train --task supervised "
@@ -123,7 +125,7 @@ class Localizer:
         device = str(self.device)
         preset = preset_from_specification(checkpoint.specification)
         self._on_damage: OnDamage = on_damage
-        self._extractors: Extractors = load_extractors(
+        self._extractors: Extractors = extractors or load_extractors(
             preset_with(preset, precision=pick_precision("auto", device)),
             device=device,
             visual_weights=visual_weights,
@@ -142,7 +144,7 @@ class Localizer:
             )
         self.audio_track = preset.audio_track
         """Which audio track of a video the checkpoint's features are of, see `ccln.extractors.Preset`."""
-        self._model: CCLN = checkpoint.model.to(self.device)
+        self._model: LocalizationNetwork = checkpoint.model.to(self.device)
         WindowedNetwork(self._model, self._hop_segments)  # a wrong hop is to be known before any file is read
 
     @property

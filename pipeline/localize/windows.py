@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ccln.model import CCLN, Output
+from ccln.model import LocalizationNetwork, Output
 from ccln.pipeline.segments import SEGMENT_COUNT
 
 HOP_SEGMENTS = 2
@@ -42,7 +42,7 @@ class WindowedNetwork:
     twenty seconds, and the sums of the predictions.
     """
 
-    def __init__(self, network: CCLN, hop_segments: int = HOP_SEGMENTS) -> None:
+    def __init__(self, network: LocalizationNetwork, hop_segments: int = HOP_SEGMENTS) -> None:
         """Begin a video.
 
         Args:

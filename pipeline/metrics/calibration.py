@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from ccln.model import CCLN, EventDecoding
+from ccln.model import EventDecoding, LocalizationNetwork
 from ccln.pipeline.data.features import LabelledClips
 from ccln.pipeline.metrics.evaluation import ratio
 from ccln.pipeline.metrics.localization import Predictions, predict
@@ -67,7 +67,7 @@ def choose_decoding(predictions: Predictions, truth: np.ndarray) -> EventDecodin
     return decoding
 
 
-def choose_event_shift(network: CCLN, clips: LabelledClips) -> None:
+def choose_event_shift(network: LocalizationNetwork, clips: LabelledClips) -> None:
     """Set the network's event shift so that most segments of the clips are on the right side of one half.
 
     A background segment counts `_BACKGROUND_WEIGHT` times: there are few, and an event that is none is the worse error.

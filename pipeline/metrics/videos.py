@@ -6,7 +6,7 @@ from math import ceil
 
 import numpy as np
 
-from ccln.model import CCLN, EventDecoding
+from ccln.model import EventDecoding, LocalizationNetwork
 from ccln.pipeline.data.features import LabelledClips
 from ccln.pipeline.localize.events import decode_events, decode_tracks, long_enough, segments_of
 from ccln.pipeline.localize.windows import WindowedNetwork
@@ -44,7 +44,7 @@ def score_videos(
         decoding: How its predictions become events.
     """
     timelines = list(_timelines(clips))
-    if not timelines or not isinstance(network, CCLN):
+    if not timelines or not isinstance(network, LocalizationNetwork):
         return None
     background = clips.class_count
     longest = max(map(len, timelines)) * CLIP_SECONDS
@@ -82,7 +82,7 @@ def _timelines(clips: LabelledClips) -> Iterator[list[int]]:
 
 
 def _predicted(
-    network: CCLN,
+    network: LocalizationNetwork,
     clips: LabelledClips,
     timeline: Sequence[int],
     class_names: Sequence[str],

@@ -13,7 +13,11 @@ from ccln.model.config import LossConfig, ModelConfig
 
 # The features and the data set decide these, and the command decides `without`: no file does.
 _FROM_DATA: Mapping[str, Any] = dict.fromkeys(
-    ("visual_height", "visual_width", "visual_channels", "audio_channels", "class_count", "segment_count"), 1
+    (
+        *("visual_height", "visual_width", "visual_channels", "audio_channels", "class_count", "segment_count"),
+        *("text_channels", "other_texts"),
+    ),
+    1,
 )
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.utils import data
 
 from ccln.cache import FeatureCache
-from ccln.model import CCLN, PARTS, NetworkType, Output, Part, supervised_loss, weak_loss
+from ccln.model import CCLN, PARTS, LocalizationNetwork, Network, NetworkType, Output, Part, supervised_loss, weak_loss
 from ccln.model.matching import is_findable
 from ccln.pipeline.data.ave import BACKGROUND_SET
 from ccln.pipeline.data.clips import SPLITS, Dataset, Split
@@ -105,7 +105,9 @@ class DatasetTask(Task, Protocol):
     """A task on the features of a data set, and all that training and evaluating a network for it takes."""
 
     network_type: ClassVar[NetworkType]
-    """Of what it trains and evaluates."""
+    """Of what it trains."""
+    evaluated_type: ClassVar[type[Network]]
+    """Of what it evaluates, that among others."""
     parts: ClassVar[tuple[Part, ...]]
     """Of that network, those which can be left out."""
 
@@ -146,6 +148,7 @@ class _Localization:
     """What both ways of training for localization have in common."""
 
     network_type: ClassVar[NetworkType] = CCLN
+    evaluated_type: ClassVar[type[Network]] = LocalizationNetwork
     parts: ClassVar[tuple[Part, ...]] = PARTS
     load_features = staticmethod(load_features)
     evaluate = staticmethod(evaluate_localization)
@@ -156,7 +159,7 @@ class _Localization:
     def scores(self, network: nn.Module, split: Split) -> Scores:
         """Scores segment by segment; those on validation choose the network's event shift first."""
         clips = self._splits[split]
-        if split == "validation" and isinstance(network, CCLN):
+        if split == "validation" and isinstance(network, LocalizationNetwork):
             choose_event_shift(network, clips)
         return evaluate(network, clips)
 
