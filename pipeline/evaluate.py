@@ -1,16 +1,18 @@
 """Evaluate a finished run again, on any split of its data set or of another one with classes that it knows."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ccln.cache import FeatureCache, specification_digest
 from ccln.extractors import pick_device
-from ccln.model import Checkpoint, EventDecoding
-from ccln.pipeline.data.clips import Dataset, Split
+from ccln.model import Checkpoint, EventDecoding, ZeroShot
+from ccln.pipeline.data.clips import Dataset, Split, class_labels
 from ccln.pipeline.metrics.calibration import DecodingScores
 from ccln.pipeline.metrics.evaluation import Evaluation, TaskScores, scores_by_name, without_nan
+from ccln.pipeline.metrics.localization import SegmentDetails
+from ccln.pipeline.metrics.open_vocabulary import OpenScores, open_scores_by_name, score_seen_and_unseen
 from ccln.pipeline.metrics.videos import VideoScores, score_videos
 from ccln.pipeline.train.results import decoding_scores
 from ccln.pipeline.train.tasks import DatasetTask
@@ -43,6 +45,10 @@ class EvaluationReport:
     """On whole videos; None where the split has none longer than a clip, or the task finds no events."""
     trained_on: int | None
     """Rows evaluated on that the network was trained on; None where the checkpoint does not name those."""
+    open_scores: Mapping[str, OpenScores] = field(default_factory=dict)
+    """Of "all", "seen" and "unseen" classes; empty where no class is unseen."""
+    method: str = "CCLN"
+    """What was evaluated, as tables name it."""
 
     @property
     def scores(self) -> TaskScores:
@@ -63,7 +69,8 @@ class EvaluationReport:
 
         - "ccln-evaluation", localization, scored per segment: `Scores`, `SegmentDetails.as_dict`, and `decoding`, the
           checkpoint's `EventDecoding` with its `DecodingScores`; where the split has videos longer than a clip
-          `videos`, the `VideoScores` of their merged timelines.
+          `videos`, the `VideoScores` of their merged timelines; where classes are unseen `open`, by "all", "seen" and
+          "unseen" the fields of `OpenScores`.
         - "ccln-cml-evaluation", cross-modality localization: `CmlScores`, `CmlDetails.as_dict`, and `ablated`, by what
           was taken from the clips, with the fields of the scores.
         """
@@ -84,6 +91,7 @@ class EvaluationReport:
             "baselines": scores_by_name(self.baselines),
             **({"decoding": decoding} if decoding else {}),
             **({"videos": without_nan(self.videos)} if self.videos else {}),
+            **({"open": open_scores_by_name(self.open_scores)} if self.open_scores else {}),
             **self.evaluation.details.as_dict(),
         }
 
@@ -96,6 +104,7 @@ def evaluate_checkpoint(
     cache: FeatureCache,
     *,
     split: Split = "test",
+    unseen: Collection[str] = (),
     device: str = "auto",
 ) -> EvaluationReport:
     """Evaluate a checkpoint on one split of a data set.
@@ -109,6 +118,7 @@ def evaluate_checkpoint(
         task: what to evaluate it for.
         cache: that holds the clips' features by the checkpoint's extractors, in whichever arithmetic.
         split: "train", "validation" or "test".
+        unseen: names of classes that were not trained, to be scored apart.
         device: "auto", "cpu", "cuda", ...
 
     Raises:
@@ -123,8 +133,9 @@ def evaluate_checkpoint(
     drop_leaks = checkpoint.training.get("drop_leaks") is True
     features = task.load_features(dataset, cache, checkpoint.specification, drop_leaks=drop_leaks, needed=(split,))
     clips = features.splits[split]
-    trained_on = task.count_trained(trained_rows(checkpoint.training), clips)
-    if not isinstance(checkpoint.model, task.network_type):
+    is_zero_shot = isinstance(checkpoint.model, ZeroShot)  # and so trained on nothing
+    trained_on = 0 if is_zero_shot else task.count_trained(trained_rows(checkpoint.training), clips)
+    if not isinstance(checkpoint.model, task.evaluated_type):
         raise EvaluationError(
             f"{run}: its network, a {type(checkpoint.model).__name__}, predicts nothing for --task {task.name}. "
             f"Train one that does: ccln-train --task {task.name}"
@@ -141,7 +152,17 @@ def evaluate_checkpoint(
         decoding_scores=decoding_scores(evaluation, checkpoint.decoding),
         videos=score_videos(checkpoint.model, clips, checkpoint.class_names, checkpoint.decoding),
         trained_on=trained_on,
+        open_scores=_open_scores(evaluation, features.class_names, unseen),
+        method="zero-shot" if is_zero_shot else "CCLN",
     )
+
+
+def _open_scores(evaluation: Evaluation, class_names: Sequence[str], unseen: Collection[str]) -> dict[str, OpenScores]:
+    predicted = evaluation.details.predicted if isinstance(evaluation.details, SegmentDetails) else None
+    if predicted is None or not unseen:
+        return {}
+    labels = class_labels(predicted.clips, class_names)
+    return score_seen_and_unseen(predicted.predictions.segment_labels(), predicted.truth, labels, class_names, unseen)
 
 
 def _require_known_classes(run: Path, checkpoint: Checkpoint, dataset: Dataset) -> None:

@@ -10,6 +10,7 @@ from ccln.pipeline.data.clips import Split
 from ccln.pipeline.metrics.calibration import DecodingScores
 from ccln.pipeline.metrics.evaluation import ORACLE_CLASS, Evaluation, aligned, interval_text, percent
 from ccln.pipeline.metrics.kinds import kind_rows, kind_spread_rows
+from ccln.pipeline.metrics.open_vocabulary import open_scores_table
 from ccln.pipeline.metrics.seeds import PLUS_MINUS, seeds_table, selected_on_test_table
 from ccln.pipeline.metrics.videos import VideoScores
 from ccln.pipeline.visible import visible
@@ -89,7 +90,7 @@ def runs_table(methods: Mapping[str, Sequence["TrainingResult"]], reference: str
 
 def evaluation_table(report: "EvaluationReport") -> str:
     """For people: scores beside the baselines, then the details."""
-    scores = scores_table(report.split, report.evaluation)
+    scores = scores_table(report.split, report.evaluation, report.method)
     if report.missing:
         scores += f"\nrows without features: {report.missing}"
     if report.trained_on is None:
@@ -104,6 +105,8 @@ def evaluation_table(report: "EvaluationReport") -> str:
     )
     if report.videos is not None:
         read.append(videos_text({report.split: report.videos}))
+    if report.open_scores:
+        read.append(open_scores_table(report.open_scores))
     return "\n\n".join([visible(f"{report.run} on {report.data}"), scores, *read, *report.evaluation.details.tables()])
 
 
@@ -112,12 +115,12 @@ def evaluation_json(report: "EvaluationReport") -> str:
     return json.dumps(report.as_dict(), indent=2, allow_nan=False)
 
 
-def scores_table(split: str, evaluation: Evaluation) -> str:
+def scores_table(split: str, evaluation: Evaluation, method: str = "CCLN") -> str:
     """A line a score, and a column each for the network, what it is without something, and the baselines."""
     scores = evaluation.scores
     named = {
-        "CCLN": scores,
-        **{f"CCLN, {what}": of for what, of in evaluation.ablated.items()},
+        method: scores,
+        **{f"{method}, {what}": of for what, of in evaluation.ablated.items()},
         **evaluation.baselines,
     }
     headings = [wrap(name, _HEADING_WIDTH) for name in named]

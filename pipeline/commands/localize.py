@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 from cyclopts import Parameter, validators
 
@@ -15,6 +15,7 @@ from ccln.pipeline.commands.console import OnePath, Paths, ProgressBar, imported
 from ccln.pipeline.visible import visible
 
 if TYPE_CHECKING:
+    from ccln.extractors import Extractors
     from ccln.model import Checkpoint, EventDecoding
     from ccln.pipeline.extract import Failure
     from ccln.pipeline.localize.localize import Progress
@@ -25,12 +26,14 @@ log = logging.getLogger(__name__)
 FileFormat = Literal["json", "csv", "webvtt", "srt", "audacity", "elan", "label-studio"]
 PrintedFormat = Literal["table", "json", "csv", "webvtt", "srt", "audacity", "elan", "label-studio"]
 
+NamedBy = Literal["trained", "open", "both"]
+
 _OF_SEVERAL_VIDEOS = ("table", "json", "csv")
 _NAMED = 3  # written files at most; of more than these their number says more
 
 
 class FormatError(Exception):
-    """The formats asked for cannot be given this way; the message says how they can."""
+    """Options that do not go together; the message says how they do."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ def localize(
     heat_map: bool = False,
     html: OnePath | None = None,
     overwrite: bool = False,
-    classes: Literal["trained", "open", "both"] | None = None,
+    classes: Annotated[str | None, Parameter(metavar="trained|open|both|NAMES|FILE")] = None,
+    preset: str | None = None,
     any_event: Annotated[bool, Parameter(name="--any", negative=())] = False,
     threshold: Annotated[float | None, Parameter(validator=validators.Number(gt=0, lt=1))] = None,
     minimum_duration: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
@@ -94,7 +98,10 @@ def localize(
         classes: What events are named by: trained, the checkpoint's classes alone; open, the 521 sounds that YAMNet
             knows; both, the checkpoint's where it is sure that they are seen and heard, else the open ones. If not
             given, both where the features are of the preset light, else trained. What has no name in them that
-            picture and sound support is called unknown.
+            picture and sound support is called unknown. Anything else is the names of the classes to find, separated
+            by commas, or a file with one a line: by zero-shot localization without any training, or with --checkpoint
+            by a network of ccln-train --open or ccln-evaluate --zero-shot.
+        preset: Extractors of zero-shot localization, which have to know texts. If not given, clip-clap.
         any_event: Give events of whatever kind, without names.
         threshold: Least probability of the seconds of an event. If not given, the checkpoint's.
         minimum_duration: Seconds that an event must last. If not given, the checkpoint's.
@@ -113,6 +120,7 @@ def localize(
 
     Raises:
         CheckpointError, OtherTaskError, SpecificationError, ExtractorError, WeightsError: No video can be read at all.
+        NamesError: ``classes`` holds no names, or the checkpoint cannot be asked for them.
         FileNotFoundError: A path does not exist, or no video is there.
         OutputError: A file is there already, or a folder for the files cannot be made.
         ValueError: A format is unknown, or a number is out of its range.
@@ -121,7 +129,6 @@ def localize(
 
     with Decoders(timeout) as decoders:  # one gets ready while torch is imported
         with imported_for_good():
-            from ccln.model import load_checkpoint
             from ccln.pipeline.data import find_videos
             from ccln.pipeline.extract import Failure
             from ccln.pipeline.localize.localize import locate_videos
@@ -129,18 +136,21 @@ def localize(
             from ccln.pipeline.report.outputs import Outputs, Wanted
 
         files = find_videos(videos)
-        loaded = load_checkpoint(_default_checkpoint() if checkpoint is None else defaults.run_named(checkpoint))
+        named_by = cast(NamedBy, classes) if classes in get_args(NamedBy) else None
+        where = {"device": device, "visual_weights": visual_weights, "audio_weights": audio_weights}
+        loaded, extractors = _network(checkpoint, None if named_by else classes, preset, where)
         _pass_on_warnings(loaded)
         localizer = Localizer(
             loaded,
             decoding=_decoding(loaded, threshold, minimum_duration),
-            classes=classes,
+            classes=named_by,
             named=not any_event,
             hop_seconds=hop,
             on_damage=on_damage,
             device=device,
             visual_weights=visual_weights,
             audio_weights=audio_weights,
+            extractors=extractors,
         )
         out, media_root, plot, video, page = (
             None if p is None else Path(p) for p in (out, media_root, plot, video, html)
@@ -170,6 +180,38 @@ def localize(
             if found is not None:
                 found(result)
         return Localization(tuple(located), tuple(failed), *outputs.finish(failed))
+
+
+def _network(
+    checkpoint: Path | str | None, names: str | None, preset: str | None, where: dict[str, Any]
+) -> "tuple[Checkpoint, Extractors | None]":
+    """What locates events, and its extractors where they are loaded already.
+
+    Args:
+        checkpoint: as it was given.
+        names: of the classes to ask for, as they were given; None where these are not asked for.
+        preset: as it was given.
+        where: the device and the weights of the extractors.
+    """
+    from ccln.model import load_checkpoint
+
+    if preset is not None and (names is None or checkpoint is not None):
+        raise FormatError(
+            "--preset is of zero-shot localization: name classes with --classes, and leave --checkpoint out, whose "
+            "extractors are its own"
+        )
+    if names is None:
+        return load_checkpoint(_default_checkpoint() if checkpoint is None else defaults.run_named(checkpoint)), None
+    from ccln.extractors import pick_device, pick_precision, preset_named, preset_with
+    from ccln.pipeline.texts import read_names
+    from ccln.pipeline.zero_shot import asked_for, zero_shot_on
+
+    asked, where = read_names(names), {**where, "device": pick_device(where["device"])}
+    log.info("the classes are %s", "; ".join(asked))
+    if checkpoint is not None:
+        return asked_for(load_checkpoint(defaults.run_named(checkpoint)), asked, **where), None
+    precision = pick_precision("auto", where["device"])
+    return zero_shot_on(preset_with(preset_named(preset or "clip-clap"), precision=precision), asked, **where)
 
 
 def _default_checkpoint() -> Path:

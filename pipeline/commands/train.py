@@ -12,6 +12,8 @@ from ccln.pipeline import defaults
 from ccln.pipeline.commands.console import OnePath, ProgressBar, run_function
 
 if TYPE_CHECKING:
+    from ccln.pipeline.data.features import DatasetFeatures
+    from ccln.pipeline.texts import TextSide
     from ccln.pipeline.train.results import SeveralRuns, TrainingResult
     from ccln.pipeline.train.tasks import DatasetTask
 
@@ -39,6 +41,8 @@ def train(
     cache: OnePath = defaults.CACHE,
     out: OnePath | None = None,
     init: OnePath | None = None,
+    open_head: Annotated[bool, Parameter(name="--open")] = False,
+    unseen: str | None = None,
     config: OnePath | None = None,
     task: TaskName = "supervised",
     seed: Annotated[int | None, Parameter(show_default="0", validator=validators.Number(gte=0))] = None,
@@ -50,6 +54,8 @@ def train(
     watch_test: bool = False,
     specification: str | None = None,
     device: str = "auto",
+    visual_weights: OnePath | None = None,
+    audio_weights: OnePath | None = None,
     progress: Annotated[Callable[[int, int, str], None] | None, Parameter(parse=False)] = None,
 ) -> "TrainingResult | SeveralRuns":
     """Train CCLN on the cached features of a data set, for any of its three tasks.
@@ -67,6 +73,11 @@ def train(
         init: Run folder of a network to start from, or "packaged" for the one that comes with ccln: its weights, new
             heads for classes that it does not know, and its standardization and shape. The features must be those of
             its extractors.
+        open_head: Give the classes by the vectors of their names in place of learnt weights, on features of extractors
+            that know texts, such as those of the preset clip-clap: ccln-localize --classes NAMES then asks the network
+            for any classes. Those without a training clip are left out.
+        unseen: Classes whose rows are left out, so that ccln-evaluate can tell what is worth on classes that were not
+            trained: names separated by commas, a file with one a line, or ave for our own eight of AVE's 28.
         config: TOML file with any of the tables [model], [training], [loss]; every run writes its own whole one as
             config.toml.
         task: supervised learns from the label of every segment; weak from the class of the clip alone, and from
@@ -85,6 +96,8 @@ def train(
         watch_test: Report beside the result what selecting on the test split would give, as some papers do.
         specification: First digits of the extractor specification to train on, where the cache holds several.
         device: auto, cpu, cuda, cuda:1, ...
+        visual_weights: With an open head, local folder of the visual model, for the names of classes.
+        audio_weights: With an open head, local folder of the audio model, for the names of classes.
         progress: Called before the first epoch and after each, with epochs done, epochs in all, and a line on the last.
 
     Returns:
@@ -92,17 +105,21 @@ def train(
 
     Raises:
         TrainingError: ``out`` holds a finished run, or an unfinished one with other settings, the task's network has no
-            such part to leave out, or training diverged.
+            such part to leave out or no classes, or training diverged.
         NothingFoundError: ``data`` is not given and it is not clear which data set is meant.
         CheckpointError: ``init`` holds no usable checkpoint.
         DatasetError, CacheError, ConfigError: the inputs are not what they must be.
-        ExtractorError: there is no such device.
+        NamesError: ``unseen`` names a class that the data set has not.
+        ExtractorError, WeightsError: there is no such device; or the head is to be open, and the extractors have no
+            text side, or it cannot be had.
         StorageError: the cache is at a URL that cannot be reached.
     """
     from ccln.cache import open_cache
+    from ccln.extractors import pick_device
     from ccln.model import load_checkpoint
     from ccln.pipeline.data import read_dataset
     from ccln.pipeline.report.run.pages import write_run_page, write_runs_page
+    from ccln.pipeline.texts import text_side, unseen_names, untrained_names, without_classes
     from ccln.pipeline.train.config import read_config
     from ccln.pipeline.train.loop import new_run, process_accelerator
     from ccln.pipeline.train.results import SeveralRuns, is_finished
@@ -120,8 +137,20 @@ def train(
         raise TrainingError(f"{folder}: the path of a run must be text in UTF-8. Choose another: --out")
     if not several and is_finished(folder):
         raise TrainingError(f"{folder}: holds a finished run already. Choose another --out, or remove that folder.")
+    if open_head and task == "cml":
+        raise TrainingError("--open: the network of --task cml knows no classes. Leave the option out.")
+    dataset = read_dataset(defaults.find_data() if data is None else data, media_root)
+    if unseen is not None:
+        dataset = without_classes(dataset, unseen_names(unseen, dataset))
+    if open_head:
+        dataset = without_classes(dataset, untrained_names(dataset))
+
+    def texts_of(features: "DatasetFeatures") -> "TextSide":
+        where = {"device": pick_device(device), "visual_weights": visual_weights, "audio_weights": audio_weights}
+        return text_side(features.specification, features.class_names, **where)
+
     experiment = prepare(
-        read_dataset(defaults.find_data() if data is None else data, media_root),
+        dataset,
         task_type,
         open_cache(cache),
         read_config(config).with_training(seed=seed, epochs=epochs),
@@ -130,6 +159,7 @@ def train(
         watch_test=watch_test,
         device=device,
         init=None if init is None else load_checkpoint(defaults.run_named(init)),
+        texts_of=texts_of if open_head else None,
         report=write_run_page,
     )
     if not several:

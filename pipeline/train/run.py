@@ -16,9 +16,10 @@ from accelerate.utils import set_seed
 
 from ccln.cache import FeatureCache, specification_digest
 from ccln.files import make_folder
-from ccln.model import Checkpoint, ModelConfig, Network, Part
+from ccln.model import CCLN, Checkpoint, ModelConfig, Network, Part
 from ccln.pipeline.data.clips import Dataset
 from ccln.pipeline.data.features import DatasetFeatures
+from ccln.pipeline.texts import TextSide
 from ccln.pipeline.train.config import RunConfig
 from ccln.pipeline.train.loop import Progress, process_accelerator, train_network
 from ccln.pipeline.train.results import (
@@ -51,6 +52,7 @@ def prepare(
     watch_test: bool = False,
     device: str = "auto",
     init: Checkpoint | None = None,
+    texts_of: Callable[[DatasetFeatures], TextSide] | None = None,
     report: Callable[[TrainingResult], object] | None = None,
 ) -> "Experiment":
     """Read the features of a data set once, for one run or many.
@@ -66,6 +68,7 @@ def prepare(
         watch_test: also give the score of the epoch that is best on test; the checkpoint is selected on validation.
         device: "auto", "cpu", "cuda", ...
         init: the network to start from; if None, a new one.
+        texts_of: gives the vectors of the classes' names, for networks with an open head; if None, classes are learnt.
         report: called with each result before its checkpoint is written; writes what people read into its folder.
 
     Raises:
@@ -76,13 +79,16 @@ def prepare(
     if init is not None:
         if specification is not None:
             raise TrainingError("--init: its extractors are those to train on. Leave --specification out")
+        if (init.model.config.text_channels is None) != (texts_of is None):
+            raise TrainingError("--init: of two networks with an open head or two without one can start from the other")
         config = replace(config, model=shape_of(init, config.model))
     wanted = specification if init is None else init.specification
     features = task_type.load_features(dataset, cache, wanted, drop_leaks=drop_leaks)
     if init is not None:
         _compare(init, features)
     task = task_type(features, config)
-    return Experiment(dataset.source, features, task, config, drop_leaks, watch_test, device, report, init)
+    texts = None if texts_of is None else texts_of(features)
+    return Experiment(dataset.source, features, task, config, drop_leaks, watch_test, device, report, init, texts)
 
 
 def _compare(init: Checkpoint, features: DatasetFeatures) -> None:
@@ -117,6 +123,8 @@ class Experiment:
     report: Callable[[TrainingResult], object] | None
     init: Checkpoint | None = None
     """The network that training starts from; None for a new one."""
+    texts: TextSide | None = None
+    """Of the classes' names, for an open head; None where classes are learnt."""
 
     def run(
         self, out: Path, *, seed: int | None = None, without: Sequence[Part] = (), progress: Progress | None = None
@@ -217,6 +225,12 @@ class Experiment:
             TrainingError: the task's network has no such part, or the checkpoint's network does not fit.
         """
         network = self.task.network_type(self.model_config())
+        clips = self.features.splits["train"]
+        if self.texts is not None and isinstance(network, CCLN):
+            network = network.with_classes(*self.texts.classes)
+            pictures = torch.stack([visual[:, :1, :1] for visual in clips.visual]).float()
+            scales = self.texts.visual_scale, self.texts.audio_scale
+            network.start_heads(pictures, torch.stack(clips.audio), *scales)
         if without:
             # What is left starts from the full network's weights: runs of one seed then differ in the parts alone.
             full = network.state_dict()
@@ -224,7 +238,7 @@ class Experiment:
                 network = self.task.network_type(self.model_config(without))
             network.load_state_dict(full, strict=False, assign=True)
         if self.init is None:
-            network.standardization.learn(torch.stack(self.features.splits["train"].audio))
+            network.standardization.learn(torch.stack(clips.audio))
         else:  # which has a standardization of its own
             take_weights(network, self.features.class_names, self.init)
         return network
@@ -246,6 +260,7 @@ class Experiment:
             class_count=clips.class_count,
             segment_count=segments,
             without=tuple(without),
+            text_channels=None if self.texts is None else self.texts.classes.visual.shape[1],
             **self.config.model,
         )
 
@@ -275,7 +290,12 @@ class Experiment:
             "task": self.task.name,
             "data": hashlib.sha256(json.dumps([rows, len(self.task.clips)]).encode()).hexdigest()[:12],
             "specification": specification_digest(self.features.specification)[:12],
-            **{f"{name}.{key}": value for name, table in tables.items() for key, value in asdict(table).items()},
+            **{
+                f"{name}.{key}": value
+                for name, table in tables.items()
+                for key, value in asdict(table).items()
+                if value or key not in ("text_channels", "other_texts")  # which earlier runs do not name
+            },
             "watch_test": self.watch_test,
             **({} if self.init is None else {"init": self.init.weights_sha256}),
         }
