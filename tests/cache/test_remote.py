@@ -1,3 +1,4 @@
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 import torch
 from fsspec.implementations.memory import MemoryFileSystem
 from support.cache_clips import DIGEST, KEYS, make_features, same, sha, write
+from support.cache_processes import die_uploading
+from support.processes import PROCESSES
 
 from ccln.cache import CacheError, DamagedFileError, FeatureCache, Features, RemoteCache, describe, open_cache, remote
 from ccln.cache.shards import Shard
@@ -304,3 +307,20 @@ def test_a_pack_that_is_gone_or_replaced_is_noticed(here: Machine, there: Machin
     STORAGE.rm_file(shard_object())
     assert not there.open().contains(keys[0])
     assert not here.open().contains(keys[0])
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("renames", [0, 1])
+def test_what_a_killed_writer_has_not_uploaded_the_next_one_uploads(
+    here: Machine, there: Machine, tmp_path: Path, renames: int, after: bool
+) -> None:
+    url = f"file://{tmp_path}/bucket"
+    process = PROCESSES.Process(target=die_uploading, args=(here.folder, url, renames, after))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    here.open(url).flush()
+    reader = there.open(url)
+    assert all(same(reader.read(key), make_features(number)) for number, key in enumerate(KEYS[:3]))
+    assert len(list((tmp_path / "bucket" / "shards").iterdir())) == 1
+    assert here.open(url).verify().damaged == []

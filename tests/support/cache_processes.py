@@ -4,7 +4,7 @@ import os
 import signal
 from pathlib import Path
 
-from ccln.cache import FeatureCache, pack
+from ccln.cache import FeatureCache, RemoteCache, open_cache, pack
 from support.cache_clips import DIGEST, KEYS, make_features, same, write
 
 
@@ -34,6 +34,28 @@ def die_writing(root: Path, after: bool) -> None:
 def die_packing(root: Path, after: bool) -> None:
     _die_renaming(after)
     pack(FeatureCache(root))
+
+
+def die_uploading(copies: Path, url: str, renames: int, after: bool) -> None:
+    """Write three clips to a cache at a URL, and be killed at the rename after so many that uploading makes."""
+    os.environ["XDG_CACHE_HOME"] = str(copies)
+    cache = open_cache(url)
+    assert isinstance(cache, RemoteCache)
+    for number in range(3):
+        write(cache, number)
+    replace = os.replace
+
+    def counted(source: Path, target: Path) -> None:
+        nonlocal renames
+        if renames == 0:
+            os.replace = replace
+            _die_renaming(after)
+            os.replace(source, target)
+        renames -= 1
+        replace(source, target)
+
+    os.replace = counted  # type: ignore[assignment]
+    cache.flush()
 
 
 def read_until(root: Path, done: Path) -> None:
