@@ -11,7 +11,7 @@ from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from support.cache_clips import make_features, same, write
 from support.training_clips import made_up_set
 
-from ccln import extract, train
+from ccln import evaluate, extract, train
 from ccln.cache import FeatureCache, RemoteCache, feature_key, open_cache, source_digest
 from ccln.storage import StorageError, storage_at
 
@@ -118,6 +118,9 @@ def test_training_by_ranges_of_bytes_gives_the_weights_of_a_local_cache(
         for name, cache in (("local", folder), ("remote", "s3://features/made"))
     ]
     assert weights[0] == weights[1]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a third machine"))
+    reports = [evaluate(tmp_path / "local", data=data, cache=cache) for cache in (folder, "s3://features/made")]
+    assert reports[0].evaluation.scores == reports[1].evaluation.scores
 
 
 def test_what_s3_refuses_is_a_line(s3: s3fs.S3FileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
