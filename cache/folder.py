@@ -3,7 +3,7 @@
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -179,26 +179,32 @@ def refuse_links(path: Path) -> None:
         raise CacheError(f"{path} is, or lies behind, a symbolic link; remove the link")
 
 
-def _sorted(names: Iterator[str]) -> list[str]:
+def _sorted(names: Iterable[str]) -> list[str]:
     try:
         return sorted(names)
     except OSError as error:  # a folder left out would silently train on a part of the data
         raise CacheError(f"{error.filename} cannot be listed ({error.strerror}); check its permissions") from error
 
 
-def _digests_in(folder: str | os.PathLike[str]) -> Iterator[str]:
+def _digests_in(folder: str | os.PathLike[str]) -> list[str]:
     """Names, less their ending, of the plain files in a folder that are named after a digest; none if it is gone."""
-    with suppress(FileNotFoundError), os.scandir(folder) as items:
-        for item in items:
-            if _DIGEST.fullmatch(item.name) and item.is_file(follow_symlinks=False):
-                yield item.name[: -len(SUFFIX)]
+    try:
+        with os.scandir(folder) as items:
+            found = [
+                item.name for item in items if _DIGEST.fullmatch(item.name) and item.is_file(follow_symlinks=False)
+            ]
+    except FileNotFoundError:
+        return []
+    return [name[: -len(SUFFIX)] for name in found]
 
 
 def _keys_below(entries: Path) -> Iterator[str]:
     for first in _folders_in(entries):
         for second in _folders_in(first.path):
             prefix = first.name + second.name
-            yield from (key for key in _digests_in(second.path) if key.startswith(prefix))
+            for key in _digests_in(second.path):
+                if key.startswith(prefix):
+                    yield key
 
 
 def _folders_in(folder: str | os.PathLike[str]) -> Iterator[os.DirEntry[str]]:

@@ -308,15 +308,20 @@ class _Names:
     def keys_of(self, row: EntryRow) -> list[str]:
         """The keys of clips with this row."""
         if not self._first:
-            for key, (name, digest) in self._holds.entries.items():
-                self._add(digest, (key,), (name,))
+            rows = self._holds.entries
+            for digest in {row.specification_sha256 for row in rows.values()}:
+                keys = [key for key, row in rows.items() if row.specification_sha256 == digest]
+                self._add(digest, keys, [rows[key].source_name for key in keys])
             for shard in self._holds.shards.values():
                 self._add(shard.specification_sha256, shard.keys, shard.source_names)
         first = self._first.get(row.specification_sha256, {}).get(row.source_name)
         return [] if first is None else [first, *self._others.get(row, ())]
 
     def _add(self, digest: str, keys: Sequence[str], names: Sequence[str]) -> None:
-        first = self._first.setdefault(digest, {})
+        first, new = self._first.setdefault(digest, {}), dict(zip(names, keys, strict=True))
+        if len(new) == len(names) and first.keys().isdisjoint(new):
+            first.update(new)
+            return
         for key, name in zip(keys, names, strict=True):
             if first.setdefault(name, key) != key:
                 self._others.setdefault(EntryRow(name, digest), []).append(key)

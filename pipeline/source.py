@@ -20,7 +20,7 @@ class ChangedError(DecodeError):
     """A file was changed after its digest was read, so that what was decoded may be of other content."""
 
 
-class _State(NamedTuple):
+class State(NamedTuple):
     """What is another when a file is replaced or written to."""
 
     device: int
@@ -31,6 +31,7 @@ class _State(NamedTuple):
     """Of the content, the name or the permissions; nobody can set it back."""
 
     def text(self) -> str:
+        """What a cache knows the state by."""
         return ":".join(map(str, self))
 
 
@@ -54,12 +55,12 @@ class Digests:
         for path in paths:
             if isinstance(path, RemoteVideo):
                 states[path] = path.state
-            elif (state := _state_of(path)) is not None:
+            elif (state := state_of(path)) is not None:
                 states[path] = state.text()
         known = self._cache.source_digests(states.values())
         return {path: known[state] for path, state in states.items() if state in known}
 
-    def read(self, path: Path, state: "_State | None") -> str:
+    def read(self, path: Path, state: "State | None") -> str:
         """The digest of a file in some state; its content is read if that is not known.
 
         Raises:
@@ -70,7 +71,7 @@ class Digests:
         text = state.text()
         if (digest := self._cache.source_digests([text]).get(text)) is None:
             digest = source_digest(path)
-            if _state_of(path) == state:
+            if state_of(path) == state:
                 self.keep(text, digest)
         return digest
 
@@ -104,7 +105,7 @@ class Source:
     def __init__(self, path: Path, digests: Digests) -> None:
         self.path = path
         self._known_ns = time.time_ns()
-        self._state = _state_of(path)
+        self._state = state_of(path)
         self.sha256 = digests.read(path, self._state)
         """Of the content, in hex."""
 
@@ -117,7 +118,7 @@ class Source:
         Raises:
             ChangedError: It is another, was written to, or is gone.
         """
-        known, now_ns, state = self._state, time.time_ns(), _state_of(self.path)
+        known, now_ns, state = self._state, time.time_ns(), state_of(self.path)
         if state is None or known is None or state[:4] != known[:4]:
             raise self._changed()
         if state != known or self._known_ns - state.modified_ns < _SETTLED_NANOSECONDS:
@@ -133,10 +134,10 @@ class Source:
         return ChangedError(f"{self.path}: changed while it was read. When it is complete, run the same command again.")
 
 
-def _state_of(path: Path) -> _State | None:
-    """None if there is no such file, or it cannot be reached."""
+def state_of(path: Path) -> State | None:
+    """The state of a file; None if there is no such file, or it cannot be reached."""
     try:
         found = os.stat(path)
     except OSError:
         return None
-    return _State(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return State(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

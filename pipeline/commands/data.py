@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from ccln.pipeline import defaults
 from ccln.pipeline.commands.console import OnePath, Paths, ProgressBar, command_of, new_app, run
@@ -63,6 +63,7 @@ def check_data(
     data: OnePath | None = None,
     *,
     media_root: OnePath | None = None,
+    timeout: Annotated[float, Parameter(validator=validators.Number(gt=0))] = defaults.TIMEOUT_SECONDS,
     progress: Annotated[Callable[[int, int], None] | None, Parameter(parse=False)] = None,
 ) -> "DatasetReport":
     """Report on a data set before it is used: what it holds, and what may make a result wrong.
@@ -73,6 +74,8 @@ def check_data(
     Args:
         data: AVE folder or CSV file. If not given, the AVE folder here.
         media_root: Folder that holds the videos of a CSV data set, if they are not beside it.
+        timeout: Seconds that listening to ten seconds of a video may take; one that takes longer is reported, after a
+            second try.
         progress: Called with videos looked at and videos in all, before the first and after each.
 
     Raises:
@@ -100,7 +103,7 @@ def check_data(
     digests, silent, unheard = {}, [], []
     if progress is not None:
         progress(0, len(videos))
-    with Decoders() as decoders:
+    with Decoders(timeout) as decoders:
         for video, digest, nothing_heard, reason in worked_on(videos, looked_at):
             digests[video] = digest
             silent += [video] * nothing_heard

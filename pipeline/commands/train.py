@@ -121,7 +121,7 @@ def train(
     from ccln.pipeline.report.run.pages import write_run_page, write_runs_page
     from ccln.pipeline.texts import text_side, unseen_names, untrained_names, without_classes
     from ccln.pipeline.train.config import read_config
-    from ccln.pipeline.train.loop import new_run, process_accelerator
+    from ccln.pipeline.train.loop import by_main, process_accelerator
     from ccln.pipeline.train.results import SeveralRuns, is_finished
     from ccln.pipeline.train.run import FULL, prepare, require_parts
     from ccln.pipeline.train.state import TrainingError
@@ -132,10 +132,10 @@ def train(
         raise TrainingError("--ablate leaves out every part in turn. Give it without --without.")
     task_type, several = task_types()[task], ablate or seeds is not None
     require_parts(task_type, without)  # before anything is read
-    folder = new_run() if out is None else Path(out)
+    folder = by_main(defaults.new_run) if out is None else Path(out)
     if os.fsencode(folder).decode("utf-8", "replace") != str(folder):  # TensorBoard opens no other
         raise TrainingError(f"{folder}: the path of a run must be text in UTF-8. Choose another: --out")
-    if not several and is_finished(folder):
+    if not several and by_main(partial(is_finished, folder)):
         raise TrainingError(f"{folder}: holds a finished run already. Choose another --out, or remove that folder.")
     if open_head and task == "cml":
         raise TrainingError("--open: the network of --task cml knows no classes. Leave the option out.")

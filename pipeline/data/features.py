@@ -175,8 +175,7 @@ def load_features(
             "Choose one with --specification."
         )
     ((alike, (found, damaged)),) = candidates.items()
-    command = "ccln-cache import-ave" if "imported" in specifications[alike[0]] else "ccln-extract"
-    features = _read(found, damaged, cache, f"{command} {dataset.source} --cache {cache}")
+    features = _read(found, damaged, cache, _command(dataset, cache, specifications[alike[0]]))
     counts = Counter(entry.specification_sha256 for entry in found.values())
     if len(counts) > 1:
         mixture = (f"{counts[one]} in {arithmetic_of(specifications[one])}" for one in alike if one in counts)
@@ -322,11 +321,21 @@ def _read(
         except DamagedFileError:
             damaged.append(row)
     if damaged:
-        raise DatasetError(
-            f"{cache}: features are damaged, of {len(damaged)} clips: {', '.join(row.name for row in damaged)}. "
-            f"Make them again, with the options that they were made with: {command}"
-        )
+        raise _damaged_error(cache, [row.name for row in damaged], command)
     return features
+
+
+def _damaged_error(cache: FeatureCache, names: Sequence[str], command: str) -> DatasetError:
+    return DatasetError(
+        f"{cache}: features are damaged, of {len(names)} clips: {', '.join(names)}. "
+        f"Make them again, with the options that they were made with: {command}"
+    )
+
+
+def _command(dataset: Dataset, cache: FeatureCache, specification: Mapping[str, Any]) -> str:
+    """What makes the features of a data set."""
+    command = "ccln-cache import-ave" if "imported" in specification else "ccln-extract"
+    return f"{command} {dataset.source} --cache {cache}"
 
 
 def _labelled(
@@ -400,17 +409,17 @@ def background_features(
         Memory-mapped features in the order of the list, and the video ids that have none.
 
     Raises:
-        DatasetError: backgroundSet.txt cannot be read.
-        CacheError: An entry is damaged.
+        DatasetError: backgroundSet.txt cannot be read, or entries are damaged; it names the clips of all.
     """
     if not dataset.source.is_dir():
         return [], []
     lookup = _Lookup(cache, specifications)
     ids = listed_background_ids(dataset.source)
-    if ids is None:
-        imported = (lookup.by_name(published_background_name(index)) for index in itertools.count())
-        return [cache.read(entries[0].key) for entries in itertools.takewhile(bool, imported)], []
     videos = videos_by_id(dataset.source)
+    if ids is None:
+        names = map(published_background_name, itertools.count())
+        ids = list(itertools.takewhile(lambda name: any(cache.find(each, name) for each in specifications), names))
+        videos = {}
 
     def entry_of(index: int, video_id: str) -> _Entry | None:
         video = videos.get(video_id)
@@ -421,6 +430,16 @@ def background_features(
             named = lookup.by_name(video_id)
         return named[0] if len(named) == 1 else None
 
-    found = {video_id: entry_of(index, video_id) for index, video_id in enumerate(ids)}
-    present = [cache.read(entry.key) for entry in found.values() if entry is not None]
-    return present, [video_id for video_id, entry in found.items() if entry is None]
+    present, missing, damaged = [], [], []
+    for video_id, index in {video_id: index for index, video_id in enumerate(ids)}.items():
+        try:
+            if (entry := entry_of(index, video_id)) is None:
+                missing.append(video_id)
+            else:
+                present.append(cache.read(entry.key))
+        except DamagedFileError:
+            damaged.append(video_id)
+    if damaged:
+        specification = cache.specifications().get(specifications[0], {})
+        raise _damaged_error(cache, damaged, _command(dataset, cache, specification))
+    return present, missing

@@ -6,28 +6,33 @@ and runs the network on its share of them. The main one alone writes.
 """
 
 import math
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather, recursively_apply, send_to_device, set_seed
+from accelerate.utils import broadcast_object_list, gather, gather_object, recursively_apply, send_to_device, set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
 from ccln.extractors import pick_device
-from ccln.pipeline import defaults
 from ccln.pipeline.train.config import TrainingConfig
-from ccln.pipeline.train.state import Epoch, Identity, RunState, TrainingError
+from ccln.pipeline.train.state import Epoch, Identity, RunState, TrainingError, kept_state
 from ccln.pipeline.train.tasks import Task
+
+_Result = TypeVar("_Result")
 
 Progress = Callable[[int, int, str], None]
 """Called with epochs done, epochs in all, and a line on how it goes."""
 _NORM = "gradient_norm"
+_WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+"""Variables that launchers, and MPI's, set to the number of processes."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,8 @@ def train_network(
         progress: called before the first epoch, and after each.
 
     Raises:
-        TrainingError: the loss is no longer finite, or the folder has the state of a run of another identity.
+        TrainingError: the loss is no longer finite, the folder has the state of a run of another identity, or the
+            processes that train together differ in theirs.
         ExtractorError: there is no such device.
     """
     accelerator, on = process_accelerator(), training_device(device)
@@ -90,8 +96,9 @@ def train_network(
     run = RunState(network, optimizer, schedule, order, accelerator)
     if identity is not None:
         identity = {**identity, "processes": processes}  # each has random numbers of its own
-        run.load(folder, identity)
-        accelerator.wait_for_everyone()  # the first that is done with the run removes the state
+        _require_agreement(identity)
+        if (state := by_main(partial(kept_state, folder, identity))) is not None:
+            run.restore(state)
     if not is_main:
         progress = None
     if progress is not None:
@@ -165,7 +172,17 @@ def process_accelerator() -> Accelerator:
 
     Without `cpu=True`, processes that a launcher started on a machine without GPU would each take themselves for the
     only one.
+
+    Raises:
+        TrainingError: it is one of several that do not know of each other: `accelerate launch --cpu` starts one a
+            machine, and leaves the rest to MPI.
     """
+    launched = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true" and "MASTER_ADDR" in os.environ
+    if launched and os.environ.keys().isdisjoint(_WORLD_SIZES):
+        raise TrainingError(
+            "accelerate launch --cpu starts one process, which would train alone. Use torchrun, or set WORLD_SIZE, "
+            "RANK and LOCAL_RANK=0 on each machine before it"
+        )
     return Accelerator(cpu=not torch.accelerator.is_available(), device_placement=False)
 
 
@@ -187,10 +204,34 @@ def training_device(device: str = "auto") -> torch.device:
     return torch.device(pick_device(device))
 
 
-def new_run() -> Path:
-    """`defaults.new_run` of the first process, for all of them: their clocks may differ."""
-    process_accelerator()
-    return Path(broadcast_object_list([str(defaults.new_run())])[0])
+def by_main(action: Callable[[], _Result]) -> _Result:
+    """What an action gives or raises in the main process, for all that train together.
+
+    It alone reads what it has written: machines may have no common folder. Their clocks may differ, too.
+    """
+    accelerator = process_accelerator()
+    if accelerator.num_processes == 1:
+        return action()
+    found: list[Any] = [None, None]
+    if accelerator.is_main_process:
+        try:
+            found[0] = action()
+        except Exception as error:  # which the others would wait for
+            found[1] = error
+    result, error = broadcast_object_list(found)
+    if error is not None:
+        raise error
+    return result
+
+
+def _require_agreement(identity: Identity) -> None:
+    """Raise TrainingError if processes, perhaps of machines with copies of the data, are not set to train the same."""
+    every: list[Identity] = gather_object([identity])
+    if differing := [name for name, value in identity.items() if any(other.get(name) != value for other in every)]:
+        raise TrainingError(
+            f"the processes that train together differ in {', '.join(differing)}. Give each machine the same data set, "
+            "features and options."
+        )
 
 
 class _SharedModel(nn.Module):

@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from ccln.pipeline.data.clips import Dataset
 from ccln.pipeline.data.features import DatasetFeatures
 from ccln.pipeline.texts import TextSide
 from ccln.pipeline.train.config import RunConfig
-from ccln.pipeline.train.loop import Progress, process_accelerator, train_network
+from ccln.pipeline.train.loop import Progress, by_main, process_accelerator, train_network
 from ccln.pipeline.train.results import (
     RunFacts,
     TrainingResult,
@@ -143,10 +144,10 @@ class Experiment:
         """
         config = self.config.with_training(seed=seed)
         facts = self._facts(config, self.model_config(without))
-        if is_finished(out):
-            trained, found = read_finished(out)
+        if by_main(partial(is_finished, out)):
+            trained, found = by_main(partial(read_finished, out))
             require_same_run(out, found, facts.identity)
-            remove_state(out)  # a run that was stopped in the moment between the checkpoint and this
+            by_main(partial(remove_state, out))  # a run that was stopped between the checkpoint and this
             return evaluate_run(out, trained, self.features, self.task, facts)
         make_folder(out)
         set_seed(config.training.seed)

@@ -123,29 +123,8 @@ class RunState:
             os.replace(folder / STATE_NAME, folder / EARLIER_NAME)
         write_whole(folder / STATE_NAME, hashlib.sha256(data).digest() + data)
 
-    def load(self, folder: Path, identity: Identity) -> None:
-        """Go on from the newest whole state in a folder; without one, nothing changes.
-
-        Raises:
-            TrainingError: all are damaged, or it is of a run with other settings.
-        """
-        damaged = None
-        for path in [folder / name for name in (STATE_NAME, EARLIER_NAME) if (folder / name).exists()]:
-            try:
-                found, state = _read(path)
-                break
-            except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
-                damaged = damaged or (path, error)
-        else:
-            if damaged is None:
-                return
-            raise TrainingError(
-                f"{damaged[0]}: the state of the unfinished run is damaged ({damaged[1]}). Remove it to train from the "
-                "start."
-            ) from damaged[1]
-        require_same_run(folder, found, identity)
-        if damaged is not None:
-            log.warning("%s: is damaged (%s); going on from the epoch before it", *damaged)
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state that `kept_state` found."""
         for name, part in self._parts.items():
             part.load_state_dict(state[name])
         self.history = [Epoch(**epoch) for epoch in json.loads(state["history"])]
@@ -155,6 +134,32 @@ class RunState:
         torch.set_rng_state(random["cpu"])
         if random["cuda"]:
             torch.cuda.set_rng_state_all(random["cuda"])
+
+
+def kept_state(folder: Path, identity: Identity) -> Mapping[str, Any] | None:
+    """The newest whole state in the folder of a run; None if there is none.
+
+    Raises:
+        TrainingError: all are damaged, or it is of a run with other settings.
+    """
+    damaged = None
+    for path in [folder / name for name in (STATE_NAME, EARLIER_NAME) if (folder / name).exists()]:
+        try:
+            found, state = _read(path)
+            break
+        except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
+            damaged = damaged or (path, error)
+    else:
+        if damaged is None:
+            return None
+        raise TrainingError(
+            f"{damaged[0]}: the state of the unfinished run is damaged ({damaged[1]}). Remove it to train from the "
+            "start."
+        ) from damaged[1]
+    require_same_run(folder, found, identity)
+    if damaged is not None:
+        log.warning("%s: is damaged (%s); going on from the epoch before it", *damaged)
+    return state
 
 
 def _read(path: Path) -> tuple[Identity, dict[str, Any]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.cache_clips import flip_last_bit
 
 from ccln import train
 from ccln.cache import FeatureCache, Features, source_digest, specification_digest
@@ -321,6 +322,11 @@ def test_background_only_clips_are_found_in_either_arithmetic(tmp_path: Path, na
         store(cache, name, value, specification=in_arithmetic(native))
     for value, name in enumerate(["z", "y"]):
         store(cache, name, 10 + value, specification=in_arithmetic(other))
-    present, lacking = background_features(data, cache, load_features(data, cache).alike)
+    alike = load_features(data, cache).alike
+    present, lacking = background_features(data, cache, alike)
     assert [entry.audio[0, 0].item() for entry in present] == [3, 11]
     assert lacking == ["x"]
+    for path in (tmp_path / "cache" / "entries").rglob("*.safetensors"):
+        flip_last_bit(path)
+    with pytest.raises(DatasetError, match=r"features are damaged, of 2 clips: z, y\. Make them again.*ccln-extract"):
+        background_features(data, cache, alike)
