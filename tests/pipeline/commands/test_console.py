@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import pytest
@@ -58,9 +57,9 @@ def run(monkeypatch: pytest.MonkeyPatch, words: str) -> tuple[object, list[objec
 def test_function_and_console_body_get_their_own_options(monkeypatch: pytest.MonkeyPatch) -> None:
     code, seen = run(monkeypatch, "out a.mp4 b.mp4 --cache x --twice --dry")
     assert (code, seen[:2]) == (1, ["x", True])
-    assert seen[2] == (Path("out"), ["a.mp4", "b.mp4"], "x", True)
+    assert seen[2] == ("out", ["a.mp4", "b.mp4"], "x", True)
     code, seen = run(monkeypatch, "out a.mp4")
-    assert (code, seen) == (0, [None, False, (Path("out"), ["a.mp4"], None, False)])
+    assert (code, seen) == (0, [None, False, ("out", ["a.mp4"], None, False)])
 
 
 def test_help_is_the_docstring_without_callbacks(
