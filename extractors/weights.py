@@ -154,7 +154,7 @@ def fetch_hub(repository: str, filenames: Sequence[str], name: str, flag: str) -
         raise FileNotFoundError(f"{repository} holds no {' or '.join(filenames)}")
 
 
-def fetch_snapshot(repository: str, revision: str | None, patterns: Sequence[str], name: str, flag: str) -> Path:
+def fetch_snapshot(repository: str, revision: str | None, patterns: list[str], name: str, flag: str) -> Path:
     """Return the folder of a model in the hub's cache, fetched if it is not there; its name is the commit.
 
     Args:

@@ -118,7 +118,7 @@ class Fetcher:
         place = f"{root}/{video.name}"
         with errors_naming(video), storage.open(place, "rb", cache_type="none") as source, path.open("xb") as file:
             while written <= video.bytes and not self._ended and (piece := source.read(_PIECE_BYTES)):
-                file.write(piece)
+                file.write(piece)  # pyright: ignore[reportArgumentType]: text is for other modes
                 written += len(piece)
         if written != video.bytes:
             raise StorageError(f"{video}: has not the {video.bytes} bytes that were listed. Run the same command again")

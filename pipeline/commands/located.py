@@ -57,7 +57,9 @@ def localization_text(located: "LocatedVideo", format_name: str, media_root: Pat
 
 def localization_json(videos: "Iterable[LocatedVideo]", failed: "Iterable[Failure]") -> str:
     """For programs: docs/localization-json.md describes every field."""
-    return to_json(videos, [(failure.path, failure.reason) for failure in failed])
+    # Only files are localized in.
+    unread = [(failure.path, failure.reason) for failure in failed if isinstance(failure.path, Path)]
+    return to_json(videos, unread)
 
 
 def _percent(value: float | None) -> str:

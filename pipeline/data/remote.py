@@ -36,7 +36,7 @@ def videos_at(url: str) -> tuple[list[RemoteVideo], str]:
     url = url.rstrip("/")
     with errors_naming(url):
         storage.invalidate_cache()
-        listed = storage.find(root, detail=True)
+        listed: Any = storage.find(root, detail=True)
         if list(listed) == [root]:  # a file, which may have any name
             folder, _, name = url.rpartition("/")
             return [_video(folder, name, storage.info(root))], ""

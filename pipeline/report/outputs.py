@@ -109,7 +109,8 @@ class Outputs:
         if page is not None:
             title = self._files[0].name if len(self._files) == 1 else "Events both seen and heard"
             videos = [output.page_video for output in outputs if output.page_video is not None]
-            unread = [(failure.path, failure.reason) for failure in failed]
+            # Only files are localized in.
+            unread = [(failure.path, failure.reason) for failure in failed if isinstance(failure.path, Path)]
             try:
                 written.append(write_page(videos, page, title=title, failed=unread, overwrite=self._wanted.overwrite))
             except OutputError as error:

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import Accelerator
@@ -110,7 +110,7 @@ def train_network(
             steps: list[dict[str, Tensor]] = []
             for batch in loader:
                 warmth = min(1.0, schedule.last_epoch / warm_steps)
-                losses = task.losses(model, send_to_device(batch, on), warmth)
+                losses = task.losses(model, cast(dict[str, Tensor], send_to_device(batch, on)), warmth)
                 optimizer.zero_grad(set_to_none=True)
                 accelerator.backward(losses["total"])
                 norm = accelerator.clip_grad_norm_(model.parameters(), training.gradient_clip)
