@@ -78,7 +78,6 @@ def evaluate(
     from ccln.pipeline.data import read_dataset
     from ccln.pipeline.evaluate import EvaluationError, evaluate_checkpoint
     from ccln.pipeline.texts import read_names, unseen_names
-    from ccln.pipeline.train.loop import new_run
     from ccln.pipeline.zero_shot import asked_for_all, choose_zero_shot
 
     if (run is None) != zero_shot:
@@ -88,7 +87,7 @@ def evaluate(
     tasks, store = task_types(), open_cache(cache)
     where = {"device": pick_device(device), "visual_weights": visual_weights, "audio_weights": audio_weights}
     if run is None:
-        run = new_run() if out is None else Path(out)
+        run = defaults.new_run() if out is None else Path(out)
         dataset = read_dataset(defaults.find_data() if data is None else data, media_root)
         names = None if classes is None else read_names(classes)
         checkpoint = choose_zero_shot(run, dataset, store, names, specification=specification, **where)

@@ -389,7 +389,12 @@ def test_the_command_prints_the_table_and_writes_the_report(
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["gone"], "gone/config.json"), (["run"], "--data"), (["run", "--data", "gone"], "gone"), ([], "RUN")],
+    [
+        (["gone"], "gone/config.json"),
+        (["run"], "--data"),
+        (["run", "--data", "gone"], "gone"),
+        ([], "name the folder of a run"),
+    ],
 )
 def test_an_error_names_the_remedy(
     tiny_run: Path,

@@ -1,6 +1,6 @@
-"""Two machines, each with its own copy of data and cache, train as one does; the machines run this file.
+"""Two machines, which read one cache at a URL by ranges of bytes, train as one does; the machines run this file.
 
-They are two launchers of Accelerate on the loopback interface.
+They are two launchers of Accelerate on the loopback interface, and share no folder.
 """
 
 import os
@@ -66,14 +66,14 @@ def as_machine() -> None:
     train_command()
 
 
-def launch(machines: list[Path], **environment: str) -> list[int]:
-    """Train on all machines at once; returns the exit codes."""
+def launch(machines: list[Path], cache: Path, **environment: str) -> list[int]:
+    """Train on all machines at once, with packed features as a URL has them; returns the exit codes."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     accelerate = [str(Path(sys.executable).with_name("accelerate")), "launch", "--cpu", "--num_machines", "2"]
     accelerate += ["--num_processes", "2", "--main_process_ip", "127.0.0.1", "--main_process_port", str(port)]
     accelerate += ["--num_cpu_threads_per_process", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    options = ["--data", "set", "--cache", "cache", "--config", "config.toml", "--out", "run"]
+    options = ["--data", "set", "--cache", cache.as_uri(), "--config", "config.toml", "--out", "run"]
     with ExitStack() as files:
         processes = [
             subprocess.Popen(
@@ -81,6 +81,7 @@ def launch(machines: list[Path], **environment: str) -> list[int]:
                 cwd=machine,
                 env=os.environ
                 | {"PYTHONPATH": os.pathsep.join(sys.path), "RANK": str(rank), "LOCAL_RANK": "0"}
+                | {"XDG_CACHE_HOME": str(machine / "copies")}
                 | environment,
                 stdout=files.enter_context((machine / "out").open("w")),
                 stderr=files.enter_context((machine / "err").open("w")),
@@ -96,7 +97,7 @@ def launch(machines: list[Path], **environment: str) -> list[int]:
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data set, packed features and configuration, to be copied."""
+    """A folder with data set and configuration, to be copied, and packed features."""
     folder = tmp_path_factory.mktemp("machine")
     _, cache, _ = made_up_set(folder)
     pack(FeatureCache(cache), clips_per_shard=5)
@@ -104,10 +105,16 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def _copy(machine: Path, to: Path) -> Path:
+    return shutil.copytree(machine, to, ignore=shutil.ignore_patterns("cache"))
+
+
 def test_two_machines_train_what_one_trains(machine: Path, tmp_path: Path) -> None:
-    machines = [shutil.copytree(machine, tmp_path / name) for name in ("first", "second")]
-    assert all(launch(machines, STOP="1", **WORLD))  # after the first epoch; the second machine has no state of it
-    assert launch(machines, **WORLD) == [0, 0], (machines[0] / "err").read_text()
+    machines = [_copy(machine, tmp_path / name) for name in ("first", "second")]
+    assert all(
+        launch(machines, machine / "cache", STOP="1", **WORLD)
+    )  # after the first epoch; the second machine has no state of it
+    assert launch(machines, machine / "cache", **WORLD) == [0, 0], (machines[0] / "err").read_text()
     first, second = (torch.load(folder / NOTES, weights_only=True) for folder in machines)
     assert [
         name for name, weights in first["weights"].items() if not torch.equal(weights, second["weights"][name])
@@ -128,22 +135,23 @@ def test_two_machines_train_what_one_trains(machine: Path, tmp_path: Path) -> No
         assert len(mine) == len(others) == 3
         assert not any(torch.equal(clip, other) for clip in mine for other in others)
 
+    assert all(list((folder / "copies").rglob("*.safetensors")) for folder in machines)
     assert not any((machines[1] / "run").iterdir())
     assert "test, " in (machines[0] / "out").read_text()
     assert (machines[1] / "out").read_text() == ""
 
 
 def test_machines_with_other_data_do_not_train_together(machine: Path, tmp_path: Path) -> None:
-    machines = [shutil.copytree(machine, tmp_path / name) for name in ("first", "second")]
+    machines = [_copy(machine, tmp_path / name) for name in ("first", "second")]
     rows = (machines[1] / "set" / "trainSet.txt").read_text().splitlines(keepends=True)
     (machines[1] / "set" / "trainSet.txt").write_text("".join(rows[:-1]))
-    assert all(launch(machines, **WORLD))
+    assert all(launch(machines, machine / "cache", **WORLD))
     for folder in machines:
         assert "the processes that train together differ in data." in (folder / "err").read_text()
 
 
 def test_machines_that_would_train_each_alone_say_so(machine: Path) -> None:
-    (code,) = launch([machine])
+    (code,) = launch([machine], machine / "cache")
     assert code == 1
     assert "accelerate launch --cpu starts one process, which would train alone." in (machine / "err").read_text()
     assert not (machine / "run").exists()
