@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -86,8 +86,8 @@ class VisualChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """The arithmetic of the network: "float32" or "bfloat16". The features are float32 either way."""
     pooled_channels: Annotated[int, Meta(ge=0, le=65_536)] = 0
     """How many of a map's channels, the last ones, are a vector of the whole picture: the same at every position."""
-    pooled_norm: str = "none"
-    """Whether that vector is of length 1, "l2", after the mean over a segment's frames, too; or as it comes, "none"."""
+    pooled_norm: Literal["l2"] | None = None
+    """"l2" if that vector is of length 1, after the mean over a segment's frames, too; None if it is as it comes."""
     revision: _Commit | None = None
     """The commit of the model on the Hugging Face Hub; None for a local folder, and for models that are not there."""
 
@@ -96,7 +96,6 @@ class VisualChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         _require_one_of("interpolation", self.interpolation, "bilinear", "bicubic", "opencv-linear")
         _require_one_of("channel_order", self.channel_order, "rgb", "bgr")
         _require_one_of("pooling", self.pooling, "mean", "joint")
-        _require_one_of("pooled_norm", self.pooled_norm, "l2", "none")
         _require_one_of("precision", self.precision, "float32", "bfloat16")
 
 

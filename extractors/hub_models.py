@@ -306,7 +306,7 @@ def _visual_choice(source: HubModel) -> VisualChoice:
         pooling="joint" if joint else "mean",
         precision="float32",
         pooled_channels=channels,
-        pooled_norm="l2" if kind in _UNITS else "none",
+        pooled_norm="l2" if kind in _UNITS else None,
         revision=source.revision,
     )
     return _checked(choice)

@@ -1,4 +1,5 @@
 import json
+import pickle
 import subprocess
 import sys
 from typing import Any
@@ -40,6 +41,12 @@ def test_every_choice_has_a_factory() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_preset_survives_json(name: str) -> None:
     assert Preset.from_json(json.loads(json.dumps(PRESETS[name].to_json()))) == PRESETS[name]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_written_the_same_in_another_process(name: str) -> None:
+    """msgspec leaves a default out where it is the very object, which a string of another process is not."""
+    assert pickle.loads(pickle.dumps(PRESETS[name])).to_json() == PRESETS[name].to_json()
 
 
 @pytest.mark.parametrize(
