@@ -1,5 +1,7 @@
 """Why a file cannot be read: what it is instead of a video, or what FFmpeg says about it."""
 
+import re
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
@@ -8,6 +10,7 @@ import av.error
 import av.logging
 
 _HEAD_BYTES = 1024
+_MEMORY_SHORT = 0.75
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _HTML = (b"<!doctype html", b"<html", b"<head")
 _MP4_FIRST = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
@@ -66,3 +69,14 @@ def _last_words(path: Path) -> str:
         finally:
             av.logging.set_level(None)
     return lines[-1][2].strip() if lines else ""
+
+
+def is_memory_short() -> bool:
+    """Whether this process has come near its limit: H.264's decoder calls a frame damaged that it has no memory for."""
+    with suppress(ImportError, OSError):
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        peak = re.search(r"VmPeak:\s*(\d+) kB", Path("/proc/self/status").read_text("ascii"))
+        return peak is not None and limit != resource.RLIM_INFINITY and int(peak[1]) * 1024 > _MEMORY_SHORT * limit
+    return False

@@ -14,9 +14,9 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 
+from ccln.pipeline.decode.causes import is_memory_short
 from ccln.pipeline.decode.container import Clock, DecodeError
 from ccln.pipeline.decode.joined import has_unread_recording
-from ccln.pipeline.decode.memory import is_memory_short
 
 # As FFmpeg's own tools: a step back of more than this is a restart in any file, ...
 _BACK_SECONDS = 0.1

@@ -21,8 +21,8 @@ from pathlib import Path
 from types import GeneratorType
 from typing import Any, BinaryIO, Concatenate, Literal, ParamSpec, TypeVar
 
+from ccln.pipeline.decode.causes import is_memory_short
 from ccln.pipeline.decode.container import DecodeError, unforeseen
-from ccln.pipeline.decode.memory import is_memory_short
 from ccln.pipeline.defaults import TIMEOUT_SECONDS
 from ccln.pipeline.segments import CLIP_SECONDS
 

@@ -23,6 +23,7 @@ from ccln.pipeline.data.csv_file import read_csv_dataset
 from ccln.pipeline.data.imports import import_files
 from ccln.pipeline.data.media import durations_seconds
 from ccln.pipeline.report.writers import to_text
+from ccln.pipeline.texts import NamesError, read_names
 from ccln.pipeline.train.config import ConfigError, read_config
 from support.cache_clips import KEYS, shards, write
 from support.checkpoints import checkpoint
@@ -136,6 +137,12 @@ def _config(data: bytes) -> object:
         return read_config(folder / "run.toml")
 
 
+def _names(data: bytes) -> object:
+    with _folder() as folder:
+        (folder / "names.txt").write_bytes(data)
+        return read_names(str(folder / "names.txt"))
+
+
 @cache
 def _template(kind: str) -> FeatureCache:
     """A cache of one clip, or of two that are packed."""
@@ -246,6 +253,7 @@ def readers() -> dict[str, Reader]:
         "csv": Reader(_csv, [CSV.encode(), CSV.replace(",", ";").encode(), *_written("csv")], annotations),
         "ave": Reader(_ave, [f"{AVE}----\nDog&tower&good&1&3\n".encode()], annotations),
         "config": Reader(_config, [TOML.encode()], (ConfigError,)),
+        "names": Reader(_names, [b"Dog\nCat, wild\n"], (DatasetError, NamesError)),
         "entry": Reader(_cached("entry", _entry), [_entry(_template("entry")).read_bytes()], cache_errors),
         "entry-metadata": Reader(_with_document("entry", _entry), [_document("entry", _entry)], cache_errors),
         "shard": Reader(_cached("packed", _shard), [_shard(_template("packed")).read_bytes()], cache_errors),
