@@ -82,6 +82,10 @@ def test_from_videos_to_events(
     found = localize([clip], checkpoint=run, **outputs, **weights)
     assert (found.failed, found.unwritten) == ((), ())
     assert found.videos[0].duration_seconds == pytest.approx(10, abs=0.1)
+    if "preset" in options:  # whose towers have a text side
+        (asked,) = localize([clip], classes="dog, violin", preset=name, **weights).videos
+        probability = asked.event_probability
+        assert ((probability >= 0) & (probability <= 1)).all()
     if name == "clip-clap":
         broken = {**options, "audio_weights": save_clap(tmp_path / "broken", damaged=True)}
         (failed,) = extract([clip], cache=tmp_path / "none", **broken).failed
