@@ -181,8 +181,9 @@ class Index:
     def _run(self, action: Callable[[sqlite3.Connection], _Result]) -> _Result:
         try:
             return self._connected(action)
-        except sqlite3.DatabaseError as error:
-            # Errors raised by the Python layer, such as a text that is not UTF-8, carry no code: broken, too.
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            # Errors raised by the Python layer, such as a text that is not UTF-8, carry no code: broken, too. So is an
+            # index whose error cannot even be read, as it quotes the damaged schema.
             if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF not in _BROKEN:
                 raise
             for suffix in ("-journal", "-wal", "-shm", ""):

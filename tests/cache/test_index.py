@@ -72,6 +72,14 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:5000])
 
 
+def garble_schema(path: Path) -> None:
+    """Let the error that SQLite raises about the schema not be UTF-8."""
+    content = path.read_bytes()
+    assert b"tableentriesentries" in content
+    content = content.replace(b"tableentriesentries", b"table\xb6ntriesentries")
+    path.write_bytes(content.replace(b"CREATE TABLE entries", b"CREATE TABEL entries"))
+
+
 def execute(*statements: str) -> Callable[[Path], None]:
     def apply(path: Path) -> None:
         connection = sqlite3.connect(path)
@@ -94,6 +102,7 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     "garbled": garble,
     "pages garbled": garble_pages,
     "truncated": truncate,
+    "schema garbled": garble_schema,
     "rows missing": execute("DELETE FROM entries WHERE source_name < 'clip 3'"),
     "rows of nothing": execute(
         f"INSERT INTO entries VALUES ('{'0' * 64}', 'ghost', '{'1' * 64}', {checksum('0' * 64, 'ghost', '1' * 64)})"
