@@ -75,3 +75,15 @@ def test_a_video_that_kills_what_listens_is_one_line_of_the_report(
     for path, cause in zip(killing, causes.values(), strict=True):
         (line,) = lines_of(path, "\n".join(warnings))
         assert cause in line
+
+
+def test_a_video_that_takes_longer_to_listen_to_than_was_allowed_is_reported(
+    tiny_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copies(tmp_path / "in", ["a", "sleep"], next((tiny_set / "AVE").iterdir()))
+    rows = [f"in/{name}.mp4,0,1,Bark,train" for name in ("a", "sleep")]
+    (tmp_path / "clips.csv").write_text("\n".join(["path,start,end,label,split", *rows]))
+    monkeypatch.setattr("ccln.pipeline.data.media.silences", killers.silences)
+    assert run(monkeypatch, "ccln-data", "check", tmp_path / "clips.csv", "--timeout", 3) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "its decoder " in line]
+    assert "in/sleep.mp4: its decoder ran out of time (3 s for 10 s of video). Allow for more: --timeout." in line
