@@ -130,10 +130,11 @@ class RemoteCache(FeatureCache):
         for key in set(keys):
             if (name := shard_of.get(key)) is not None and not is_plain_file(self.path_of(key)):
                 wanted[name].append(key)
+        lacking: Mapping[str, Collection[str]] = wanted
         for _ in range(_ATTEMPTS):  # the second for what has changed on the way
-            if not (wanted := self._lacking(wanted)):
+            if not (lacking := self._lacking(lacking)):
                 break
-            self._fetch(wanted)
+            self._fetch(lacking)
 
     def write(self, *args: Any, **options: Any) -> str:
         """Store features on this machine; those of every thousand clips are then uploaded. See `FeatureCache.write`."""
@@ -163,8 +164,7 @@ class RemoteCache(FeatureCache):
         intact, damaged = 0, list(self._unreadable)
         for name, keys, lacking in self._checked(progress, sample):
             intact += len(keys) - len(lacking)
-            reason = f"{len(lacking)} of {len(keys)} clips are not what was written (sha256 differs)"
-            damaged += [DamagedPackError(self._url_of(name), reason)] if lacking else []
+            damaged += [DamagedPackError(self._url_of(name), reason) for reason in lacking.values()]
         return Verified(intact, damaged)
 
     def repair(self, progress: Progress | None = None) -> Repaired:
@@ -177,16 +177,16 @@ class RemoteCache(FeatureCache):
             CacheError: The storage cannot be reached, or refuses.
         """
         damaged = list(self._unreadable)
-        for name, keys, lacking in self._checked(progress, 1.0):
+        for name, _, lacking in self._checked(progress, 1.0):
             if lacking:
-                reason = f"{len(lacking)} of {len(keys)} clips are not what was written (sha256 differs)"
-                damaged.append(DamagedPackError(self._url_of(name), reason))
+                damaged += [DamagedPackError(self._url_of(name), reason) for reason in lacking.values()]
                 for entry in salvage(self._folder.shard_path(name)):
                     self._stage(entry)
-        for error in damaged:
-            name = Path(str(error.path)).stem
-            with errors_naming(error.path):
-                self._storage.mv(self._place_of(name), self._place_of(name).replace("/shards/", "/quarantine/"))
+        quarantine = f"{self._packs.removesuffix('shards')}quarantine"
+        for name in {Path(error.path).stem for error in damaged}:
+            with errors_naming(self._url_of(name)):
+                self._storage.makedirs(quarantine, exist_ok=True)  # where folders are not just parts of names
+                self._storage.mv(self._place_of(name), f"{quarantine}/{name}{SUFFIX}")
             self._folder.remove(self._folder.shard_path(name))
         self.flush()
         self._unreadable = []
@@ -298,29 +298,29 @@ class RemoteCache(FeatureCache):
             specification=header.specification,
         )
 
-    def _checked(self, progress: Progress | None, sample: float) -> Iterator[tuple[str, list[str], list[str]]]:
-        """Of each pack its name, the keys that were fetched and looked at, and those of them that are damaged."""
+    def _checked(self, progress: Progress | None, sample: float) -> Iterator[tuple[str, list[str], dict[str, str]]]:
+        """Of each pack its name, the keys that were fetched and looked at, and what is wrong with some of them."""
         for name in tracked(self._folder.shard_names(), progress):
             self._empty(name)
             keys = sample_of(Shard(self._folder.shard_path(name), name).keys, sample)
             self.fetch(keys)
-            yield name, keys, self._lacking({name: keys}).get(name, [])
+            yield name, keys, self._lacking({name: keys}).get(name, {})
             if is_plain_file(self._folder.shard_path(name)):
                 self._empty(name)
 
-    def _lacking(self, wanted: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-        """The keys, by shard, whose bytes are not here, or not whole."""
-        lacking = defaultdict(list)
+    def _lacking(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, str]]:
+        """The keys, by shard, whose bytes are not here, or not whole, with what is wrong."""
+        lacking = defaultdict(dict)
         for name, keys in wanted.items():
             shard = Shard(self._folder.shard_path(name), name)
             for key in keys:
                 try:
                     shard.entry(key, verify=True)
-                except DamagedFileError:
-                    lacking[name].append(key)
+                except DamagedFileError as error:
+                    lacking[name][key] = error.reason
         return lacking
 
-    def _fetch(self, wanted: Mapping[str, Sequence[str]]) -> None:
+    def _fetch(self, wanted: Mapping[str, Collection[str]]) -> None:
         pieces = list(_pieces(self._ranges(wanted)))
         self._make_room(sum(piece.end - piece.start for piece in pieces), wanted)
         at = 0
@@ -337,7 +337,7 @@ class RemoteCache(FeatureCache):
         for name in wanted:
             self._shards.forget(name)
 
-    def _ranges(self, wanted: Mapping[str, Sequence[str]]) -> Iterator[_Range]:
+    def _ranges(self, wanted: Mapping[str, Collection[str]]) -> Iterator[_Range]:
         """Where the bytes of keys are, by shard and in order."""
         for name, keys in wanted.items():
             shard = Shard(self._folder.shard_path(name), name)

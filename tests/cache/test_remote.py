@@ -214,12 +214,26 @@ def test_a_damaged_clip_is_never_read_and_repair_saves_the_others(here: Machine,
     assert reader.read(keys[0]).visual.any()
     found = reader.verify()
     assert (found.intact, [error.path for error in found.damaged]) == (4, [f"memory:/{path}"])
+    name = f"/videos/clip {KEYS.index(keys[-1])}.mp4"
+    assert found.damaged[0].reason == f"{name} in it is not what was written (sha256 differs)"
     repaired = reader.repair()
     assert (repaired.indexed, len(repaired.damaged)) == (4, 1)
     assert len(objects()) == 2
     assert path.replace("/shards/", "/quarantine/") in objects()
     assert there.open().verify() == (4, [])
     assert not there.open().contains(keys[-1])
+
+
+def test_all_damaged_clips_of_a_pack_are_named_and_the_pack_is_moved_once(here: Machine, there: Machine) -> None:
+    writer = here.open()
+    keys = sorted(write(writer, number) for number in range(5))
+    writer.flush()
+    for at in (-1, -1 - make_features(0).visual.nbytes):  # of the last clip, and of the one before
+        flip(shard_object(), at)
+    names = {f"/videos/clip {KEYS.index(key)}.mp4" for key in keys[-2:]}
+    for found in (there.open().verify(), there.open().repair()):
+        assert {error.reason.partition(" in it")[0] for error in found.damaged} == names
+    assert there.open().verify() == (3, [])
 
 
 @pytest.mark.parametrize(
