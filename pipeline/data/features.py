@@ -20,6 +20,7 @@ from ccln.cache import (
     DamagedFileError,
     FeatureCache,
     Features,
+    RemoteCache,
     clip_digest,
     feature_key,
     source_digest,
@@ -326,9 +327,11 @@ def _read(
 
 
 def _damaged_error(cache: FeatureCache, names: Sequence[str], command: str) -> DatasetError:
+    # What is remote is taken for whole by who does not fetch it, and so would not be made again.
+    first = f"Move them out of the way: ccln-cache repair --cache {cache}. " if isinstance(cache, RemoteCache) else ""
     return DatasetError(
         f"{cache}: features are damaged, of {len(names)} clips: {', '.join(names)}. "
-        f"Make them again, with the options that they were made with: {command}"
+        f"{first}Make them again, with the options that they were made with: {command}"
     )
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import re
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -13,7 +14,8 @@ import torch
 from support.cache_clips import flip_last_bit
 
 from ccln import train
-from ccln.cache import FeatureCache, Features, source_digest, specification_digest
+from ccln.cache import FeatureCache, Features, open_cache, source_digest, specification_digest
+from ccln.pipeline.commands.cache import cache_command
 from ccln.pipeline.data import read_dataset
 from ccln.pipeline.data.clips import Dataset, DatasetError
 from ccln.pipeline.data.features import DatasetFeatures, background_features, load_features
@@ -148,6 +150,28 @@ def test_all_damaged_clips_are_named_at_once(tmp_path: Path, cache: FeatureCache
     assert "features are damaged, of 3 clips:" in said
     assert sorted(said.split(": ")[2].split(". ")[0].split(", ")) == ["b", "d", "e"]
     assert said.endswith(f"ccln-extract {dataset.source} --cache {cache.root}")
+
+
+def test_at_a_url_repair_comes_before_making_damaged_clips_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "copies"))
+    dataset, url = csv_set(tmp_path / "set"), f"file://{tmp_path}/bucket"
+    cache = open_cache(url)
+    for value, name in enumerate("abcde"):
+        store(cache, name, value)
+    cache.flush()
+    flip_last_bit(next((tmp_path / "bucket" / "shards").iterdir()))
+    with pytest.raises(DatasetError) as refused:
+        load_features(dataset, open_cache(url))
+    repair, make = f"ccln-cache repair --cache {url}", f"ccln-extract {dataset.source} --cache {url}"
+    assert re.search(rf"damaged, of 1 clips: \w\. .*{re.escape(repair)}\. .*{re.escape(make)}$", str(refused.value))
+    monkeypatch.setattr("sys.argv", repair.split())
+    with pytest.raises(SystemExit):
+        cache_command()
+    (split,) = [split for split in load_features(dataset, open_cache(url)).splits.values() if split.missing]
+    store(open_cache(url), name := split.missing[0].video_id, "abcde".index(name))
+    assert not any(split.missing for split in load_features(dataset, open_cache(url)).splits.values())
 
 
 def test_an_index_that_swaps_names_trains_on_no_other_clips_features(tmp_path: Path, cache: FeatureCache) -> None:
