@@ -52,7 +52,7 @@ class Claims:
         """Claim a key for the time of the block; yields whether that worked.
 
         Args:
-            key: Hex digits.
+            key: What is claimed: letters and digits.
             wait: Whether to wait while another has it.
 
         Raises:

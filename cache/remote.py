@@ -10,14 +10,14 @@ import itertools
 import logging
 import os
 import shutil
-import threading
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from ccln.cache.claims import Claims
 from ccln.cache.entry import Entry, Features
 from ccln.cache.folder import SUFFIX, is_plain_file
 from ccln.cache.keys import CacheError, DamagedFileError, is_digest
@@ -80,7 +80,6 @@ class RemoteCache(FeatureCache):
         self._packs = f"{place}/shards"
         super().__init__(_copies() / hashlib.sha256(self.url.encode(errors="replace")).hexdigest()[:16])
         self._written = itertools.count(1)
-        self._pushing = threading.Lock()
         self._unreadable = self._pull()
         for error in self._unreadable[:_NAMED]:
             log.warning("%s", error)
@@ -151,6 +150,16 @@ class RemoteCache(FeatureCache):
         """
         self._push(only_full=False)
 
+    def unsent(self, keys: Iterable[str]) -> set[str]:
+        """Of some keys those that are in no pack, those of other writers included.
+
+        Raises:
+            CacheError: The storage cannot be reached.
+        """
+        self._unreadable = self._pull()
+        shard_of = self._shards.listing().shard_of
+        return {key for key in keys if key not in shard_of}
+
     def verify(self, progress: Progress | None = None, *, sample: float = 1.0) -> Verified:
         """Fetch clips, pack by pack, and compare their sha256; nothing stays of them on this machine.
 
@@ -208,6 +217,7 @@ class RemoteCache(FeatureCache):
 
     def _pull(self) -> list[DamagedFileError]:
         """Make the shards here those that are remote, of new ones the heads alone; what is wrong with some of them."""
+        here = self._folder.shard_names()  # before: another process may be adding some, which are then remote, too
         sizes = {}
         with errors_naming(self.url):
             self._storage.invalidate_cache()
@@ -221,13 +231,13 @@ class RemoteCache(FeatureCache):
                 sizes[name] = int(about["size"])
         with _writing(self.root):
             self._folder.shards.mkdir(parents=True, exist_ok=True)
-        here = self._folder.shard_names()
         for name in here:
             path = self._folder.shard_path(name)
-            if sizes.get(name) == path.stat().st_size:
-                del sizes[name]
-            else:
-                self._folder.remove(path)
+            with suppress(FileNotFoundError):  # another process has removed it
+                if sizes.get(name) == path.stat().st_size:
+                    del sizes[name]
+                else:
+                    self._folder.remove(path)
         names, damaged = sorted(sizes), []
         for at in range(0, len(names), _HEADS_AT_A_TIME):
             damaged += self._take_heads({name: sizes[name] for name in names[at : at + _HEADS_AT_A_TIME]})
@@ -261,7 +271,10 @@ class RemoteCache(FeatureCache):
         )
 
     def _push(self, *, only_full: bool) -> None:
-        with self._pushing:
+        # The processes of a machine share its folder; if two packed it at the same time, clips would be in two packs.
+        with Claims(self.root) as claims, claims.claimed("upload", wait=not only_full) as is_mine:
+            if not is_mine:  # another is at it, and takes what is here along
+                return
             shard_of = self._shards.listing().shard_of
             for key in self._folder.entry_keys():
                 if key in shard_of:  # another writer was faster

@@ -190,6 +190,48 @@ def test_writers_work_beside_each_other(here: Machine, monkeypatch: pytest.Monke
         assert same(reader.read(KEYS[number]), make_features(number))
 
 
+def test_processes_of_a_machine_pack_no_clip_twice(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(*args: Any, **options: Any) -> None:
+        began.set()
+        assert goes_on.wait(30)
+        plain(*args, **options)
+
+    plain, began, goes_on = MemoryFileSystem.put_file, threading.Event(), threading.Event()
+    one, other = here.open(), here.open()
+    write(one, 0)
+    monkeypatch.setattr(MemoryFileSystem, "put_file", slow)
+    threads = [threading.Thread(target=cache.flush) for cache in (one, other)]
+    threads[0].start()
+    assert began.wait(30)
+    write(other, 1)
+    threads[1].start()
+    threads[1].join(0.5)
+    goes_on.set()
+    for thread in threads:
+        thread.join()
+    heads = [Shard(one.root / "shards" / path.rpartition("/")[2], Path(path).stem) for path in objects()]
+    assert sorted(key for head in heads for key in head.keys) == sorted(KEYS[:2])
+
+
+def test_a_pack_that_another_process_adds_while_packs_are_listed_is_kept(
+    here: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listed(*args: Any, **options: Any) -> Any:
+        found = plain(*args, **options)
+        monkeypatch.undo()
+        here.open()
+        write(other, 1)
+        other.flush()
+        return found
+
+    plain, other = MemoryFileSystem.ls, here.open()
+    write(other, 0)
+    other.flush()
+    monkeypatch.setattr(MemoryFileSystem, "ls", listed)
+    reader = here.open()
+    assert all(reader.contains(key) for key in KEYS[:2])
+
+
 def shard_object() -> str:
     (path,) = objects()
     return path
