@@ -48,6 +48,8 @@ class Fetcher:
             yield video
             return
         coming = self._arrival(video) if video in self._wanted else None
+        if coming is None:
+            self._wait_for_room(video)
         path = None
         try:
             path = self._fetched(video) if coming is None else coming.result()
@@ -57,16 +59,15 @@ class Fetcher:
                 path.unlink(missing_ok=True)
             if coming is not None:
                 del self._wanted[video], self._coming[video]
-                self._take(-1, -video.bytes)
+            self._take(-1, -video.bytes)
 
     def fetch_ahead(self) -> None:
         """Fetch what is wanted, in its order, as long as there is room."""
         for video in list(self._wanted):
             with self._changed:
-                self._changed.wait_for(lambda video=video: self._ended or self._has_room(video.bytes))
+                self._wait_for_room(video)
                 if self._ended:
                     return
-                self._take(1, video.bytes)
                 self._threads.submit(self._fetch, video, self._arrival(video))
 
     def end(self) -> None:
@@ -82,8 +83,15 @@ class Fetcher:
         with self._changed:
             return self._coming.setdefault(video, Future())
 
-    def _has_room(self, size_bytes: int) -> bool:
-        return not self._files or (self._files < _MOST_FILES and self._bytes + size_bytes <= _MOST_BYTES)
+    def _wait_for_room(self, video: RemoteVideo) -> None:
+        """Wait until there is room for a video, and take it, unless fetching has ended."""
+
+        def has_room() -> bool:
+            return not self._files or (self._files < _MOST_FILES and self._bytes + video.bytes <= _MOST_BYTES)
+
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or has_room())
+            self._take(1, video.bytes)
 
     def _take(self, files: int, size_bytes: int) -> None:
         with self._changed:

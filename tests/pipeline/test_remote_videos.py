@@ -2,6 +2,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,23 @@ def test_files_and_bytes_on_the_disk_are_bounded(temporary: Path, monkeypatch: p
             assert not path.exists()
     assert 2 <= most_files <= 4
     assert 600 <= most_bytes <= 1000
+    assert list(temporary.iterdir()) == []
+
+
+def test_what_is_fetched_when_asked_for_is_bounded_too(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def use(video: RemoteVideo) -> int:
+        with fetcher.local(video) as path:
+            time.sleep(0.02)
+            used = sum(file.stat().st_size for file in path.parent.iterdir() if file.exists())
+            assert path.read_bytes() == b"a" * 300
+        return used
+
+    monkeypatch.setattr(fetch, "_MOST_BYTES", 1000)
+    for number in range(16):
+        STORAGE.pipe_file(f"/bucket/{number:02}.mp4", b"a" * 300)
+    videos, _ = videos_at("memory://bucket")
+    with fetching() as fetcher, ThreadPoolExecutor(8) as threads:
+        assert 600 <= max(threads.map(use, videos)) <= 900
     assert list(temporary.iterdir()) == []
 
 
