@@ -108,6 +108,10 @@ class FeatureCache:
     def flush(self) -> None:
         """See that all that was written can be read by others; it can, where they see the same folder."""
 
+    def unsent(self, keys: Iterable[str]) -> set[str]:
+        """Of the keys of features that were written, here or elsewhere, those that others cannot read: see `flush`."""
+        return set()
+
     def intact(self, keys: Collection[str], decoding_rules: int) -> set[str]:
         """Of some keys, those whose features are there, whole, and of this edition of the rules of decoding.
 

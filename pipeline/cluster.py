@@ -7,9 +7,10 @@ import logging
 import os
 import re
 import socket
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 _Item = TypeVar("_Item")
@@ -18,11 +19,20 @@ _Result = TypeVar("_Result")
 _PLACE = re.compile(r"(?P<host>[^:/]+):(?P<port>\d+)")
 _PATIENCE_SECONDS = 10
 _MOST_LOSSES = 2
-"""An item may take that many workers with it; it may itself be what ends them."""
+"""An item may be lost with that many workers; it may itself be what ends them."""
 
 
 class ClusterError(Exception):
     """There is no cluster to work on; the message says what to do."""
+
+
+@dataclass(eq=False)
+class _Task:
+    """An item that waits or is in work."""
+
+    item: Any
+    losses: int = 0
+    """Workers that died while they had it in work."""
 
 
 @dataclass(eq=False)
@@ -32,14 +42,25 @@ class _Slot:
     actor: Any
     """Its Ray handle."""
     places: int
-    """How many items it works on at the same time."""
+    """How many items it has at the same time."""
+    tasks: list[_Task] = field(default_factory=list)
+    """Those that it has now."""
+
+    def has_room_for(self, task: _Task) -> bool:
+        """Whether it may have a task now; what may have ended a worker gets one to itself, and takes no other along."""
+        if task.losses:
+            return not self.tasks
+        return len(self.tasks) < self.places and not any(other.losses for other in self.tasks)
 
 
 def worked_on_cluster(
     items: Sequence[_Item],
-    make_work: Callable[[], Callable[[_Item], _Result]],
+    make_work: Callable[[int], AbstractContextManager[Callable[[_Item], _Result]]],
     given_up: Callable[[_Item, str], _Result],
     address: str = "local",
+    *,
+    ahead: int = 0,
+    lost: Callable[[], Iterable[_Item]] = lambda: (),
 ) -> Iterator[_Result]:
     """Yield the result of each item as it comes, in no order.
 
@@ -48,14 +69,20 @@ def worked_on_cluster(
 
     Args:
         items: What to work on.
-        make_work: Called once in each worker, and sent there: it gives what takes an item to its result, in any number
-            of threads; an exception that either raises ends the whole.
-        given_up: The result of an item with which several workers died, with the reason.
+        make_work: Called in each worker, and sent there: takes the number of its processors, and gives a context, which
+            ends when all is done, for what takes an item to its result, in any number of threads. An exception that any
+            of these raises ends the whole.
+        given_up: The result of an item that was lost with several workers, with the reason.
         address: Of the cluster, as Ray has it: "local" for one that is started on this machine and ends with this.
+        ahead: How many items a worker has for each processor, beside the one to compute, so as to get them ready.
+        lost: Called when all is done and the contexts have ended: gives the items of which what was made is lost with
+            its worker. They are worked on again, and yielded again.
 
     Raises:
         ClusterError: Ray is not installed, or does not answer.
     """
+    if not items:
+        return
     # Ray would send this folder to all machines under `uv run`, and report what it is used for to its makers.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -70,51 +97,80 @@ def worked_on_cluster(
         ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
     except (OSError, RuntimeError, ValueError) as error:
         raise ClusterError(f"no Ray cluster answers at {address} ({error})") from error
-    slots: list[_Slot] = []
     starting: dict[Any, _Slot] = {}
-    working: dict[Any, tuple[_Slot, int]] = {}
-    idle: deque[_Slot] = deque()
-    waiting = deque(range(len(items)))
-    losses: Counter[int] = Counter()
+    ready: list[_Slot] = []
+    working: dict[Any, tuple[_Slot, _Task]] = {}
+    waiting = deque(map(_Task, items))
+
+    def begin(slots: Iterable[_Slot]) -> None:
+        starting.update((slot.actor.begin.remote(make_work), slot) for slot in slots)
 
     def start(count: int) -> None:
-        gpus, processors, places = _shape(ray.nodes())
-        for _ in range(count or max(1, int(gpus or processors))):
-            actor = ray.remote(_Worker).options(num_gpus=1 if gpus else 0, num_cpus=places, max_concurrency=places)
-            slot = _Slot(actor.remote(), places)
-            slots.append(slot)
-            starting[slot.actor.prepare.remote(make_work)] = slot
+        gpus, processors, share = _shape(ray.nodes())
+        places = share * (1 + ahead)
+        actor = ray.remote(_Worker).options(num_gpus=1 if gpus else 0, num_cpus=share, max_concurrency=places)
+        begin(_Slot(actor.remote(share), places) for _ in range(count or max(1, int(gpus or processors))))
+
+    def deal() -> None:
+        while waiting and (free := [slot for slot in ready if slot.has_room_for(waiting[0])]):
+            slot, task = min(free, key=lambda slot: len(slot.tasks)), waiting.popleft()
+            slot.tasks.append(task)
+            working[slot.actor.work.remote(task.item)] = slot, task
+
+    def answer(call: Any) -> Any:
+        try:
+            return ray.get(call)
+        except RayTaskError as error:
+            raise error.cause from error
+
+    def work() -> Iterator[_Result]:
+        while waiting or working:
+            deal()
+            for call in ray.wait([*starting, *working], num_returns=1)[0]:
+                if call in starting:
+                    slot = starting.pop(call)
+                    try:
+                        answer(call)
+                        ready.append(slot)
+                    except RayActorError:
+                        start(1)
+                    continue
+                slot, task = working.pop(call)
+                slot.tasks.remove(task)
+                try:
+                    result = answer(call)
+                except RayActorError as error:
+                    if slot in ready:  # several of its tasks may be lost with it
+                        ready.remove(slot)
+                        start(1)
+                    task.losses += 1
+                    if task.losses < _MOST_LOSSES:
+                        waiting.append(task)  # after all others: it may be what ends workers
+                    else:
+                        yield given_up(task.item, str(error).split("\n")[0])
+                else:
+                    yield result
+
+    def end() -> None:
+        ending = [(slot, slot.actor.end.remote()) for slot in ready]
+        for slot, call in ending:
+            try:
+                answer(call)
+            except RayActorError:
+                ready.remove(slot)
+                start(1)
 
     try:
         start(0)
-        while waiting or working:
-            while waiting and idle:
-                slot, position = idle.popleft(), waiting.popleft()
-                working[slot.actor.work.remote(items[position])] = slot, position
-            done, _ = ray.wait([*starting, *working], num_returns=1)
-            for answer in done:
-                slot, position = (starting.pop(answer), None) if answer in starting else working.pop(answer)
-                try:
-                    result = ray.get(answer)
-                except RayTaskError as error:
-                    raise error.cause from error
-                except RayActorError as error:
-                    if slot in slots:  # several of its items may be lost with it
-                        slots.remove(slot)
-                        idle = deque(other for other in idle if other is not slot)
-                        start(1)
-                    if position is None:
-                        continue
-                    losses[position] += 1
-                    if losses[position] < _MOST_LOSSES:
-                        waiting.append(position)  # after all others: it may be what ends workers
-                    else:
-                        yield given_up(items[position], str(error).split("\n")[0])
-                else:
-                    if slot in slots:  # another of its items may have ended it since
-                        idle.extend([slot] * (slot.places if position is None else 1))
-                    if position is not None:
-                        yield result
+        for _ in range(_MOST_LOSSES):
+            yield from work()
+            end()
+            waiting.extend(map(_Task, lost()))
+            if not waiting:
+                return
+            begin(ready)
+            ready.clear()
+        yield from (given_up(task.item, "before it handed on what it had made") for task in waiting)
     finally:
         ray.shutdown()  # ends the workers, too
 
@@ -130,11 +186,14 @@ def _shape(nodes: Sequence[dict[str, Any]]) -> tuple[int, int, int]:
 class _Worker:
     """What Ray runs in a process of its own."""
 
-    def prepare(self, make_work: Callable[[], Callable[[Any], Any]]) -> None:
-        self._work = make_work()
+    def __init__(self, processors: int) -> None:
+        self._processors, self._context = processors, ExitStack()
+
+    def begin(self, make_work: Callable[[int], AbstractContextManager[Callable[[Any], Any]]]) -> None:
+        self._work = self._context.enter_context(make_work(self._processors))
 
     def work(self, item: Any) -> Any:
-        import torch
-
-        torch.set_num_threads(1)  # as the workers of one machine: the sums, too, are then the same
         return self._work(item)
+
+    def end(self) -> None:
+        self._context.close()

@@ -1,20 +1,31 @@
 """From video files to cached features: list what is missing, do that, lose nothing."""
 
+import itertools
 import json
 import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
+from threading import Semaphore
 from typing import Literal
 
 import numpy as np
 import torch
 
-from ccln.cache import CacheError, Claims, FeatureCache, Features, clip_digest, feature_key, specification_digest
+from ccln.cache import (
+    CacheError,
+    Claims,
+    FeatureCache,
+    Features,
+    clip_digest,
+    feature_key,
+    open_cache,
+    specification_digest,
+)
 from ccln.extractors import ExtractorError, Extractors
 from ccln.extractors.contract import DECODING_RULES
 from ccln.pipeline.cluster import worked_on_cluster
@@ -35,6 +46,8 @@ from ccln.storage import StorageError
 _MOST_JOURNAL_CHARACTERS = 1 << 24
 _BATCH = 5000
 """Files that are looked up together."""
+_FETCHED_AHEAD = 2
+"""Of videos of URLs, how many a worker of a cluster fetches, for each that it works on."""
 
 OnMissing = Literal["error", "zeros", "skip"]
 
@@ -135,16 +148,13 @@ def extract_features(
         ValueError: `workers` is less than 1.
     """
     with Claims(cache.root) as claims, Decoders(timeout_seconds) as decoders:
-        worker = _Worker(extractors, decoders, cache, claims, on_missing, on_damage)
+        worker = _Worker(extractors, decoders, cache, claims, on_missing, on_damage, nullcontext())
 
         def outcomes(items: Sequence[_File]) -> Iterator[_Outcome]:
             with fetching(video for video, _ in items if isinstance(video, RemoteVideo)) as worker.fetcher:
                 yield from _all_outcomes(items, worker, workers)
 
-        try:
-            return _extracted(files, cache, extractors, outcomes, progress)
-        finally:
-            worker.digests.save()
+        return _extracted(files, cache, extractors, worker.digests, outcomes, progress)
 
 
 def extract_on_cluster(
@@ -158,7 +168,7 @@ def extract_on_cluster(
     timeout_seconds: float = TIMEOUT_SECONDS,
     progress: Callable[[int, int], None] | None = None,
 ) -> ExtractionSummary:
-    """`extract_features` on the machines of a Ray cluster, which all see files and cache under the same paths.
+    """`extract_features` on the machines of a Ray cluster, which all see files and cache under the same paths and URLs.
 
     Args:
         files: As there.
@@ -174,19 +184,53 @@ def extract_on_cluster(
         CacheError: The cache cannot be written.
         ClusterError: There is no cluster.
     """
-    make = partial(_cluster_worker, load, cache.root, on_missing, on_damage, timeout_seconds)
-    return _extracted(
-        files, cache, load(), lambda items: worked_on_cluster(items, make, _Outcome.given_up, address), progress
-    )
+    extractors = load()
+    specification = specification_digest(extractors.specification)
+
+    def outcomes(items: Sequence[_File]) -> Iterator[_Outcome]:
+        contents: dict[Path | RemoteVideo, str] = {}
+        """By file, the digest of the content of which a worker says that the features are there."""
+
+        def keys_of(file: _File) -> Iterator[str]:
+            path, starts = file
+            if content := contents.get(path):
+                yield from (feature_key(clip_digest(content, start), specification) for start in starts)
+
+        def lost() -> list[_File]:
+            unsent = cache.unsent(itertools.chain.from_iterable(map(keys_of, items)))
+            return [file for file in items if unsent and not unsent.isdisjoint(keys_of(file))]
+
+        make = partial(_cluster_work, load, str(cache), on_missing, on_damage, timeout_seconds)
+        ahead = _FETCHED_AHEAD if any(isinstance(path, RemoteVideo) for path, _ in items) else 0
+        for outcome in worked_on_cluster(items, make, _Outcome.given_up, address, ahead=ahead, lost=lost):
+            contents[outcome.path] = "" if outcome.failure else outcome.content_sha256
+            yield outcome
+
+    return _extracted(files, cache, extractors, Digests(cache), outcomes, progress)
 
 
-def _cluster_worker(
-    load: Callable[[], Extractors], cache: Path, on_missing: OnMissing, on_damage: OnDamage, timeout_seconds: float
-) -> "Callable[[_File], _Outcome]":
-    claims = Claims(cache).__enter__()  # as the decoders, for as long as the worker lives
-    worker = _Worker(load(), Decoders(timeout_seconds), FeatureCache(cache), claims, on_missing, on_damage)
-    worker.fetcher = fetching().__enter__()
-    return partial(worker, wait=True)
+@contextmanager
+def _cluster_work(
+    load: Callable[[], Extractors],
+    place: str,
+    on_missing: OnMissing,
+    on_damage: OnDamage,
+    timeout_seconds: float,
+    processors: int,
+) -> "Iterator[Callable[[_File], _Outcome]]":
+    """What a worker of a cluster does with files, for a cache at a place."""
+    cache, turns = open_cache(place), Semaphore(processors)
+    with Claims(cache.root) as claims, Decoders(timeout_seconds) as decoders, fetching() as fetcher:
+        worker = _Worker(load(), decoders, cache, claims, on_missing, on_damage, turns)
+        worker.fetcher = fetcher
+
+        def work(file: _File) -> _Outcome:
+            torch.set_num_threads(1)  # as in the threads of the local engine: the sums, too, are then the same
+            return worker(file, wait=True)
+
+        yield work
+        cache.flush()
+        worker.digests.save()
 
 
 _File = tuple[Path | RemoteVideo, Collection[int]]
@@ -196,36 +240,41 @@ def _extracted(
     files: Mapping[Path | RemoteVideo, Collection[int]] | Sequence[Path | RemoteVideo],
     cache: FeatureCache,
     extractors: Extractors,
+    digests: Digests,
     work: "Callable[[Sequence[_File]], Iterator[_Outcome]]",
     progress: Callable[[int, int], None] | None,
 ) -> ExtractionSummary:
-    starts_of = list(files.items()) if isinstance(files, Mapping) else [(file, (0,)) for file in files]
-    order = {file: number for number, (file, _) in enumerate(starts_of)}
+    starts_of = list((files if isinstance(files, Mapping) else dict.fromkeys(files, (0,))).items())
     specification = specification_digest(extractors.specification)
     killers = _Killers(cache.root)
-    outcomes: list[_Outcome] = []
+    outcome_of: dict[Path | RemoteVideo, _Outcome] = {}
     started = time.perf_counter()
     if progress is not None:
-        progress(0, len(files))
+        progress(0, len(starts_of))
     todo: list[_File] = []
     done = cached = 0
     for begin in range(0, len(starts_of), _BATCH):
         some = starts_of[begin : begin + _BATCH]
-        missing = _missing(some, cache, specification)
+        missing = _missing(some, cache, digests, specification)
         todo += missing
         done += len(some) - len(missing)
         cached += sum(len(starts) for _, starts in some) - sum(len(starts) for _, starts in missing)
         if progress is not None and len(missing) < len(some):
-            progress(done, len(files))
+            progress(done, len(starts_of))
     todo.sort(key=lambda file: file[0] in killers)  # stable: all others stay in their order
-    for outcome in work(todo):
-        outcomes.append(outcome)
-        if outcome.failure is not None and outcome.killed:
-            killers.add(outcome.failure.path)
-        if progress is not None:
-            progress(done + len(outcomes), len(files))
+    try:
+        for outcome in work(todo):
+            outcome_of[outcome.path] = outcome  # the last counts, where a file was worked on again
+            if isinstance(outcome.path, RemoteVideo) and outcome.content_sha256:
+                digests.keep(outcome.path.state, outcome.content_sha256)
+            if outcome.failure is not None and outcome.killed:
+                killers.add(outcome.failure.path)
+            if progress is not None:
+                progress(done + len(outcome_of), len(starts_of))
+    finally:
+        digests.save()
     cache.flush()
-    outcomes.sort(key=lambda outcome: order[outcome.path])
+    outcomes = [outcome_of[file] for file, _ in starts_of if file in outcome_of]
     return ExtractionSummary(
         done=sum(outcome.done for outcome in outcomes),
         cached=cached + sum(outcome.cached for outcome in outcomes),
@@ -242,13 +291,13 @@ def _extracted(
     )
 
 
-def _missing(files: Sequence[_File], cache: FeatureCache, specification: str) -> list[_File]:
+def _missing(files: Sequence[_File], cache: FeatureCache, digests: Digests, specification: str) -> list[_File]:
     """The files that may lack features, or have earlier ones, or whose contents are not known: all but a few mostly."""
-    digests = Digests(cache).of(path for path, _ in files)
+    contents = digests.of(path for path, _ in files)
     keys = {
-        path: [feature_key(clip_digest(digests[path], start), specification) for start in starts]
+        path: [feature_key(clip_digest(contents[path], start), specification) for start in starts]
         for path, starts in files
-        if path in digests
+        if path in contents
     }
     there = cache.intact([key for of_file in keys.values() for key in of_file], DECODING_RULES)
     return [(path, starts) for path, starts in files if path not in keys or not there.issuperset(keys[path])]
@@ -290,6 +339,8 @@ class _Outcome:
     """What became of a file."""
 
     path: Path | RemoteVideo
+    content_sha256: str = ""
+    """Of the file, if it was read."""
     done: int = 0
     """Clips whose features were made."""
     cached: int = 0
@@ -375,11 +426,24 @@ class _Worker:
         claims: Claims,
         on_missing: OnMissing,
         on_damage: OnDamage,
+        turns: AbstractContextManager[object],
     ) -> None:
+        """Have what the work takes.
+
+        Args:
+            extractors: The networks to run.
+            decoders: What decodes.
+            store: Where the features go.
+            claims: Of this process, on that.
+            on_missing: As of `extract_features`.
+            on_damage: As of `extract_features`.
+            turns: What to hold while working on a file that is there; not while one is fetched.
+        """
         self.specification_digest = specification_digest(extractors.specification)
         self._extractors, self._decoders, self._store, self._claims = extractors, decoders, store, claims
         self._on_missing: OnMissing = on_missing
         self._on_damage: OnDamage = on_damage
+        self._turns = turns
         self._network = device_lock(extractors.device)
         self.digests = Digests(store)
         self.fetcher: Fetcher
@@ -410,17 +474,16 @@ class _Worker:
                 return _Outcome(video, failure=Failure(video, str(error)))
             source = Source(path, self.digests)
             outcome = self._worked_on(source, PurePosixPath(video.name), starts, wait=True)
-            self.digests.keep(video.state, source.sha256)
         if (failure := outcome.failure) is not None:  # decoders know the copy alone, which nobody else has seen
             failure = Failure(video, failure.reason.replace(str(path), str(video)))
         return replace(outcome, path=video, failure=failure)
 
     def _worked_on(self, source: Source, name: PurePath, starts: Collection[int], *, wait: bool) -> _Outcome:
-        outcome = _Outcome(source.path)
+        outcome = _Outcome(source.path, source.sha256)
         digests = {start: clip_digest(source.sha256, start) for start in starts}
         try:
             if self._wanted(digests, outcome):
-                with self._claims.claimed(self._key(source.sha256), wait=wait) as is_mine:
+                with self._turns, self._claims.claimed(self._key(source.sha256), wait=wait) as is_mine:
                     if not is_mine:
                         return _Outcome(source.path, deferred=(source, starts))
                     if earlier := self._wanted(digests, outcome):  # asked again: it may have been made since

@@ -88,7 +88,8 @@ def extract(
         timeout: Seconds that ten seconds of video may take to decode; a file that takes longer fails, after a second
             try.
         engine: local for this machine, ray for all machines of a Ray cluster (pip install 'ccln[ray]'), which must see
-            videos, cache and weights under the same paths; a worker takes a GPU, or a processor where there are none.
+            videos, cache and weights under the same paths or URLs; a worker takes a GPU, or a processor where there are
+            none.
         address: Of the Ray cluster: auto on one of its machines, or such as 10.0.0.1:6379; local is one here.
         progress: Called with files done and files in all, before the first and after each.
 
@@ -96,12 +97,12 @@ def extract(
         ExtractorError, WeightsError: The extractors cannot be had.
         FileNotFoundError: A path does not exist, or no video is there.
         DatasetError: A CSV file is no data set.
-        CacheError: The cache cannot be written, or is not in a folder with the engine ray.
+        CacheError: The cache cannot be written.
         StorageError: A URL cannot be reached.
         ClusterError: There is no Ray cluster.
         ValueError: `workers` is less than 1, or there is no such shard.
     """
-    from ccln.cache import open_cache, require_folder
+    from ccln.cache import open_cache
     from ccln.extractors import load_extractors, pick_device, pick_precision, preset_named, preset_with
     from ccln.pipeline.data import find_clips
     from ccln.pipeline.extract import extract_features, extract_on_cluster
@@ -121,7 +122,6 @@ def extract(
     load = partial(load_extractors, choices, device=device, visual_weights=visual_weights, audio_weights=audio_weights)
     store = open_cache(cache)
     if engine == "ray":
-        require_folder(store)
         return extract_on_cluster(
             files,
             load,
