@@ -26,6 +26,7 @@ from ccln.extractors.presets import (
 
 if TYPE_CHECKING:
     from ccln.extractors.extraction import Extractors, load_extractors, pick_device, pick_precision
+    from ccln.extractors.hub_models import loaded_once
     from ccln.extractors.registry import preset_with
     from ccln.extractors.text import TextVectors, text_vectors
 
@@ -43,6 +44,7 @@ __all__ = [
     "WeightsError",
     "arithmetic_of",
     "load_extractors",
+    "loaded_once",
     "pick_device",
     "pick_precision",
     "preset_from_specification",
@@ -52,9 +54,12 @@ __all__ = [
     "without_arithmetic",
 ]
 
-_HOMES = {"preset_with": "registry", "TextVectors": "text", "text_vectors": "text"} | dict.fromkeys(
-    ("Extractors", "load_extractors", "pick_device", "pick_precision"), "extraction"
-)
+_HOMES = {
+    "loaded_once": "hub_models",
+    "preset_with": "registry",
+    "TextVectors": "text",
+    "text_vectors": "text",
+} | dict.fromkeys(("Extractors", "load_extractors", "pick_device", "pick_precision"), "extraction")
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ccln.extractors.contract import SEGMENT_SECONDS, ExtractorError, Preset
+from ccln.extractors.hub_models import loaded_once
 from ccln.extractors.registry import audio_extractor, visual_extractor
 from ccln.extractors.weights import weights_sha256
 
@@ -181,8 +182,9 @@ def load_extractors(
     """
     where = torch.device(pick_device(device))
     seen, heard = (Path(weights) if weights else None for weights in (visual_weights, audio_weights))
-    audio = audio_extractor(preset.audio.name, heard, preset.audio.revision).build(preset.audio, heard)
-    visual = visual_extractor(preset.visual.name, seen, preset.visual.revision).build(preset.visual, seen)
+    with loaded_once():
+        audio = audio_extractor(preset.audio.name, heard, preset.audio.revision).build(preset.audio, heard)
+        visual = visual_extractor(preset.visual.name, seen, preset.visual.revision).build(preset.visual, seen)
     # Models of the hub bring their choices, complete with commit and front end.
     preset = replace(
         preset,

@@ -12,6 +12,7 @@ import importlib.util
 import io
 import re
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,12 +32,25 @@ each position there is a whole vector, and features of 27 x 27 would take 15 tim
 _VISUAL_TYPES = ("clip", "siglip", "dinov2", "dinov2_with_registers", "dinov3_vit", "pe_video", "pe_audio_video")
 _AUDIO_TYPES = ("clap", "audio-spectrogram-transformer", "pe_audio", "pe_audio_video")
 _AUDIO_OUTPUTS = {"clap": "audio_projection", "audio-spectrogram-transformer": "pooler_output"}
-_UNITS = ("clip", "siglip", "clap")  # their contract: vectors of length 1
+UNITS = ("clip", "siglip", "clap")
+"""Types of models whose contract is that vectors are of length 1."""
 _NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}  # by the numbers that PIL gives them
 _FILES = ["*.json", "*.txt", "*.model", "model.safetensors", "model-*.safetensors"]
 
 _Choice = TypeVar("_Choice", VisualChoice, AudioChoice)
+_LOADED: ContextVar[dict[Path, Any] | None] = ContextVar("_LOADED", default=None)
+
+
+@contextlib.contextmanager
+def loaded_once() -> Iterator[None]:
+    """Within it each model is loaded once: the towers and the text side of a preset are parts of the same."""
+    outer = _LOADED.get()
+    token = _LOADED.set({} if outer is None else outer)
+    try:
+        yield
+    finally:
+        _LOADED.reset(token)
 
 
 class HubModel:
@@ -95,7 +109,15 @@ class HubModel:
             return auto.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
 
     def model(self) -> Any:
-        """The whole model with its weights, in float32."""
+        """The whole model with its weights, in float32; within `loaded_once` the same each time."""
+        loaded = _LOADED.get()
+        if loaded is None:
+            return self._load()
+        if self.folder not in loaded:
+            loaded[self.folder] = self._load()
+        return loaded[self.folder]
+
+    def _load(self) -> Any:
         import transformers
 
         with self._reading(), _quiet():
@@ -256,7 +278,7 @@ class AudioTower(nn.Module):
         if self._kind == "clap":
             inputs["is_longer"] = torch.zeros(len(waveform), 1, dtype=torch.bool, device=waveform.device)
         pooled = self.projection(self.tower(**inputs).pooler_output)
-        return F.normalize(pooled, dim=-1) if self._kind in _UNITS else pooled
+        return F.normalize(pooled, dim=-1) if self._kind in UNITS else pooled
 
 
 def in_cells(patches: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -306,7 +328,7 @@ def _visual_choice(source: HubModel) -> VisualChoice:
         pooling="joint" if joint else "mean",
         precision="float32",
         pooled_channels=channels,
-        pooled_norm="l2" if kind in _UNITS else None,
+        pooled_norm="l2" if kind in UNITS else None,
         revision=source.revision,
     )
     return _checked(choice)

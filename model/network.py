@@ -601,9 +601,14 @@ class CCLN(LocalizationNetwork, kind="ccln"):
             visual: of the training clips (clip, segment, height, width, channel), of which the last channels alone are
                 needed, at one position.
             audio: (clip, segment, channel).
-            visual_scale: what the encoders multiply cosines with.
+            visual_scale: what the encoders multiply dot products with.
             audio_scale: likewise.
         """
+        assert self.texts is not None
+        audio_scale, visual_scale = (
+            scale * float(space.usual_length())
+            for scale, space in zip((audio_scale, visual_scale), self.texts(visual, audio), strict=True)
+        )
         spaces = self._spaces(visual, audio)
         heads = [self.branch, *self.members]
         for scale, space, name in (
@@ -618,5 +623,5 @@ class CCLN(LocalizationNetwork, kind="ccln"):
     def _spaces(self, visual: Tensor, audio: Tensor) -> Spaces:
         if self.texts is None:
             return CLOSED
-        audio_space, visual_space = self.texts(visual, audio)
+        audio_space, visual_space = (space.unit() for space in self.texts(visual, audio))
         return Spaces(audio_space, visual_space, joint_space(audio_space, visual_space))

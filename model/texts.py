@@ -15,19 +15,28 @@ from ccln.model.config import ModelConfig
 
 
 class Space(NamedTuple):
-    """Segments and texts in one space, all of them unit vectors."""
+    """Segments and texts in one space."""
 
     vectors: Tensor
     """(batch, segment, channel), or of whole clips (batch, channel)."""
     texts: Tensor
     """(text, channel)."""
 
-    def cosines(self) -> Tensor:
-        """(batch, segment, text)."""
-        return self.vectors @ self.texts.mT
+    def products(self) -> Tensor:
+        """Dot products (batch, segment, text), in single precision under autocast, too: a scale of 100 follows."""
+        with torch.autocast(self.vectors.device.type, enabled=False):
+            return self.vectors.float() @ self.texts.float().mT
+
+    def unit(self) -> "Space":
+        """The space with all vectors of length 1, so that dot products are cosines."""
+        return Space(*(F.normalize(tensor, dim=-1) for tensor in self))
+
+    def usual_length(self) -> Tensor:
+        """What cosines are multiplied with to be as large as dot products, on average."""
+        return self.vectors.norm(dim=-1).mean() * self.texts.norm(dim=-1).mean()
 
     def pooled(self, share: Tensor) -> "Space":
-        """The space with the clips' vectors (batch, channel), which are means with weights (batch, segment)."""
+        """The space with the clips' unit vectors (batch, channel), along means with weights (batch, segment)."""
         return Space(F.normalize(torch.einsum("bt,btp->bp", share, self.vectors), dim=-1), self.texts)
 
 
@@ -68,7 +77,7 @@ class Texts(nn.Module):
         self.register_buffer("visual", torch.zeros(count, config.text_channels))
 
     def forward(self, visual: Tensor, audio: Tensor) -> tuple[Space, Space]:
-        """The audio and the visual space, with the vectors of the encoders' own.
+        """The audio and the visual space, with the vectors as the encoders give them.
 
         Args:
             visual: (batch, segment, height, width, channel), of which the last channels are the picture's vector, the
@@ -76,15 +85,12 @@ class Texts(nn.Module):
             audio: (batch, segment, channel), not standardized.
         """
         seen = visual[..., -self._visual_channels :].mean((2, 3))  # (B, T, P)
-        return (
-            Space(F.normalize(audio, dim=-1), F.normalize(self.audio, dim=-1)),
-            Space(F.normalize(seen, dim=-1), F.normalize(self.visual, dim=-1)),
-        )
+        return Space(audio, self.audio), Space(seen, self.visual)
 
 
 def joint_space(audio: Space, visual: Space) -> Space:
-    """The space in which both modalities are one vector."""
-    return Space(*(F.normalize(torch.cat(both, -1), dim=-1) for both in zip(audio, visual, strict=True)))
+    """The space in which the unit vectors of both modalities are one."""
+    return Space(*(torch.cat(both, -1) for both in zip(audio, visual, strict=True))).unit()
 
 
 class ClassHead(nn.Linear):
@@ -114,8 +120,9 @@ class ClassHead(nn.Linear):
 
     @torch.no_grad()
     def start(self, space: Space, scale: float) -> None:
-        """Begin with a scale, and with zero where vectors and texts are as near to each other as on average."""
-        self.log_scale.fill_(math.log(scale))
+        """Begin with a scale, if it is one, and with zero where vectors and texts are as near as on average."""
+        if scale > 0:  # untrained encoders may have any
+            self.log_scale.fill_(math.log(scale))
         vectors, texts = space.vectors.flatten(0, -2).mean(0), space.texts.mean(0)
         self.usual_cosine.copy_(vectors @ texts)
 
@@ -126,4 +133,4 @@ class ClassHead(nn.Linear):
             return output
         correction = output / (1 + output.norm(dim=-1, keepdim=True))
         corrected = Space(F.normalize(space.vectors + correction, dim=-1), space.texts)
-        return self.log_scale.exp() * (corrected.cosines() - self.usual_cosine)
+        return self.log_scale.exp() * (corrected.products() - self.usual_cosine)

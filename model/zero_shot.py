@@ -12,8 +12,9 @@ class ZeroShot(LocalizationNetwork, kind="zero-shot"):
     """Compares the encoders' vectors of each second with those of texts; nothing in it is trained (our reading).
 
     P(heard c) is the softmax of s <a, t_c> over the texts of all classes and "other" texts, which stand for the
-    background: a the vector of the second's sound, t_c that of the class's name, s the encoders' own scale, or one
-    chosen on a data set. P(seen c) likewise. P(event of c) = sqrt(P(heard c) P(seen c)), and the second's event is that
+    background: a the vector of the second's sound, t_c that of the class's name, both as long as the encoders make them
+    (CLIP's and CLAP's are of length 1, PE-AV's are not), s the encoders' own scale, or one chosen on a data set.
+    P(seen c) likewise. P(event of c) = sqrt(P(heard c) P(seen c)), and the second's event is that
     of the class where it is highest. The root leaves one half where both modalities are just as sure of the class as
     not, and a modality that gives a class little keeps it from being an event, however sure the other is. OV-AVEL
     (Zhou et al. 2025) compares with class names and an "other" text, too; it takes a second for an event where both
@@ -21,6 +22,8 @@ class ZeroShot(LocalizationNetwork, kind="zero-shot"):
 
     It looks at the picture as a whole: the attention is the same everywhere.
     """
+
+    format = 8
 
     def __init__(self, config: ModelConfig) -> None:
         """Make it, with texts of zeros.
@@ -44,7 +47,7 @@ class ZeroShot(LocalizationNetwork, kind="zero-shot"):
             ValueError: shapes that the config does not allow.
         """
         # 1. Each modality's class, the background among them.
-        heard, seen = self.cosines(visual, audio)  # (B, T, n + o)
+        heard, seen = self.products(visual, audio)  # (B, T, n + o)
         classes = self.config.class_count
         log_heard = (self.audio_scale * heard).log_softmax(-1)[..., :classes]  # (B, T, n)
         log_seen = (self.visual_scale * seen).log_softmax(-1)[..., :classes]
@@ -64,8 +67,8 @@ class ZeroShot(LocalizationNetwork, kind="zero-shot"):
             branch=None,
         )
 
-    def cosines(self, visual: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each second's sound and picture with the texts of the classes and then of the others.
+    def products(self, visual: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """Dot products of each second's sound and picture with the texts of the classes and then of the others.
 
         Args:
             visual: as of `forward`.
@@ -78,7 +81,7 @@ class ZeroShot(LocalizationNetwork, kind="zero-shot"):
         assert self.texts is not None
         classes, others = self.texts(visual, audio), self.others(visual, audio)
         heard, seen = (
-            Space(of_class.vectors, torch.cat([of_class.texts, of_other.texts])).cosines()
+            Space(of_class.vectors, torch.cat([of_class.texts, of_other.texts])).products()
             for of_class, of_other in zip(classes, others, strict=True)
         )
         return heard, seen

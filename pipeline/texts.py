@@ -20,8 +20,8 @@ PROMPTS: Mapping[str, tuple[str, ...]] = {
     "visual": ("a photo of {}.", "a video of {}.", "{}"),
     "audio": ("this is a sound of {}.", "the sound of {}.", "{}"),
 }
-"""Of each modality; a class's vector is the mean of those of its prompts. After the texts that CLIP and CLAP are
-usually asked with; none was tried out on data."""
+"""Of each modality; a class's vector has the mean direction and the mean length of those of its prompts. After the
+texts that CLIP and CLAP are usually asked with; none was tried out on data."""
 
 OTHERS: Mapping[str, tuple[str, ...]] = {
     "visual": ("other", "something else", "a black screen", "a blurred picture", "an empty room", "a landscape"),
@@ -41,9 +41,9 @@ class NamedVectors(NamedTuple):
     """The vectors of the names of some classes."""
 
     visual: Tensor
-    """float32 (name, channel), unit vectors."""
+    """float32 (name, channel), of length 1 where the model's contract says so, see `ccln.extractors.TextVectors`."""
     audio: Tensor
-    """float32 (name, channel), unit vectors."""
+    """float32 (name, channel), likewise."""
 
 
 class TextSide(NamedTuple):
@@ -52,7 +52,7 @@ class TextSide(NamedTuple):
     classes: NamedVectors
     others: NamedVectors
     visual_scale: float
-    """What the model multiplies cosines with before a softmax over texts."""
+    """What the model multiplies dot products with, here before a softmax over texts."""
     audio_scale: float
 
 
@@ -76,7 +76,10 @@ def text_side(specification: Preset | Mapping[str, Any], names: Sequence[str], *
     found, vectors = text_vectors(preset, different, **where), {}
     for name in ("visual", "audio"):
         rows = np.array([[place[prompt] for prompt in of_text] for of_text in prompts[name]])
-        vectors[name] = F.normalize(torch.from_numpy(found[name].vectors[rows].mean(1)), dim=-1)
+        of_prompts = torch.from_numpy(found[name].vectors[rows])  # (text, prompt, channel)
+        # The mean of unit vectors is shorter, the less they agree.
+        lengths = of_prompts.norm(dim=-1).mean(1, keepdim=True)
+        vectors[name] = lengths * F.normalize(of_prompts.mean(1), dim=-1)
     classes, others = (
         NamedVectors(*(vectors[name][part] for name in ("visual", "audio")))
         for part in (slice(None, len(names)), slice(len(names), None))

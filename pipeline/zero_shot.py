@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from ccln.cache import FeatureCache
-from ccln.extractors import ExtractorError, Extractors, Preset, load_extractors, pick_device
+from ccln.extractors import ExtractorError, Extractors, Preset, load_extractors, loaded_once, pick_device
 from ccln.model import Checkpoint, LocalizationNetwork, ModelConfig, ZeroShot, save_checkpoint
 from ccln.pipeline.data.clips import Dataset
 from ccln.pipeline.data.features import LabelledClips, load_features
@@ -21,7 +21,7 @@ from ccln.pipeline.metrics.localization import predict
 from ccln.pipeline.segments import SEGMENT_COUNT, SEGMENT_SECONDS
 from ccln.pipeline.texts import OTHERS, PROMPTS, NamesError, TextSide, text_side
 
-_FACTORS = (0.05, 20.0)  # of a modality's scale: those of the models are within
+_SPREADS = (0.02, 50.0)  # standard deviation of logits, about 2 with the scales of CLIP and CLAP
 
 
 def zero_shot(
@@ -82,8 +82,9 @@ def zero_shot_on(preset: Preset, names: Sequence[str], **where: Any) -> tuple[Ch
         WeightsError: its models cannot be had.
     """
     where["device"] = pick_device(where["device"])
-    side = text_side(preset, names, **where)  # first, for it says at once if there is none
-    extractors = load_extractors(preset, **where)
+    with loaded_once():
+        side = text_side(preset, names, **where)  # first, for it says at once if there is none
+        extractors = load_extractors(preset, **where)
     choice, rate_hz = extractors.preset.visual, extractors.preset.audio.sample_rate_hz
     frames = np.zeros((1, preset.frames_per_segment, choice.frame_height, choice.frame_width, 3), np.uint8)
     visual, audio = extractors(frames, np.zeros(rate_hz * SEGMENT_SECONDS, np.float32))
@@ -181,22 +182,27 @@ def choose_scales(network: ZeroShot, clips: LabelledClips) -> None:
     if not is_event.any():
         return
     device = network.audio_scale.device
-    cosines = [  # clip by clip, for features may be large
-        network.cosines(visual[None].float().to(device), audio[None].to(device))
+    products = [  # clip by clip, for features may be large
+        network.products(visual[None].to(device).float(), audio[None].to(device))
         for visual, audio in zip(clips.visual, clips.audio, strict=True)
     ]
-    for scale, of_modality in zip((network.audio_scale, network.visual_scale), zip(*cosines, strict=True), strict=True):
-        scale.copy_(_best_scale(float(scale), torch.cat(of_modality).cpu()[is_event].double(), classes[is_event]))
+    scales = network.audio_scale, network.visual_scale
+    for scale, of_modality in zip(scales, zip(*products, strict=True), strict=True):
+        scale.fill_(_best_scale(torch.cat(of_modality).cpu()[is_event].double(), classes[is_event]))
 
 
-def _best_scale(scale: float, cosines: Tensor, labels: Tensor) -> Tensor:
-    """The scale with the lowest cross-entropy of labels (segment,) under cosines (segment, text)."""
+def _best_scale(products: Tensor, labels: Tensor) -> float:
+    """The positive scale with the lowest cross-entropy of labels (segment,) under dot products (segment, text).
 
-    def loss(log_factor: float) -> float:
-        return float(torch.nn.functional.cross_entropy(scale * np.exp(log_factor) * cosines, labels))
+    It is sought within what makes the logits of a segment neither all alike nor certain, whatever the model's own is.
+    """
+    spread = float(products.std(1, correction=0).mean().clamp_min(1e-9))
 
-    found = minimize_scalar(loss, bounds=np.log(_FACTORS), method="bounded")
-    return torch.tensor(scale * np.exp(found.x))
+    def loss(log_spread: float) -> float:
+        return float(torch.nn.functional.cross_entropy(np.exp(log_spread) / spread * products, labels))
+
+    found = minimize_scalar(loss, bounds=np.log(_SPREADS), method="bounded")
+    return float(np.exp(found.x)) / spread
 
 
 def _lists(texts: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:

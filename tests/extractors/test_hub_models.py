@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -32,12 +33,15 @@ from ccln.extractors import (
     ExtractorError,
     Extractors,
     WeightsError,
+    hub_models,
     load_extractors,
     preset_from_specification,
     preset_with,
     text_vectors,
     without_arithmetic,
 )
+from ccln.extractors.text import TextTower
+from ccln.extractors.weights import AUDIO_FLAG, VISUAL_FLAG
 
 PROMPTS = ("a photo of a dog barking", "the sound of a violin", "chainsaw")
 
@@ -187,9 +191,18 @@ def pe_av(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_pe_av(tmp_path_factory.mktemp("pe-av"))
 
 
-def test_pe_av_sees_hears_and_reads_as_the_whole_model_does(pe_av: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pe_av_sees_hears_and_reads_as_the_whole_model_does(
+    pe_av: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from transformers import AutoProcessor, PeAudioVideoModel
 
+    model: Any = PeAudioVideoModel.from_pretrained(pe_av).eval()
+    for side, name in ((model.video_model, "text_video"), (model.audio_model, "text_audio")):
+        getattr(side, f"{name}_logit_scale").data.fill_(3)  # new ones have zeros
+        getattr(side, f"{name}_logit_bias").data.fill_(-2)
+    shutil.copytree(pe_av, tmp_path / "pe-av")
+    model.save_pretrained(tmp_path / "pe-av")
+    pe_av = tmp_path / "pe-av"
     capsys.readouterr()
     extractors = loaded({PE_AV: pe_av}, visual=PE_AV, audio=PE_AV)
     prompts = PROMPTS[:2]  # of which the whole model joins each with one clip
@@ -197,7 +210,6 @@ def test_pe_av_sees_hears_and_reads_as_the_whole_model_does(pe_av: Path, capsys:
     assert capsys.readouterr().out == ""  # what transformers prints would be in the way of JSON
     frames, waveform = frames_of(extractors), waveform_of(extractors, 2)
     visual, audio = extractors(frames, waveform)
-    model: Any = PeAudioVideoModel.from_pretrained(pe_av).eval()
     processor: Any = AutoProcessor.from_pretrained(pe_av)
     tokens = processor.tokenizer(list(prompts), padding=True, return_tensors="pt")
     videos = processor.video_processor(
@@ -216,9 +228,13 @@ def test_pe_av_sees_hears_and_reads_as_the_whole_model_does(pe_av: Path, capsys:
     np.testing.assert_allclose(visual[:, 0, 0, 16:], expected.video_embeds.numpy(), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(visual[..., :16], patches.reshape(2, 4, 4, 4, 16).mean(1).numpy(), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(audio, expected.audio_embeds.numpy(), rtol=1e-3, atol=1e-4)
-    for side, vectors in (("visual", expected.text_video_embeds), ("audio", expected.text_audio_embeds)):
-        found = texts["visual" if side == "visual" else "audio"].vectors
-        np.testing.assert_allclose(found, torch.nn.functional.normalize(vectors, dim=1).numpy(), rtol=1e-3, atol=1e-4)
+    for text, feature, vectors, logits in (
+        (texts["visual"], visual[:, 0, 0, 16:], expected.text_video_embeds, expected.logits_video_text),
+        (texts["audio"], audio, expected.text_audio_embeds, expected.logits_audio_text),
+    ):
+        np.testing.assert_allclose(text.vectors, vectors.numpy(), rtol=1e-3, atol=1e-4)
+        found = text.logit_scale * feature @ text.vectors.T + text.logit_bias
+        np.testing.assert_allclose(found, logits.numpy(), rtol=1e-3, atol=1e-3)
 
 
 def test_pe_av_in_half_precision(pe_av: Path) -> None:
@@ -315,11 +331,53 @@ def test_models_in_the_hubs_cache_are_known_by_their_commit(
     assert text_vectors(preset, PROMPTS)["visual"].vectors.shape == (3, 12)
 
 
-def test_half_precision_changes_little(folders: dict[str, Path]) -> None:
-    single, half = loaded(folders), loaded(folders, precision="bfloat16")
+@pytest.mark.parametrize(
+    ("name", "save"), [(CLIP, save_clip), (SIGLIP, save_siglip), (DINO, save_dino), (DINO3, save_dino3)]
+)
+def test_half_precision_changes_little(name: str, save: Callable[[Path], Path], tmp_path: Path) -> None:
+    single, half = (loaded({name: save(tmp_path)}, name, None, precision=of) for of in ("float32", "bfloat16"))
     frames = frames_of(single)
     assert half.specification["visual"]["precision"] == "bfloat16"
     np.testing.assert_allclose(half.visual(frames), single.visual(frames), atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "save"),
+    [
+        (CLIP, save_clip),
+        (SIGLIP, save_siglip),
+        (DINO, save_dino),
+        (DINO3, save_dino3),
+        (CLAP, save_clap),
+        (AST, save_ast),
+        (PE_AV, save_pe_av),
+    ],
+)
+def test_towers_compute_on_the_device_they_are_on(
+    name: str, save: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With torch's meta device, which like a GPU refuses tensors of the CPU, but computes no numbers."""
+    weights = save(tmp_path)
+    texts = []
+    if name not in (CLAP, AST):
+        choice = hub_models.visual_choice(name, weights)
+        tower = hub_models.build_visual(choice, weights).eval().to("meta")
+        frames = torch.empty(2, 4, 3, choice.frame_height, choice.frame_width, device="meta")
+        assert tower(frames if choice.pooling == "joint" else frames[0]).device.type == "meta"
+        texts.append(VISUAL_FLAG)
+    if name in (CLAP, AST, PE_AV):
+        choice = hub_models.audio_choice(name, weights)
+        tower = hub_models.build_audio(choice, weights).eval().to("meta")
+        waveform = torch.empty(2, choice.sample_rate_hz, device="meta")
+        with monkeypatch.context() as patch:  # the front end reads the numbers
+            patch.setattr(torch.Tensor, "cpu", lambda tensor: torch.zeros(tensor.shape))
+            assert tower(waveform).device.type == "meta"
+        texts.append(AUDIO_FLAG)
+    if name in (CLIP, SIGLIP, PE_AV):  # CLAP reads the mask that it makes
+        source = hub_models.HubModel(name, weights, VISUAL_FLAG)
+        tokens = torch.empty(3, 8, dtype=torch.int64, device="meta")
+        for flag in texts:
+            assert TextTower(source.model(), flag).to("meta")(input_ids=tokens).device.type == "meta"
 
 
 def test_features_that_are_not_numbers_are_refused(folders: dict[str, Path]) -> None:

@@ -39,6 +39,21 @@ def test_an_untrained_head_is_zero_shot_classification() -> None:
     assert (output.segment_class_logits.argmax(-1)[:, :5] == labels[:, None]).all()
 
 
+def test_heads_begin_with_the_encoders_scales_whatever_the_length_of_their_vectors() -> None:
+    visual, audio, _, _ = batch()
+    heads = []
+    for length, scale in ((1, 1.0), (4, 1 / 16), (4, 0.0)):
+        network = open_network().with_classes(*(of * length for of in planted.texts(CLASSES)))
+        network.start_heads(visual * length, audio * length, 40 * scale, 20 * scale)
+        found = network.state_dict()
+        heads.append({name: found[name] for name in found if name.endswith(("log_scale", "usual_cosine"))})
+    unit, long, untrained = heads
+    for modality, scale in (("visual", 40), ("audio", 20), ("class", 60)):
+        assert unit[f"members.0.{modality}_head.log_scale"].exp().item() == pytest.approx(scale)
+    torch.testing.assert_close(long, unit)
+    assert all(value == 3 for name, value in untrained.items() if name.endswith("log_scale"))  # as without encoders
+
+
 @pytest.mark.parametrize("loss", ["supervised", "weak"])
 def test_every_weight_learns_and_the_texts_do_not(loss: str) -> None:
     model = open_network().train()

@@ -56,11 +56,18 @@ def test_the_order_of_classes_does_not_matter(heard: list[int], seen: list[int],
         torch.testing.assert_close(getattr(before, name)[..., order], getattr(after, name), atol=1e-4, rtol=1e-4)
 
 
-def test_logits_are_those_of_the_probabilities_of_a_softmax() -> None:
+@pytest.mark.parametrize("length", [1, 0.2])
+def test_logits_are_those_of_the_probabilities_of_a_softmax_of_dot_products(length: float) -> None:
     network = planted.network(CLASSES)
     visual, audio = planted.features([0, 1, 2, OTHER, 0, 1, 2, OTHER, 0, 1], [0, 1, 2, 0, 1, 2, OTHER, OTHER, 2, 1])
-    output = network(visual[None], audio[None])
+    visual, audio = visual * length, audio * length
     texts = planted.texts(8)
+    if length != 1:  # as the model that gives the features, the texts may have any length
+        texts = tuple(of * torch.linspace(0.5, 2, len(of))[:, None] for of in texts)
+        network = network.with_classes(*(of[:CLASSES] for of in texts))
+        others = {"others.visual": texts[0][-planted.OTHERS :], "others.audio": texts[1][-planted.OTHERS :]}
+        network.load_state_dict(network.state_dict() | others)
+    output = network(visual[None], audio[None])
     heard, seen = (
         (planted.SCALE * vectors @ torch.cat([of[:CLASSES], of[-2:]]).T).softmax(-1)[:, :CLASSES]
         for vectors, of in ((audio, texts[1]), (visual[:, 0, 0, -planted.TEXT_CHANNELS :], texts[0]))
@@ -94,6 +101,38 @@ def test_it_is_saved_and_loaded_as_any_network(tmp_path: Path) -> None:
     clip = [tensor[None] for tensor in planted.features([0] * 10, [0] * 10)]
     assert torch.equal(loaded.model(*clip).event_logits, network(*clip).event_logits)
     assert ZeroShot.from_pretrained(tmp_path).checkpoint.class_names == ("a", "b", "c")
+
+
+def test_autocast_and_half_precision_in_the_cache_change_next_to_nothing() -> None:
+    network = planted.network(CLASSES)
+    visual, audio = planted.features([0] * 5 + [OTHER] * 5, [0] * 5 + [1] * 5)
+    output = network(visual[None], audio[None])
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = network(visual[None], audio[None])
+    kept = network(visual[None].half().float(), audio[None])
+    for name in ("event_logits", "audio_logits", "visual_logits"):
+        assert torch.equal(getattr(cast, name), getattr(output, name))
+        torch.testing.assert_close(getattr(kept, name), getattr(output, name), atol=0.02, rtol=0)
+
+
+OF_UNIT_VECTORS = {"visual": {"layer": "visual_projection"}, "audio": {"output": "audio_projection"}}
+OF_PE_AV = {"visual": {"layer": "last_hidden_state, then video_head"}, "audio": {"output": "audio_head"}}
+
+
+@pytest.mark.parametrize("specification", [OF_UNIT_VECTORS, OF_PE_AV])
+def test_checkpoints_that_compared_by_cosines_are_loaded_if_that_is_the_same(
+    specification: dict[str, dict[str, str]], tmp_path: Path
+) -> None:
+    network = planted.network(CLASSES)
+    save_checkpoint(tmp_path, Checkpoint(network, ("a", "b", "c"), specification, {}))
+    assert '"format": 8' in (tmp_path / "config.json").read_text()
+    change_config(tmp_path, lambda config: config.update(format=7))
+    if specification == OF_PE_AV:
+        refused(tmp_path, "config.json", "format 7.*with PE-AV of format 8: make it again")
+    else:
+        clip = [tensor[None] for tensor in planted.features([0] * 10, [0] * 10)]
+        loaded = load_checkpoint(tmp_path).model
+        assert torch.equal(loaded(*clip).event_logits, network(*clip).event_logits)
 
 
 def test_other_vectors_and_shapes_are_refused() -> None:

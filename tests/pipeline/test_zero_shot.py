@@ -1,11 +1,14 @@
-"""Classes asked for by name, from videos to events, with tiny CLIP and CLAP that know what each text looks like."""
+"""Classes asked for by name, from videos to events, with tiny models that know what each text looks like."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from support.planted_models import NAMES, OTHER, Planted, make_planted, plant, planted_set
+from support.planted import features as planted_features
+from support.planted import network as planted_network
+from support.planted_models import NAMES, OTHER, Planted, make_planted, plant, plant_pe_av, planted_set, without_scales
 from support.processes import run
 
 from ccln import evaluate, localize, train
@@ -15,6 +18,8 @@ from ccln.pipeline.commands.formats import evaluation_table
 from ccln.pipeline.commands.localize import FormatError
 from ccln.pipeline.data import read_dataset
 from ccln.pipeline.data.ave import UNSEEN
+from ccln.pipeline.data.clips import AnnotatedClip
+from ccln.pipeline.data.features import LabelledClips
 from ccln.pipeline.evaluate import EvaluationError
 from ccln.pipeline.metrics.open_vocabulary import OpenScores
 from ccln.pipeline.texts import (
@@ -29,6 +34,7 @@ from ccln.pipeline.texts import (
     without_classes,
 )
 from ccln.pipeline.train.state import TrainingError
+from ccln.pipeline.zero_shot import choose_scales
 
 DOG, VIOLIN, CHAINSAW = range(3)
 ALL = ", ".join(NAMES)
@@ -39,6 +45,11 @@ TINY = "[model]\nwidth = 16\nheads = 2\nembedding_width = 8\n[training]\nbatch_s
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
     return plant(tmp_path_factory.mktemp("planted"))
+
+
+@pytest.fixture(scope="module")
+def planted_pe_av(tmp_path_factory: pytest.TempPathFactory) -> Planted:
+    return plant_pe_av(tmp_path_factory.mktemp("pe-av"))
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +100,46 @@ def test_videos_may_have_any_length(planted: Planted, tmp_path: Path) -> None:
     assert found(make_planted(tmp_path / "long.mkv", kinds, kinds), planted, classes=ALL) == [("dog barking", 11, 16)]
 
 
+def test_pe_av_finds_events_to_the_second_by_its_own_scale_of_vectors_of_any_length(
+    planted_pe_av: Planted, tmp_path: Path
+) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    swapped = [VIOLIN] * 4 + [CHAINSAW] * 3 + [DOG] * 2 + [OTHER]
+    for name, heard, seen in (("own", OWN, OWN), ("sound", swapped, OWN), ("picture", OWN, swapped)):
+        make_planted(folder / f"{name}.mkv", heard, seen)
+    words = [str(folder), "--classes", ALL, "--preset", "pe-av", "--format", "json", *planted_pe_av.words]
+    done = run("ccln-localize", *words)
+    assert done.returncode == 0, done.stderr
+    events = {
+        Path(video["path"]).stem: [
+            (event["label"], event["start_seconds"], event["end_seconds"]) for event in video["events"]
+        ]
+        for video in json.loads(done.stdout)["videos"]
+    }
+    own = [("dog barking", 0, 4), ("violin", 4, 7), ("chainsaw", 9, 10)]
+    assert events == {"own": own, "sound": [], "picture": []}
+
+
+def test_each_model_is_loaded_once(
+    planted: Planted, planted_pe_av: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoModel
+
+    loaded, load = [], AutoModel.from_pretrained
+
+    def counted(folder: Path, **more: object) -> object:
+        loaded.append(folder)
+        return load(folder, **more)
+
+    monkeypatch.setattr(AutoModel, "from_pretrained", counted)
+    video = make_planted(tmp_path / "own.mkv", OWN, OWN)
+    for models, preset in ((planted, "clip-clap"), (planted_pe_av, "pe-av")):
+        loaded.clear()
+        assert len(found(video, models, classes=ALL, preset=preset)) == 3
+        assert sorted(loaded) == sorted({models.visual_weights, models.audio_weights})
+
+
 def test_the_command_takes_names_and_files_and_writes_every_format(planted: Planted, tmp_path: Path) -> None:
     video = make_planted(tmp_path / "own.mkv", OWN, OWN)
     (tmp_path / "names.txt").write_text("dog barking\n\n  violin \n")
@@ -129,6 +180,46 @@ def test_evaluating_zero_shot_chooses_on_validation_and_makes_a_checkpoint(
     assert found(video, planted, checkpoint=tmp_path / "zero", classes="violin") == [("violin", 4, 7)]
     again = evaluate(tmp_path / "zero", data=data[0], cache=data[1], split="validation")
     assert again.scores.as_dict()["segment_accuracy"] == 1
+
+
+def test_a_scale_of_zero_is_chosen_anew_on_a_data_set(planted_pe_av: Planted, tmp_path: Path) -> None:
+    data, cache = planted_set(planted_pe_av, tmp_path, train=3)
+    untrained = without_scales(planted_pe_av, tmp_path / "untrained")
+    options = {"data": data, "cache": cache, "classes": ALL, "out": tmp_path / "zero", **untrained.where}
+    report = evaluate(zero_shot=True, **options)  # type: ignore[arg-type]
+    assert report.scores.as_dict()["segment_accuracy"] == 1
+    video = make_planted(tmp_path / "own.mkv", OWN, OWN)
+    assert found(video, planted_pe_av, classes=ALL, preset="pe-av")[0] == ("dog barking", 0, 4)
+    assert found(video, untrained, classes=ALL, preset="pe-av") == []
+
+
+@pytest.mark.parametrize("given", [0.0, -3.0, 1e6])
+@pytest.mark.parametrize("right", [0.7, 0.0])
+def test_scales_are_as_sure_as_the_texts_are_right(right: float, given: float) -> None:
+    network, random = planted_network(3), np.random.default_rng(0)
+    for scale in (network.audio_scale, network.visual_scale):
+        scale.data.fill_(given)
+    truth = random.integers(0, 3, (60, 10))
+    shown = np.where(random.random(truth.shape) < right, truth, (truth + 1) % 3)
+    pairs = [planted_features(kinds.tolist(), kinds.tolist(), noise=0) for kinds in shown]
+    clips = LabelledClips(
+        clips=tuple(AnnotatedClip(n, "a", str(n), ((0.0, 10.0),), "validation") for n in range(len(truth))),
+        visual=tuple(visual for visual, _ in pairs),
+        audio=tuple(audio for _, audio in pairs),
+        segment_labels=truth,
+        class_labels=truth[:, 0],
+        class_count=3,
+        keys=tuple(map(str, range(len(truth)))),
+        missing=(),
+        durations_seconds=(10.0,) * len(truth),
+    )
+    choose_scales(network, clips)
+    share = (shown == truth).mean()
+    for scale in (network.audio_scale, network.visual_scale):
+        if share:  # of four other texts at right angles, none is likelier
+            assert float(scale) == pytest.approx(np.log(share / (1 - share) * 4), rel=1e-3)
+        else:
+            assert 0 < float(scale) < 0.1
 
 
 def test_an_open_head_finds_what_it_was_not_trained_on(planted: Planted, open_run: Path, tmp_path: Path) -> None:

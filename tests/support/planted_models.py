@@ -1,7 +1,8 @@
-"""Tiny CLIP and CLAP whose texts are planted: each lies where one known picture, and one known sound, lies."""
+"""Tiny models whose texts are planted: each lies where one known picture, and one known sound, lies."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from av.video.stream import VideoStream
 from ccln.cache import FeatureCache, Features
 from ccln.extractors import Extractors, load_extractors, preset_named
 from ccln.extractors.contract import DECODING_RULES
-from ccln.pipeline.decode.clip import decode_clip
+from ccln.extractors.text import TextTower
+from ccln.extractors.weights import AUDIO_FLAG, VISUAL_FLAG
+from ccln.pipeline.decode.clip import DecodedClip, decode_clip
 from ccln.pipeline.extract import clip_features, frame_request
 from ccln.pipeline.texts import OTHERS, PROMPTS, spoken
-from support.hub_models import save_clap, save_clip, save_tokenizer
+from support.hub_models import save_clap, save_clip, save_pe_av, save_tokenizer
 from support.training_clips import ave_folder
 
 NAMES = ("dog barking", "violin", "chainsaw")
@@ -31,6 +34,8 @@ RATE_HZ = 48_000
 SIZE = 64
 _LIKELY = 12.0
 """Logits between a text's own picture and the next likely."""
+_LENGTHS = (5.0, 6.0, 7.0, 8.0)
+"""Of PE-AV's vectors by kind; of its texts the other way round."""
 
 
 @dataclass(frozen=True)
@@ -57,18 +62,61 @@ class Planted:
 
 
 def plant(folder: Path) -> Planted:
-    """Make the models."""
+    """Make CLIP and CLAP."""
     clip, clap = save_clip(folder / "clip"), save_clap(folder / "clap")
     _widen(clip, clap)
-    extractors = load_extractors(preset_named("clip-clap"), visual_weights=clip, audio_weights=clap)
-    kinds = list(range(OTHER + 1))
-    video = make_planted(folder / "all.mkv", kinds, kinds)
-    found = clip_features(extractors, decode_clip(video, frame_request(extractors)))
-    seen, heard = found.visual.float().numpy()[: len(kinds)], found.audio.numpy()[: len(kinds)]
-    channels = extractors.preset.visual.pooled_channels
-    _plant_texts(clip, "visual", torch.from_numpy(seen[:, 0, 0, -channels:]))
-    _plant_texts(clap, "audio", torch.from_numpy(heard))
-    return Planted(clip, clap, extractors, seen, heard)
+    planted = _planted("clip-clap", clip, clap)
+    channels = planted.extractors.preset.visual.pooled_channels
+    for weights, flag, found in (
+        (clip, VISUAL_FLAG, planted.seen[:, 0, 0, -channels:]),
+        (clap, AUDIO_FLAG, planted.heard),
+    ):
+        model, targets = _model(weights), torch.from_numpy(found)
+        _plant_texts(model, weights, flag, targets)
+        likeness = targets @ targets.T - 2 * torch.eye(len(targets))
+        scale = _LIKELY / (1 - likeness.max())
+        (model.logit_scale if flag == VISUAL_FLAG else model.logit_scale_a).data.fill_(scale.log())
+        model.save_pretrained(weights)
+    return planted
+
+
+def plant_pe_av(folder: Path) -> Planted:
+    """Make PE-AV, of which pictures and sounds are planted as well: their vectors, too, are of any length but one."""
+    from transformers import PeAudioVideoConfig, PeAudioVideoModel
+
+    config: Any = PeAudioVideoConfig.from_pretrained(save_pe_av(folder))
+    config.text_config.hidden_size = SPAN
+    torch.manual_seed(0)
+    model: Any = PeAudioVideoModel(config).eval()
+    for name, parameter in model.named_parameters():
+        if parameter.ndim > 1 and name.endswith("weight"):  # so large that inputs make a difference
+            torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+    model.save_pretrained(folder)
+    save_tokenizer(folder, _words(), max_length=64).save_pretrained(folder)
+    clip, extractors = _known_clip("pe-av", folder, folder)
+    towers: Any = (
+        (VISUAL_FLAG, extractors._visual.head, model.video_model, "video"),
+        (AUDIO_FLAG, extractors.audio_network.projection, model.audio_model, "audio"),
+    )
+    directions = torch.linalg.qr(torch.randn(SPAN, SPAN))[0].split(len(NAMES) + 1)
+    for (flag, head, side, name), of_side in zip(towers, directions, strict=False):
+        solved = _solved(head.proj, lambda: clip_features(extractors, clip), of_side * torch.tensor(_LENGTHS)[:, None])
+        getattr(side, f"{name}_head").proj.weight.data.copy_(solved)
+        _plant_texts(model, folder, flag, of_side * torch.tensor(_LENGTHS[::-1])[:, None])
+        getattr(side, f"text_{name}_logit_scale").data.fill_(_LIKELY / min(_LENGTHS) / max(_LENGTHS))
+        getattr(side, f"text_{name}_logit_bias").data.fill_(-10)
+    model.save_pretrained(folder)
+    return _planted("pe-av", folder, folder)
+
+
+def without_scales(planted: Planted, folder: Path) -> Planted:
+    """The same PE-AV with the scales of an untrained one, which are zero."""
+    shutil.copytree(planted.visual_weights, folder)
+    model = _model(folder)
+    for scale in (model.video_model.text_video_logit_scale, model.audio_model.text_audio_logit_scale):
+        scale.data.zero_()
+    model.save_pretrained(folder)
+    return replace(planted, visual_weights=folder, audio_weights=folder)
 
 
 def make_planted(path: Path, heard: Sequence[int], seen: Sequence[int]) -> Path:
@@ -128,43 +176,68 @@ def planted_set(planted: Planted, folder: Path, train: int = 48, others: int = 1
     return ave_folder(folder / "set", splits), cache.root
 
 
+def _known_clip(preset: str, visual_weights: Path, audio_weights: Path) -> tuple[DecodedClip, Extractors]:
+    """One second of each kind, and the extractors of a preset."""
+    extractors = load_extractors(preset_named(preset), visual_weights=visual_weights, audio_weights=audio_weights)
+    kinds = list(range(OTHER + 1))
+    return decode_clip(make_planted(audio_weights / "all.mkv", kinds, kinds), frame_request(extractors)), extractors
+
+
+def _planted(preset: str, visual_weights: Path, audio_weights: Path) -> Planted:
+    clip, extractors = _known_clip(preset, visual_weights, audio_weights)
+    found = clip_features(extractors, clip)
+    seen, heard = (of.float().numpy()[: OTHER + 1] for of in (found.visual, found.audio))
+    return Planted(visual_weights, audio_weights, extractors, seen, heard)
+
+
+def _words() -> list[str]:
+    return sorted({word for name in NAMES for word in name.split()} | {"a", "photo", "of", "video", "sound", "is"})
+
+
 def _widen(clip: Path, clap: Path) -> None:
     """Save the models again with wider texts, and with words of their own for all names."""
     from transformers import ClapConfig, ClapModel, CLIPConfig, CLIPModel
 
     torch.manual_seed(1)
-    words = sorted({word for name in NAMES for word in name.split()} | {"a", "photo", "of", "video", "sound", "is"})
     for folder, config_type, model_type in ((clip, CLIPConfig, CLIPModel), (clap, ClapConfig, ClapModel)):
         config: Any = config_type.from_pretrained(folder)
         config.text_config.hidden_size = SPAN
         if folder == clap:  # whose texts pass through a layer of the width of the joint space
             config.projection_dim = config.text_config.projection_dim = config.audio_config.projection_dim = SPAN
         model_type(config).save_pretrained(folder)
-        save_tokenizer(folder, words).save_pretrained(folder)
+        save_tokenizer(folder, _words()).save_pretrained(folder)
 
 
-def _plant_texts(folder: Path, modality: str, targets: torch.Tensor) -> None:
-    """Solve the last layer of the text side for every prompt's text to lie at its target (kind, channel)."""
-    from transformers import AutoModel, AutoTokenizer
+def _model(folder: Path) -> Any:
+    from transformers import AutoModel
 
-    model: Any = AutoModel.from_pretrained(folder).eval()
+    return AutoModel.from_pretrained(folder).eval()
+
+
+def _plant_texts(model: Any, folder: Path, flag: str, targets: torch.Tensor) -> None:
+    """Solve the last layer of a text side for every prompt's text to lie at its target (kind, channel)."""
+    from transformers import AutoTokenizer
+
+    modality = "visual" if flag == VISUAL_FLAG else "audio"
     texts = [*((spoken(name), kind) for kind, name in enumerate(NAMES)), *((text, OTHER) for text in OTHERS[modality])]
     prompts = [(prompt.format(text), kind) for text, kind in texts for prompt in PROMPTS[modality]]
     tokens = AutoTokenizer.from_pretrained(folder)([text for text, _ in prompts], padding=True, return_tensors="pt")
-    inputs: list[torch.Tensor] = []
-    last = model.text_projection if modality == "visual" else model.text_projection.linear2
-    last.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
-    wanted = targets[[kind for _, kind in prompts]]
+    tower, wanted = TextTower(model, flag), targets[[kind for _, kind in prompts]]
+    last: Any = tower.projection
+    last = getattr(last, "linear2", getattr(last, "proj", last))  # of CLAP and of PE-AV
+    last.weight.data.copy_(_solved(last, lambda: tower(**tokens), wanted))
+    if last.bias is not None:
+        last.bias.data.zero_()
     with torch.inference_mode():
-        model.get_text_features(**tokens)
-    solved = torch.linalg.lstsq(inputs[0].double(), wanted.double(), driver="gelsd").solution.T
-    likeness = targets @ targets.T - 2 * torch.eye(len(targets))
-    scale = _LIKELY / (1 - likeness.max())
-    with torch.no_grad():
-        last.weight.copy_(solved)
-        if last.bias is not None:
-            last.bias.zero_()
-        (model.logit_scale if modality == "visual" else model.logit_scale_a).fill_(scale.log())
-        found = torch.nn.functional.normalize(model.get_text_features(**tokens).pooler_output, dim=-1)
-    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
-    model.save_pretrained(folder)
+        torch.testing.assert_close(tower(**tokens), wanted, atol=1e-3, rtol=0)
+
+
+def _solved(layer: Any, run: Callable[[], object], wanted: torch.Tensor) -> torch.Tensor:
+    """The weights with which a layer makes of its first inputs in a run what is wanted (item, channel)."""
+    inputs: list[torch.Tensor] = []
+    handle = layer.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+    with torch.inference_mode():
+        run()
+    handle.remove()
+    given = torch.cat(inputs)[: len(wanted)]
+    return torch.linalg.lstsq(given.double(), wanted.double(), driver="gelsd").solution.T
