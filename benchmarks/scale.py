@@ -118,7 +118,7 @@ def know_videos(cache: Path, videos: Path, count: int) -> None:
 
 def act(action: str, cache: Path, videos: Path, count: int) -> float:
     """CPU seconds that it takes."""
-    files = [video(videos, number) for number in range(count)] if action.startswith("resume") else []
+    files = [str(video(videos, number)) for number in range(count)] if action.startswith("resume") else []
     store, started = FeatureCache(cache), time.process_time()
     if action.startswith("open"):
         (digest,) = store.specifications()

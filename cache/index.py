@@ -232,11 +232,12 @@ def _all_entries(connection: sqlite3.Connection) -> dict[str, EntryRow]:
 
 def _some_notes(connection: sqlite3.Connection, about: Sequence[str]) -> dict[str, str]:
     found = {}
+    about = sorted(about)  # as they lie in the table
     for begin in range(0, len(about), _MOST_PLACES):
         asked = about[begin : begin + _MOST_PLACES]
         places = ", ".join("?" * len(asked))
         for subject, note, checksum in connection.execute(f"SELECT * FROM notes WHERE about IN ({places})", asked):
-            if not isinstance(note, str) or checksum != _checksum((subject, note)):
+            if not isinstance(note, str) or checksum != zlib.crc32(f"{subject}\0{note}".encode()):
                 raise sqlite3.DatabaseError("a row is malformed")
             found[subject] = note
     return found

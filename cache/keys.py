@@ -3,15 +3,12 @@
 import hashlib
 import json
 import os
-import re
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 JSON: TypeAlias = "Mapping[str, JSON] | Sequence[JSON] | str | int | float | bool | None"
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class CacheError(Exception):
@@ -34,7 +31,10 @@ class DamagedFileError(CacheError):
 
 def is_digest(text: object) -> bool:
     """Whether ``text`` is a sha256 in lower-case hex."""
-    return isinstance(text, str) and _SHA256.fullmatch(text) is not None
+    try:  # a third of the time of a regular expression, and there are millions
+        return isinstance(text, str) and len(text) == 64 and bytes.fromhex(text).hex() == text
+    except ValueError:
+        return False
 
 
 def canonical_json(value: JSON) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Generator, Iterator, Mapping, 
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path, PurePath, PurePosixPath
 from threading import Semaphore
 from typing import Literal
@@ -30,7 +31,7 @@ from ccln.extractors import ExtractorError, Extractors
 from ccln.extractors.contract import DECODING_RULES
 from ccln.pipeline.cluster import worked_on_cluster
 from ccln.pipeline.data.clips import clip_name
-from ccln.pipeline.data.remote import RemoteVideo
+from ccln.pipeline.data.remote import RemoteVideo, Video
 from ccln.pipeline.decode.clip import DecodedClip, decode_first
 from ccln.pipeline.decode.container import DecodeError, MissingStreamError, unforeseen
 from ccln.pipeline.decode.damage import OnDamage
@@ -118,7 +119,7 @@ class ExtractionSummary:
 
 
 def extract_features(
-    files: Mapping[Path | RemoteVideo, Collection[int]] | Sequence[Path | RemoteVideo],
+    files: Mapping[Video, Collection[int]] | Sequence[Video | Path],
     extractors: Extractors,
     cache: FeatureCache,
     *,
@@ -158,7 +159,7 @@ def extract_features(
 
 
 def extract_on_cluster(
-    files: Mapping[Path | RemoteVideo, Collection[int]] | Sequence[Path | RemoteVideo],
+    files: Mapping[Video, Collection[int]] | Sequence[Video | Path],
     load: Callable[[], Extractors],
     cache: FeatureCache,
     *,
@@ -237,30 +238,31 @@ _File = tuple[Path | RemoteVideo, Collection[int]]
 
 
 def _extracted(
-    files: Mapping[Path | RemoteVideo, Collection[int]] | Sequence[Path | RemoteVideo],
+    files: Mapping[Video, Collection[int]] | Sequence[Video | Path],
     cache: FeatureCache,
     extractors: Extractors,
     digests: Digests,
     work: "Callable[[Sequence[_File]], Iterator[_Outcome]]",
     progress: Callable[[int, int], None] | None,
 ) -> ExtractionSummary:
-    starts_of = list((files if isinstance(files, Mapping) else dict.fromkeys(files, (0,))).items())
+    files = files if isinstance(files, Mapping) else dict.fromkeys(files, (0,))
     specification = specification_digest(extractors.specification)
     killers = _Killers(cache.root)
     outcome_of: dict[Path | RemoteVideo, _Outcome] = {}
     started = time.perf_counter()
     if progress is not None:
-        progress(0, len(starts_of))
+        progress(0, len(files))
     todo: list[_File] = []
     done = cached = 0
-    for begin in range(0, len(starts_of), _BATCH):
-        some = starts_of[begin : begin + _BATCH]
+    remaining = iter(files.items())
+    while some := list(islice(remaining, _BATCH)):
         missing = _missing(some, cache, digests, specification)
         todo += missing
         done += len(some) - len(missing)
         cached += sum(len(starts) for _, starts in some) - sum(len(starts) for _, starts in missing)
         if progress is not None and len(missing) < len(some):
-            progress(done, len(starts_of))
+            progress(done, len(files))
+    order = [file for file, _ in todo]
     todo.sort(key=lambda file: file[0] in killers)  # stable: all others stay in their order
     try:
         for outcome in work(todo):
@@ -270,11 +272,11 @@ def _extracted(
             if outcome.failure is not None and outcome.killed:
                 killers.add(outcome.failure.path)
             if progress is not None:
-                progress(done + len(outcome_of), len(starts_of))
+                progress(done + len(outcome_of), len(files))
     finally:
         digests.save()
     cache.flush()
-    outcomes = [outcome_of[file] for file, _ in starts_of if file in outcome_of]
+    outcomes = [outcome_of[file] for file in order if file in outcome_of]
     return ExtractionSummary(
         done=sum(outcome.done for outcome in outcomes),
         cached=cached + sum(outcome.cached for outcome in outcomes),
@@ -291,16 +293,21 @@ def _extracted(
     )
 
 
-def _missing(files: Sequence[_File], cache: FeatureCache, digests: Digests, specification: str) -> list[_File]:
+def _missing(
+    files: Sequence[tuple[Video | Path, Collection[int]]], cache: FeatureCache, digests: Digests, specification: str
+) -> list[_File]:
     """The files that may lack features, or have earlier ones, or whose contents are not known: all but a few mostly."""
-    contents = digests.of(path for path, _ in files)
-    keys = {
-        path: [feature_key(clip_digest(contents[path], start), specification) for start in starts]
-        for path, starts in files
-        if path in contents
-    }
-    there = cache.intact([key for of_file in keys.values() for key in of_file], DECODING_RULES)
-    return [(path, starts) for path, starts in files if path not in keys or not there.issuperset(keys[path])]
+    contents = digests.of([video for video, _ in files])
+    keys = [
+        [feature_key(clip_digest(digest, start), specification) for start in starts] if digest else ()
+        for digest, (_, starts) in zip(contents, files, strict=True)
+    ]
+    there = cache.intact([key for of_file in keys for key in of_file], DECODING_RULES)
+    return [
+        (video if isinstance(video, RemoteVideo) else Path(video), starts)
+        for (video, starts), of_file in zip(files, keys, strict=True)
+        if not of_file or not there.issuperset(of_file)
+    ]
 
 
 def frame_request(extractors: Extractors) -> FrameRequest:

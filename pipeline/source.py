@@ -2,13 +2,13 @@
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
 from ccln.cache import CacheError, FeatureCache, source_digest
-from ccln.pipeline.data.remote import RemoteVideo
+from ccln.pipeline.data.remote import RemoteVideo, Video
 from ccln.pipeline.decode.container import DecodeError
 
 _SETTLED_NANOSECONDS = 3_000_000_000  # some file systems keep times to two seconds
@@ -32,7 +32,7 @@ class State(NamedTuple):
 
     def text(self) -> str:
         """What a cache knows the state by."""
-        return ":".join(map(str, self))
+        return f"{self.device}:{self.inode}:{self.bytes}:{self.modified_ns}:{self.changed_ns}"
 
 
 class Digests:
@@ -49,16 +49,14 @@ class Digests:
         self._new: dict[str, str] = {}
         self._saved = time.monotonic()
 
-    def of(self, paths: Iterable[Path | RemoteVideo]) -> dict[Path | RemoteVideo, str]:
-        """Those of the files that are known."""
-        states: dict[Path | RemoteVideo, str] = {}
-        for path in paths:
-            if isinstance(path, RemoteVideo):
-                states[path] = path.state
-            elif (state := state_of(path)) is not None:
-                states[path] = state.text()
-        known = self._cache.source_digests(states.values())
-        return {path: known[state] for path, state in states.items() if state in known}
+    def of(self, videos: Sequence[Video | Path]) -> list[str | None]:
+        """Those of some videos; None where it is not known."""
+        states = [
+            video.state if isinstance(video, RemoteVideo) else state.text() if (state := state_of(video)) else ""
+            for video in videos
+        ]
+        known = self._cache.source_digests(states)
+        return [known.get(state) for state in states]
 
     def read(self, path: Path, state: "State | None") -> str:
         """The digest of a file in some state; its content is read if that is not known.
@@ -134,7 +132,7 @@ class Source:
         return ChangedError(f"{self.path}: changed while it was read. When it is complete, run the same command again.")
 
 
-def state_of(path: Path) -> State | None:
+def state_of(path: Path | str) -> State | None:
     """The state of a file; None if there is no such file, or it cannot be reached."""
     try:
         found = os.stat(path)

@@ -4,7 +4,7 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from ccln.pipeline.data.ave import ANNOTATIONS, LISTINGS
 from ccln.pipeline.data.clips import VIDEO_ENDINGS
@@ -12,33 +12,36 @@ from ccln.pipeline.data.clips import VIDEO_ENDINGS
 # What systems put beside files. Files that begin with "._" hold what macOS knows of the file of the same name.
 _OF_SYSTEMS = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
 _ENDINGS_NAMED = 5
+_HERE = os.path.join(os.curdir, "")
 
 
-def videos_in(folder: Path) -> tuple[list[Path], str]:
+def videos_in(folder: Path) -> tuple[list[str], str]:
     """The videos in a folder and those below it, in sorted order, and a line on what was left out, "" if nothing was.
+
+    They are texts and no `Path`, which would take five times the memory and the time: there may be a million.
 
     Links are followed; a folder that several lead to, or one to itself, is searched once. The line is silent on what a
     data set has beside its videos: CSV files, and the listings and .h5 files of AVE's layout.
     """
-    found: list[Path] = []
+    found: list[str] = []
     left_out: Counter[str] = Counter()
     for file in _files(folder, left_out):
-        if not is_videos_name(file, left_out):
+        if not is_videos_name(file.name, left_out):
             continue
-        if file.is_file():
-            found.append(file)
-        elif file.is_symlink():
-            left_out["links that lead nowhere"] += 1
+        is_link = file.is_symlink()
+        if os.path.isfile(file.path) if is_link else file.is_file():
+            found.append(file.path.removeprefix(_HERE))
         else:
-            left_out["no files"] += 1
-    return sorted(found), left_out_line(folder, left_out)
+            left_out["links that lead nowhere" if is_link else "no files"] += 1
+    return found, left_out_line(folder, left_out)
 
 
-def is_videos_name(file: PurePath, left_out: Counter[str]) -> bool:
+def is_videos_name(name: str, left_out: Counter[str]) -> bool:
     """Whether a file's name is a video's; if not, and it is no system's, it is counted."""
-    name, ending = file.name.lower(), file.suffix.lower()
+    name = name.lower()
     if name in _OF_SYSTEMS or name.startswith("._"):
         return False
+    ending = os.path.splitext(name)[1]
     if ending not in VIDEO_ENDINGS:
         left_out[f"*{ending}" if ending else "without ending"] += 1
         return False
@@ -53,25 +56,43 @@ def left_out_line(folder: object, left_out: Counter[str]) -> str:
     return f"{folder}: left out, as no video's name: {', '.join(kinds)}" if kinds else ""
 
 
-def _files(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
+def _files(folder: Path, left_out: Counter[str]) -> Iterator["os.DirEntry[str]"]:
+    """What is no folder, in sorted order as paths are: part by part."""
     searched = {os.path.realpath(folder)}
 
-    def refuse(_: OSError) -> None:
-        left_out["folders that cannot be read"] += 1
+    def to_search(place: str) -> Iterator[tuple["os.DirEntry[str]", bool]]:
+        """What a folder holds, each with whether it is a folder; without the folders that have been searched."""
+        try:
+            with os.scandir(place) as listed:
+                items = sorted(listed, key=lambda item: item.name)
+        except OSError:
+            left_out["folders that cannot be read"] += 1
+            return iter(())
+        names = {item.name for item in items}
+        found = []
+        for item in items:
+            is_folder = os.path.isdir(item.path) if item.is_symlink() else item.is_dir()
+            if is_folder and (real := os.path.realpath(item.path)) not in searched:
+                searched.add(real)  # before any below them is searched
+                found.append((item, True))
+            elif not is_folder and not _is_of_data_set(item.name, names):
+                found.append((item, False))
+        return iter(found)
 
-    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        real = {name: os.path.realpath(os.path.join(place, name)) for name in folders}
-        folders[:] = []
-        for name in sorted(real):
-            if real[name] not in searched:
-                searched.add(real[name])
-                folders.append(name)
-        yield from (Path(place, name) for name in names if not _is_of_data_set(name, names))
+    ways = [to_search(os.fspath(folder))]  # no recursion: folders may be deep
+    while ways:
+        item, is_folder = next(ways[-1], (None, False))
+        if item is None:
+            ways.pop()
+        elif is_folder:
+            ways.append(to_search(item.path))
+        else:
+            yield item
 
 
 def _is_of_data_set(name: str, beside: Collection[str]) -> bool:
     """Whether a file, among those beside it, says what is in videos."""
-    suffix = Path(name).suffix.lower()
+    suffix = os.path.splitext(name)[1].lower()
     return suffix == ".csv" or (ANNOTATIONS in beside and (name in LISTINGS or suffix == ".h5"))
 
 

@@ -3,8 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from ccln.pipeline.data.folders import is_videos_name, left_out_line
 from ccln.storage import errors_naming, storage_at
@@ -26,6 +25,10 @@ class RemoteVideo(NamedTuple):
         return f"{self.folder}/{self.name}"
 
 
+Video: TypeAlias = str | RemoteVideo
+"""A file of this machine by its path, or one of a URL."""
+
+
 def videos_at(url: str) -> tuple[list[RemoteVideo], str]:
     """The videos below a URL, in sorted order, or the one at it, and a line on what was left out, "" if nothing was.
 
@@ -45,7 +48,7 @@ def videos_at(url: str) -> tuple[list[RemoteVideo], str]:
         name = place[len(root) + 1 :]
         if about.get("type") != "file":
             left_out["no files"] += 1
-        elif is_videos_name(PurePosixPath(name), left_out):
+        elif is_videos_name(name.rpartition("/")[2], left_out):
             found.append(_video(url, name, about))
     return found, left_out_line(url, left_out)
 

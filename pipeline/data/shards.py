@@ -6,12 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-if TYPE_CHECKING:
-    from ccln.pipeline.data.remote import RemoteVideo
+from ccln.pipeline.data.remote import RemoteVideo, Video
 
-_File = TypeVar("_File", bound="Path | RemoteVideo")
 _Value = TypeVar("_Value")
 
 
@@ -37,7 +35,7 @@ class Shard:
             raise ValueError(f"{text!r} is no shard: I/N, such as 1/16, where I is from 1 to N")
         return shard
 
-    def of(self, files: Mapping[_File, _Value], roots: Iterable[Path]) -> dict[_File, _Value]:
+    def of(self, files: Mapping[Video, _Value], roots: Iterable[Path]) -> dict[Video, _Value]:
         """The files of this shard, by the hash of each one's path relative to the root or URL that it was found in.
 
         No file is opened, as hashes of contents would need of every process for all of them, and none decides on
@@ -50,11 +48,12 @@ class Shard:
         """
         folders = sorted({root for root in roots if root.is_dir()}, key=lambda root: len(root.parts), reverse=True)
 
-        def name(file: _File) -> str:
-            if not isinstance(file, Path):
+        def name(file: Video) -> str:
+            if isinstance(file, RemoteVideo):
                 return file.name
-            root = next((root for root in folders if file.is_relative_to(root)), file.parent)
-            return file.relative_to(root).as_posix()
+            path = Path(file)
+            root = next((root for root in folders if path.is_relative_to(root)), path.parent)
+            return path.relative_to(root).as_posix()
 
         return {file: value for file, value in files.items() if self._has(name(file))}
 

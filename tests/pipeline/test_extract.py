@@ -161,10 +161,10 @@ def test_files_that_kill_their_decoder_cost_themselves_and_come_last_the_next_ti
     monkeypatch.setattr("ccln.pipeline.extract.Source", tried)
     folder, cache = tmp_path / "videos", tmp_path / "cache"
     folder.mkdir()
-    causes = {"abort": "crashed (SIGABRT)", "segfault": "crashed (SIGSEGV)", "sleep": "ran out of time (2 s"}
+    causes = {"abort": "crashed (SIGABRT)", "segfault": "crashed (SIGSEGV)", "sleep": "ran out of time (4 s"}
     for number, name in enumerate([*causes, "divide", "whole"]):
         shutil.copy(videos_of(tiny_set)[number], folder / f"{name}.mp4")
-    summary = extract(folder, cache=cache, workers=1, timeout=2)
+    summary = extract(folder, cache=cache, workers=1, timeout=4)
     assert order == ["abort.mp4", "divide.mp4", "segfault.mp4", "sleep.mp4", "whole.mp4"]
     assert summary.done == 1
     reasons = {Path(str(failure.path)).stem: failure.reason for failure in summary.failed}

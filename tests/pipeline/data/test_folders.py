@@ -109,3 +109,28 @@ def test_a_csv_says_which_file_a_name_nearly_matched(
     listing.write_text(f"path,start,end,label\n{written},0,1,Dog\nother.mp4,0,1,Dog\n", encoding="utf-8")
     find_videos(listing)
     assert f"is not there, but {there} is" in caplog.text
+
+
+def test_the_order_is_that_of_paths_whatever_sorts_before_a_slash(tmp_path: Path) -> None:
+    names = ["a/b.mp4", "a-b.mp4", "a/z/c.mp4", "a.mp4", "a!/c.mp4", "A/b.mp4", "a/z.mp4", "é.mp4"]
+    files = [touch(tmp_path / name) for name in names]
+    assert find_videos(tmp_path) == sorted(files)
+
+
+def test_the_folder_one_is_in_is_not_part_of_the_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.mp4", "b/c.mp4"):
+        touch(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert find_videos(".") == find_videos([".", "a.mp4", "b"]) == [Path("a.mp4"), Path("b/c.mp4")]
+
+
+def test_folders_may_be_deep_and_links_lead_in_circles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.mp4").symlink_to("x.mp4")
+    (tmp_path / "y").symlink_to("y")
+    touch(tmp_path / "a.mp4")
+    monkeypatch.chdir(tmp_path)
+    for _ in range(1200):  # deeper than Python's stack
+        os.mkdir("d")
+        os.chdir("d")
+    os.chdir(tmp_path)
+    assert find_videos(tmp_path) == [tmp_path / "a.mp4"]

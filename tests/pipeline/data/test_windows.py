@@ -169,7 +169,7 @@ def test_only_what_lacks_is_extracted(tmp_path: Path, long_set: tuple[Path, Path
     again = extract(data, cache=cache)
     assert (again.done, again.cached) == (0, 9)
     assert find_clips([data.parent / "test.mkv", data]) == {
-        data.parent / f"{name}.mkv": {0, 10, 20} for name in ("test", "train", "val")
+        str(data.parent / f"{name}.mkv"): {0, 10, 20} for name in ("test", "train", "val")
     }
     first = extract(data.parent / "test.mkv", cache=cache)  # a file alone is its first ten seconds
     assert (first.done, first.cached) == (0, 1)
@@ -181,7 +181,9 @@ def test_a_video_that_ends_before_its_times_is_a_failure(tmp_path: Path):
     from ccln.extractors import load_extractors, preset_named
     from ccln.pipeline.extract import extract_features
 
-    summary = extract_features({video: {0, 30}}, load_extractors(preset_named("light")), FeatureCache(tmp_path / "f"))
+    summary = extract_features(
+        {str(video): {0, 30}}, load_extractors(preset_named("light")), FeatureCache(tmp_path / "f")
+    )
     assert summary.done == 1
     assert "ends at 12.00 s, and 1 clips after that are wanted" in summary.failed[0].reason
 
