@@ -15,7 +15,7 @@ import torch
 
 from ccln.cache.entry import FORMAT_VERSION, TENSORS, Entry, Header, bytes_of, opened, tensors_of
 from ccln.cache.folder import Folder
-from ccln.cache.index import Index, ShardRow, source_name
+from ccln.cache.index import Index, ShardRow
 from ccln.cache.keys import CacheError, DamagedFileError, canonical_json, feature_key, shard_name, specification_digest
 from ccln.strict_json import strict_json
 
@@ -46,7 +46,7 @@ class Shard:
             self.keys = [feature_key(header.source_sha256, digest) for header in self._headers]
             if shard_name(self.keys) != name or self.keys != sorted(set(self.keys)):
                 raise CacheError("its name is not the digest of the keys that it holds, or they are out of order")
-            self.row = ShardRow(tuple(self.keys), tuple(map(source_name, self._headers)), digest)
+            self.row = ShardRow.of(self.keys, self._headers, digest)
             self._tensors = tensors_of(file)
             for tensor_name, tensor in self._tensors.items():
                 if tensor.ndim == 0 or len(tensor) != len(self.keys):
