@@ -245,23 +245,23 @@ def _extracted(
     work: "Callable[[Sequence[_File]], Iterator[_Outcome]]",
     progress: Callable[[int, int], None] | None,
 ) -> ExtractionSummary:
-    files = files if isinstance(files, Mapping) else dict.fromkeys(files, (0,))
+    listed = files if isinstance(files, Mapping) else dict.fromkeys(files, (0,))
     specification = specification_digest(extractors.specification)
     killers = _Killers(cache.root)
     outcome_of: dict[Path | RemoteVideo, _Outcome] = {}
     started = time.perf_counter()
     if progress is not None:
-        progress(0, len(files))
+        progress(0, len(listed))
     todo: list[_File] = []
     done = cached = 0
-    remaining = iter(files.items())
+    remaining = iter(listed.items())
     while some := list(islice(remaining, _BATCH)):
         missing = _missing(some, cache, digests, specification)
         todo += missing
         done += len(some) - len(missing)
         cached += sum(len(starts) for _, starts in some) - sum(len(starts) for _, starts in missing)
         if progress is not None and len(missing) < len(some):
-            progress(done, len(files))
+            progress(done, len(listed))
     order = [file for file, _ in todo]
     todo.sort(key=lambda file: file[0] in killers)  # stable: all others stay in their order
     try:
@@ -272,7 +272,7 @@ def _extracted(
             if outcome.failure is not None and outcome.killed:
                 killers.add(outcome.failure.path)
             if progress is not None:
-                progress(done + len(outcome_of), len(files))
+                progress(done + len(outcome_of), len(listed))
     finally:
         digests.save()
     cache.flush()
