@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ccln.extractors.contract import SEGMENT_SECONDS, ExtractorError, Preset
-from ccln.extractors.hub_models import loaded_once
+from ccln.extractors.hub_models import AudioTower, loaded_once
 from ccln.extractors.registry import audio_extractor, visual_extractor
 from ccln.extractors.weights import weights_sha256
 
@@ -30,14 +31,17 @@ _FOLDING_TOLERANCE = 1e-3  # relative; folding moves float32 results by about 1e
 
 
 class Extractors:
-    """The visual and the audio network of a preset, on one device.
+    """The visual and the audio network of a preset, on one device, for any number of threads.
+
+    A GPU is fast and its memory small: it computes for one thread at a time, while others decode and run front ends.
 
     Attributes:
         preset: Every choice.
         specification: Plain JSON dict of all that decides a feature's value: the preset's choices, and
             `weights_sha256` of each network (None where there are no weights).
         device: Where the networks are.
-        audio_network: Takes waveforms (segment, sample) to features (segment, channel).
+        audio_network: Takes waveforms (segment, sample) to features (segment, channel); an `AudioTower` takes what its
+            front end makes of them.
     """
 
     def __init__(self, preset: Preset, visual: nn.Module, audio: nn.Module, device: torch.device) -> None:
@@ -52,6 +56,7 @@ class Extractors:
         self.audio_network = audio.eval().to(device)
         self._mean = torch.tensor(preset.visual.mean, device=device)[:, None, None]
         self._std = torch.tensor(preset.visual.std, device=device)[:, None, None]
+        self._turn = Lock() if device.type == "cuda" else contextlib.nullcontext()
 
     def __call__(self, frames: np.ndarray | Tensor, waveform: np.ndarray | Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Return (visual, audio) of one clip; see `visual` and `audio`.
@@ -81,7 +86,8 @@ class Extractors:
         joint, step = choice.pooling == "joint", _FRAMES_PER_CHUNK.get(self.device.type, 32)
         parts = frames.split(max(1, step // frames.shape[1])) if joint else frames.flatten(0, 1).split(step)
         chunks = []
-        with _exact_inference(self.device), torch.autocast(self.device.type, torch.bfloat16, self._bfloat16):
+        autocast = torch.autocast(self.device.type, torch.bfloat16, self._bfloat16)
+        with self._turn, _exact_inference(self.device), autocast:
             for chunk in parts:
                 # Bytes in the order height, width, channel are already what channels_last asks for.
                 maps = self._visual(self._normalised(chunk.to(self.device).movedim(-1, -3)))
@@ -110,11 +116,12 @@ class Extractors:
         if not samples.isfinite().all():
             raise ExtractorError("the waveform holds numbers that are not finite: decode the clip again")
         segments = samples.view(-1, self.preset.audio.sample_rate_hz * SEGMENT_SECONDS)
-        with _exact_inference(self.device):
-            chunks = segments.split(_SEGMENTS_PER_CHUNK)
-            return _finite(
-                self.preset.audio.name, torch.cat([self.audio_network(chunk.to(self.device)) for chunk in chunks])
-            )
+        chunks = segments.split(_SEGMENTS_PER_CHUNK)
+        if isinstance(self.audio_network, AudioTower):
+            chunks = [self.audio_network.front_end(chunk) for chunk in chunks]
+        with self._turn, _exact_inference(self.device):
+            features = torch.cat([self.audio_network(chunk.to(self.device)) for chunk in chunks])
+            return _finite(self.preset.audio.name, features)
 
     def _checked_frames(self, frames: np.ndarray | Tensor) -> int:
         """The number of segments in frames that are of the type and shape that the preset asks for."""

@@ -190,7 +190,7 @@ def build_visual(choice: VisualChoice, weights: Path | None) -> nn.Module:
     return VisionTower(model, choice)
 
 
-def build_audio(choice: AudioChoice, weights: Path | None) -> nn.Module:
+def build_audio(choice: AudioChoice, weights: Path | None) -> "AudioTower":
     """Return the audio tower; its attribute `choice` is the choice as the model's configuration completes it.
 
     Raises:
@@ -252,14 +252,15 @@ class _AsLogits(nn.Module):
 
 
 class AudioTower(nn.Module):
-    """The audio tower of CLAP, AST or PE-A after the model's own front end, which runs on the processor."""
+    """The audio tower of CLAP, AST or PE-A, and the model's own front end, which runs on the processor."""
 
-    def __init__(self, model: Any, front_end: Any, choice: AudioChoice) -> None:
+    def __init__(self, model: Any, extractor: Any, choice: AudioChoice) -> None:
         super().__init__()
         self.choice = choice
-        self._front_end = front_end
+        self._extractor = extractor
         model = getattr(model, "audio_model", model) if model.config.model_type == "pe_audio_video" else model
         self._kind = model.config.model_type
+        self._input = "input_features" if self._kind == "clap" else "input_values"
         if self._kind == "clap":
             self.tower, self.projection = model.audio_model, model.audio_projection
         elif self._kind == "pe_audio":
@@ -267,17 +268,18 @@ class AudioTower(nn.Module):
         else:
             self.tower, self.projection = model, nn.Identity()
 
-    def forward(self, waveform: Tensor) -> Tensor:
-        """Return features (segment, channel) of waveform (segment, sample)."""
-        given = self._front_end(
-            list(waveform.cpu().numpy()), sampling_rate=self.choice.sample_rate_hz, return_tensors="pt"
-        )
+    def front_end(self, waveform: Tensor) -> Tensor:
+        """Return what the tower reads (segment, ...) of waveform (segment, sample)."""
+        given = self._extractor(list(waveform.numpy()), sampling_rate=self.choice.sample_rate_hz, return_tensors="pt")
         # What else the front ends give is of other lengths, or drawn: CLAP's calls one clip of a batch longer.
-        name = "input_features" if self._kind == "clap" else "input_values"
-        inputs = {name: given[name].to(waveform.device, waveform.dtype)}
+        return given[self._input].to(waveform.dtype)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return features (segment, channel) of what `front_end` gives."""
+        given = {self._input: inputs}
         if self._kind == "clap":
-            inputs["is_longer"] = torch.zeros(len(waveform), 1, dtype=torch.bool, device=waveform.device)
-        pooled = self.projection(self.tower(**inputs).pooler_output)
+            given["is_longer"] = torch.zeros(len(inputs), 1, dtype=torch.bool, device=inputs.device)
+        pooled = self.projection(self.tower(**given).pooler_output)
         return F.normalize(pooled, dim=-1) if self._kind in UNITS else pooled
 
 

@@ -34,20 +34,22 @@ class TextVectors:
 
 def text_vectors(
     preset: Preset,
-    prompts: Sequence[str],
+    visual: Sequence[str],
+    audio: Sequence[str],
     *,
     device: str = "cpu",
     visual_weights: Path | str | None = None,
     audio_weights: Path | str | None = None,
 ) -> "dict[Literal['visual', 'audio'], TextVectors]":
-    """Return the vectors of prompts for the visual and for the audio tower of a preset.
+    """Return the vectors of prompts, those for the visual and those for the audio tower of a preset.
 
     A segment's vector of the picture is the last `preset.visual.pooled_channels` channels at any position of its visual
     feature, that of the sound its audio feature.
 
     Args:
         preset: Of the extractors, such as `Extractors.preset`, which names the commits.
-        prompts: Such as "a photo of a violin"; both towers get the same.
+        visual: Prompts such as "a photo of a violin".
+        audio: Prompts such as "the sound of a violin".
         device: A torch device such as "cpu" or "cuda:0".
         visual_weights: As for `load_extractors`.
         audio_weights: As for `load_extractors`.
@@ -56,14 +58,14 @@ def text_vectors(
         ExtractorError: A tower has no text side, or there are no prompts.
         WeightsError: A model cannot be had.
     """
-    if not prompts:
-        raise ExtractorError("there are no prompts: give at least one")
+    if not (visual and audio):
+        raise ExtractorError("there are no prompts: give at least one for each tower")
     seen = _source(preset.visual, visual_weights, VISUAL_FLAG, _VISUAL_TYPES)
     heard = _source(preset.audio, audio_weights, AUDIO_FLAG, _AUDIO_TYPES)
     with loaded_once():
         return {
-            "visual": _encoded(seen, VISUAL_FLAG, prompts, device),
-            "audio": _encoded(heard, AUDIO_FLAG, prompts, device),
+            "visual": _encoded(seen, VISUAL_FLAG, visual, device),
+            "audio": _encoded(heard, AUDIO_FLAG, audio, device),
         }
 
 

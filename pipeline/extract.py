@@ -41,7 +41,7 @@ from ccln.pipeline.defaults import TIMEOUT_SECONDS
 from ccln.pipeline.fetch import Fetcher, fetching
 from ccln.pipeline.segments import CLIP_SECONDS
 from ccln.pipeline.source import Digests, Source
-from ccln.pipeline.workers import device_lock, worked_on
+from ccln.pipeline.workers import worked_on
 from ccln.storage import StorageError
 
 _MOST_JOURNAL_CHARACTERS = 1 << 24
@@ -451,7 +451,6 @@ class _Worker:
         self._on_missing: OnMissing = on_missing
         self._on_damage: OnDamage = on_damage
         self._turns = turns
-        self._network = device_lock(extractors.device)
         self.digests = Digests(store)
         self.fetcher: Fetcher
         """What fetches the videos of URLs; set before the first."""
@@ -558,8 +557,7 @@ class _Worker:
                     features = replace(before, decoding_rules=DECODING_RULES)
                     outcome.cached += 1
                 else:
-                    with self._network:
-                        features = clip_features(self._extractors, clip)
+                    features = clip_features(self._extractors, clip)
                     outcome.done += 1
                     outcome.redone += before is not None
                     outcome.lost_seconds.update(clip.lost_seconds)

@@ -3,11 +3,9 @@
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -69,22 +67,20 @@ def text_side(specification: Preset | Mapping[str, Any], names: Sequence[str], *
         WeightsError: their models cannot be had.
     """
     preset = specification if isinstance(specification, Preset) else preset_from_specification(dict(specification))
-    asked = {name: [*map(spoken, names), *OTHERS[name]] for name in PROMPTS}
-    prompts = {name: [[p.format(text) for p in PROMPTS[name]] for text in asked[name]] for name in PROMPTS}
-    different = list(dict.fromkeys(chain.from_iterable(chain(*prompts.values()))))
-    place = {prompt: index for index, prompt in enumerate(different)}
-    found, vectors = text_vectors(preset, different, **where), {}
-    for name in ("visual", "audio"):
-        rows = np.array([[place[prompt] for prompt in of_text] for of_text in prompts[name]])
-        of_prompts = torch.from_numpy(found[name].vectors[rows])  # (text, prompt, channel)
+    prompts = {
+        name: [prompt.format(text) for text in [*map(spoken, names), *OTHERS[name]] for prompt in PROMPTS[name]]
+        for name in PROMPTS
+    }
+    found, classes, others = text_vectors(preset, **prompts, **where), {}, {}
+    for name, of in found.items():
+        of_prompts = torch.from_numpy(of.vectors).unflatten(0, (-1, len(PROMPTS[name])))  # (text, prompt, channel)
         # The mean of unit vectors is shorter, the less they agree.
         lengths = of_prompts.norm(dim=-1).mean(1, keepdim=True)
-        vectors[name] = lengths * F.normalize(of_prompts.mean(1), dim=-1)
-    classes, others = (
-        NamedVectors(*(vectors[name][part] for name in ("visual", "audio")))
-        for part in (slice(None, len(names)), slice(len(names), None))
+        vectors = lengths * F.normalize(of_prompts.mean(1), dim=-1)
+        classes[name], others[name] = vectors[: len(names)], vectors[len(names) :]
+    return TextSide(
+        NamedVectors(**classes), NamedVectors(**others), found["visual"].logit_scale, found["audio"].logit_scale
     )
-    return TextSide(classes, others, found["visual"].logit_scale, found["audio"].logit_scale)
 
 
 def spoken(name: str) -> str:

@@ -4,8 +4,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, nullcontext
-from threading import Lock
 from typing import TypeVar
 
 import torch
@@ -58,8 +56,3 @@ def worked_on(
 def processors() -> int:
     """How many processors this process may use: fewer than there are, in a container or under taskset."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def device_lock(device: torch.device) -> AbstractContextManager[object]:
-    """What to hold while computing: a GPU is fast, its memory small, with one file at a time; processors need none."""
-    return Lock() if device.type == "cuda" else nullcontext()

@@ -10,7 +10,7 @@ from ccln.pipeline.decode.processes import Decoders
 from ccln.pipeline.extract import Failure
 from ccln.pipeline.localize.localizer import Localizer
 from ccln.pipeline.localize.result import LocatedVideo
-from ccln.pipeline.workers import device_lock, processors, worked_on
+from ccln.pipeline.workers import processors, worked_on
 
 Progress = Callable[[int, int, str], None]
 """Called with what is done and what there is in all, and how far a long video is. Of several videos their number
@@ -111,15 +111,13 @@ class _Work:
         self, localizer: Localizer, decoders: Decoders, watcher_of: Callable[[Path], Watcher], report: _Report
     ) -> None:
         self._localizer, self._decoders, self._watcher_of, self._report = localizer, decoders, watcher_of, report
-        self._device = device_lock(localizer.device)
 
     def __call__(self, path: Path) -> LocatedVideo | Failure:
         watcher = self._watcher_of(path)
         try:
-            with self._device:
-                located = self._localizer.locate(
-                    path, self._decoders, lambda clip: self._report.watched(path, clip), watcher.watch
-                )
+            located = self._localizer.locate(
+                path, self._decoders, lambda clip: self._report.watched(path, clip), watcher.watch
+            )
             watcher.finish(located)
         except Exception as error:
             if error is self._report.error:

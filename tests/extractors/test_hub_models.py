@@ -1,6 +1,7 @@
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -161,7 +162,7 @@ def test_siglips_texts_are_padded_as_it_was_trained(tmp_path: Path) -> None:
     folders = {SIGLIP: save_siglip(tmp_path / "siglip"), CLAP: save_clap(tmp_path / "clap")}
     extractors = loaded(folders, visual=SIGLIP)
     weights: dict[str, Any] = {"visual_weights": folders[SIGLIP], "audio_weights": folders[CLAP]}
-    texts = text_vectors(extractors.preset, PROMPTS, **weights)["visual"]
+    texts = text_vectors(extractors.preset, PROMPTS, PROMPTS, **weights)["visual"]
     model: Any = SiglipModel.from_pretrained(folders[SIGLIP]).eval()
     tokenizer = AutoTokenizer.from_pretrained(folders[SIGLIP])
     frames = np.repeat(frames_of(extractors)[:1, :1], 4, 1)
@@ -206,7 +207,7 @@ def test_pe_av_sees_hears_and_reads_as_the_whole_model_does(
     capsys.readouterr()
     extractors = loaded({PE_AV: pe_av}, visual=PE_AV, audio=PE_AV)
     prompts = PROMPTS[:2]  # of which the whole model joins each with one clip
-    texts = text_vectors(extractors.preset, prompts, visual_weights=pe_av, audio_weights=pe_av)
+    texts = text_vectors(extractors.preset, prompts, prompts, visual_weights=pe_av, audio_weights=pe_av)
     assert capsys.readouterr().out == ""  # what transformers prints would be in the way of JSON
     frames, waveform = frames_of(extractors), waveform_of(extractors, 2)
     visual, audio = extractors(frames, waveform)
@@ -276,7 +277,7 @@ def test_texts_agree_with_the_zero_shot_pipelines_of_transformers(folders: dict[
     from transformers.pipelines.zero_shot_image_classification import ZeroShotImageClassificationPipeline
 
     extractors = loaded(folders)
-    texts = text_vectors(extractors.preset, PROMPTS, visual_weights=folders[CLIP], audio_weights=folders[CLAP])
+    texts = text_vectors(extractors.preset, PROMPTS, PROMPTS, visual_weights=folders[CLIP], audio_weights=folders[CLAP])
     frames, waveform = np.repeat(frames_of(extractors)[:1, :1], 4, 1), waveform_of(extractors, 1)
     seen = ZeroShotImageClassificationPipeline(
         model=CLIPModel.from_pretrained(folders[CLIP]),
@@ -328,7 +329,7 @@ def test_models_in_the_hubs_cache_are_known_by_their_commit(
     cached, local = load_extractors(preset).specification, loaded(folders).specification
     assert cached != local
     assert without_arithmetic(cached) == without_arithmetic(local)
-    assert text_vectors(preset, PROMPTS)["visual"].vectors.shape == (3, 12)
+    assert text_vectors(preset, PROMPTS, PROMPTS)["visual"].vectors.shape == (3, 12)
 
 
 @pytest.mark.parametrize(
@@ -353,9 +354,7 @@ def test_half_precision_changes_little(name: str, save: Callable[[Path], Path], 
         (PE_AV, save_pe_av),
     ],
 )
-def test_towers_compute_on_the_device_they_are_on(
-    name: str, save: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_towers_compute_on_the_device_they_are_on(name: str, save: Callable[[Path], Path], tmp_path: Path) -> None:
     """With torch's meta device, which like a GPU refuses tensors of the CPU, but computes no numbers."""
     weights = save(tmp_path)
     texts = []
@@ -368,16 +367,29 @@ def test_towers_compute_on_the_device_they_are_on(
     if name in (CLAP, AST, PE_AV):
         choice = hub_models.audio_choice(name, weights)
         tower = hub_models.build_audio(choice, weights).eval().to("meta")
-        waveform = torch.empty(2, choice.sample_rate_hz, device="meta")
-        with monkeypatch.context() as patch:  # the front end reads the numbers
-            patch.setattr(torch.Tensor, "cpu", lambda tensor: torch.zeros(tensor.shape))
-            assert tower(waveform).device.type == "meta"
+        assert tower(tower.front_end(torch.zeros(2, choice.sample_rate_hz)).to("meta")).device.type == "meta"
         texts.append(AUDIO_FLAG)
     if name in (CLIP, SIGLIP, PE_AV):  # CLAP reads the mask that it makes
         source = hub_models.HubModel(name, weights, VISUAL_FLAG)
         tokens = torch.empty(3, 8, dtype=torch.int64, device="meta")
         for flag in texts:
             assert TextTower(source.model(), flag).to("meta")(input_ids=tokens).device.type == "meta"
+
+
+def test_front_ends_do_not_wait_for_the_turn_on_a_gpu(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extractors = loaded(folders)
+    turn, held = threading.Lock(), []
+    network: Any = extractors.audio_network
+    monkeypatch.setattr(extractors, "_turn", turn)  # as on a GPU
+    front_end = network.front_end
+    monkeypatch.setattr(network, "front_end", lambda waveform: held.append(turn.locked()) or front_end(waveform))
+    for computing in (network, extractors._visual):
+        computing.register_forward_pre_hook(lambda *_: held.append(turn.locked()))
+    extractors(frames_of(extractors, 2), waveform_of(extractors, 2))
+    assert held == [True] * (len(held) - 2) + [False, True]
+    assert not turn.locked()
 
 
 def test_features_that_are_not_numbers_are_refused(folders: dict[str, Path]) -> None:
@@ -453,10 +465,10 @@ def test_a_configuration_out_of_its_range_is_refused(folders: dict[str, Path], t
 
 def test_presets_without_a_text_side_say_so(folders: dict[str, Path]) -> None:
     with pytest.raises(ExtractorError, match=r"efficientnet-lite0 has no text side: take the preset clip-clap"):
-        text_vectors(PRESETS["light"], PROMPTS)
+        text_vectors(PRESETS["light"], PROMPTS, PROMPTS)
     preset = replace(LIGHT, visual=loaded(folders).preset.visual)
     with pytest.raises(ExtractorError, match="log-mel has no text side"):
-        text_vectors(preset, PROMPTS, visual_weights=folders[CLIP])
+        text_vectors(preset, PROMPTS, PROMPTS, visual_weights=folders[CLIP])
 
 
 def test_without_transformers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
