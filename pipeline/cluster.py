@@ -66,6 +66,7 @@ def worked_on_cluster(
 
     A worker takes a GPU and its share of that machine's processors, in a cluster without GPUs one processor. What it
     had in work when its machine or its process died goes to another, and it is replaced where and when there is room.
+    There are no more workers than items.
 
     Args:
         items: What to work on.
@@ -109,7 +110,8 @@ def worked_on_cluster(
         gpus, processors, share = _shape(ray.nodes())
         places = share * (1 + ahead)
         actor = ray.remote(_Worker).options(num_gpus=1 if gpus else 0, num_cpus=share, max_concurrency=places)
-        begin(_Slot(actor.remote(share), places) for _ in range(count or max(1, int(gpus or processors))))
+        count = count or min(len(items), max(1, gpus or processors))
+        begin(_Slot(actor.remote(share), places) for _ in range(count))
 
     def deal() -> None:
         while waiting and (free := [slot for slot in ready if slot.has_room_for(waiting[0])]):
