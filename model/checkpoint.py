@@ -43,8 +43,6 @@ class Network(nn.Module):
     kinds: ClassVar[dict[str, type["Network"]]] = {}
     """By those names. The classes enter themselves, so that they may import this module."""
     kind: ClassVar[str]
-    format: ClassVar[int] = _FORMAT
-    """Of `config.json`, as it is written."""
     localizes: ClassVar[bool] = False
     """Whether it finds events; else it serves cross-modality localization."""
 
@@ -104,7 +102,7 @@ class Checkpoint:
 class _Config(msgspec.Struct, forbid_unknown_fields=True):
     """`config.json`."""
 
-    format: Literal[2, 3, 6, 7, 8]
+    format: Literal[2, 3, 6, 7]
     network: str
     model: dict[str, Any]
     class_names: tuple[str, ...]
@@ -148,7 +146,7 @@ def checkpoint_files(checkpoint: Checkpoint) -> dict[str, bytes]:
     """
     weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.model.state_dict().items()})
     config = _Config.sealed(
-        format=checkpoint.model.format,
+        format=_FORMAT,
         network=checkpoint.model.kind,
         model={
             name: value
@@ -212,12 +210,6 @@ def _read_config(folder: Path) -> tuple[_Config, Network, EventDecoding]:
         kind = Network.kinds.get(config.network)
         if kind is None:
             raise ValueError(f"network = {config.network!r:.30}: this version has {', '.join(Network.kinds)}")
-        # Zero-shot localization compared by cosines before format 8: the same, but for the vectors of PE-AV's heads.
-        if config.format < kind.format == 8 and "_head" in str(config.specification):
-            raise ValueError(
-                f"it is of format {config.format}, and this version reads {kind.kind} with PE-AV of format 8: make it "
-                "again with this version"
-            )
         shape = _LATER_FIELDS | config.model
         _check_names("model", ModelConfig.__dataclass_fields__, shape)
         _check_names("decoding", EventDecoding.__dataclass_fields__, config.decoding)
@@ -239,7 +231,7 @@ def _parse_config(data: bytes) -> _Config:
         raise ValueError(
             f"it is of format {found}, and this version reads format {_FORMAT}: train again with this version"
         )
-    if found not in (2, 3, 6, _FORMAT, 8):
+    if found not in (2, 3, 6, _FORMAT):
         raise ValueError(f"it is no config of format {_FORMAT}, the one that this version reads")
     if found == 2:
         config = _renamed(config)

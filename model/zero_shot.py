@@ -23,8 +23,6 @@ class ZeroShot(LocalizationNetwork, kind="zero-shot"):
     It looks at the picture as a whole: the attention is the same everywhere.
     """
 
-    format = 8
-
     def __init__(self, config: ModelConfig) -> None:
         """Make it, with texts of zeros.
 

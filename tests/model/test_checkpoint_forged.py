@@ -50,7 +50,7 @@ def forge_weights(folder: Path, change: Callable[[dict[str, Tensor]], object]) -
     ("key", "value", "reason"),
     [
         ("format", 1, "format 1, and this version reads format 7: train again with this version"),
-        ("format", 9, "no config of format 7"),
+        ("format", 8, "no config of format 7"),
         ("format", "7", "no config of format 7"),
         ("format", 7.0, r"\$\.format"),
         ("format", 2.0, r"\$\.format"),

@@ -115,26 +115,6 @@ def test_autocast_and_half_precision_in_the_cache_change_next_to_nothing() -> No
         torch.testing.assert_close(getattr(kept, name), getattr(output, name), atol=0.02, rtol=0)
 
 
-OF_UNIT_VECTORS = {"visual": {"layer": "visual_projection"}, "audio": {"output": "audio_projection"}}
-OF_PE_AV = {"visual": {"layer": "last_hidden_state, then video_head"}, "audio": {"output": "audio_head"}}
-
-
-@pytest.mark.parametrize("specification", [OF_UNIT_VECTORS, OF_PE_AV])
-def test_checkpoints_that_compared_by_cosines_are_loaded_if_that_is_the_same(
-    specification: dict[str, dict[str, str]], tmp_path: Path
-) -> None:
-    network = planted.network(CLASSES)
-    save_checkpoint(tmp_path, Checkpoint(network, ("a", "b", "c"), specification, {}))
-    assert '"format": 8' in (tmp_path / "config.json").read_text()
-    change_config(tmp_path, lambda config: config.update(format=7))
-    if specification == OF_PE_AV:
-        refused(tmp_path, "config.json", "format 7.*with PE-AV of format 8: make it again")
-    else:
-        clip = [tensor[None] for tensor in planted.features([0] * 10, [0] * 10)]
-        loaded = load_checkpoint(tmp_path).model
-        assert torch.equal(loaded(*clip).event_logits, network(*clip).event_logits)
-
-
 def test_other_vectors_and_shapes_are_refused() -> None:
     network = planted.network(CLASSES)
     visual, audio = planted.texts(4)
