@@ -35,7 +35,7 @@ from ccln.pipeline.commands.console import keep_freed_memory
 from ccln.pipeline.data import find_videos
 from ccln.pipeline.decode.clip import decode_clip
 from ccln.pipeline.decode.frames import FrameRequest
-from ccln.pipeline.extract import frame_request
+from ccln.pipeline.extract.features import frame_request
 
 CORES = len(os.sched_getaffinity(0))
 EXTRACT = """

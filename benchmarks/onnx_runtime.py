@@ -28,7 +28,7 @@ from ccln.extractors.extraction import fold_batch_norms
 from ccln.extractors.log_mel import PatchExtractor
 from ccln.pipeline.commands.console import keep_freed_memory
 from ccln.pipeline.decode.clip import decode_clip
-from ccln.pipeline.extract import frame_request
+from ccln.pipeline.extract.features import frame_request
 
 FRAMES_AT_ONCE = 4
 

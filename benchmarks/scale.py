@@ -40,8 +40,8 @@ from ccln.cache.keys import shard_name
 from ccln.cache.shards import write_shard
 from ccln.extractors.contract import DECODING_RULES
 from ccln.pipeline.data import find_clips
-from ccln.pipeline.extract import extract_features
-from ccln.pipeline.source import state_of as state_of_source
+from ccln.pipeline.extract.run import extract_features
+from ccln.pipeline.extract.source import state_of as state_of_source
 
 CLIPS_PER_SHARD = CLIPS_PER_FOLDER = 1000
 SPECIFICATION = {"visual": {"name": "none"}, "audio": {"name": "none"}}

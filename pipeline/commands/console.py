@@ -41,7 +41,7 @@ from ccln.pipeline.visible import ENCODING_ERRORS, visible
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ccln.pipeline.extract import Failure
+    from ccln.pipeline.extract.failures import Failure
 
 # Words of the command line become the first of each type: a Path would take a slash from a URL.
 OnePath = Annotated[str | Path, Parameter(metavar="PATH")]

@@ -13,7 +13,7 @@ from ccln.pipeline.data.shards import Shard
 from ccln.pipeline.visible import visible
 
 if TYPE_CHECKING:
-    from ccln.pipeline.extract import ExtractionSummary
+    from ccln.pipeline.extract.run import ExtractionSummary
 
 
 def _shard(named: str | None) -> Shard | None:
@@ -105,7 +105,7 @@ def extract(
     from ccln.cache import open_cache
     from ccln.extractors import load_extractors, pick_device, pick_precision, preset_named, preset_with
     from ccln.pipeline.data import find_clips
-    from ccln.pipeline.extract import extract_features, extract_on_cluster
+    from ccln.pipeline.extract.run import extract_features, extract_on_cluster
 
     files = find_clips(videos, media_root, _shard(shard))
     precision_made = pick_precision(precision, pick_device(device))

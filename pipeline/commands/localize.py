@@ -17,7 +17,7 @@ from ccln.pipeline.visible import visible
 if TYPE_CHECKING:
     from ccln.extractors import Extractors
     from ccln.model import Checkpoint, EventDecoding
-    from ccln.pipeline.extract import Failure
+    from ccln.pipeline.extract.failures import Failure
     from ccln.pipeline.localize.localize import Progress
     from ccln.pipeline.localize.result import LocatedVideo
 
@@ -130,7 +130,7 @@ def localize(
     with Decoders(timeout) as decoders:  # one gets ready while torch is imported
         with imported_for_good():
             from ccln.pipeline.data import find_videos
-            from ccln.pipeline.extract import Failure
+            from ccln.pipeline.extract.failures import Failure
             from ccln.pipeline.localize.localize import locate_videos
             from ccln.pipeline.localize.localizer import Localizer
             from ccln.pipeline.report.outputs import Outputs, Wanted

@@ -11,7 +11,7 @@ from ccln.pipeline.report.writers import to_csv, to_json, to_text
 from ccln.pipeline.visible import visible
 
 if TYPE_CHECKING:
-    from ccln.pipeline.extract import Failure
+    from ccln.pipeline.extract.failures import Failure
     from ccln.pipeline.localize.result import LocatedVideo
 
 _SHOWN_SEGMENTS, _SEGMENTS_IN_A_ROW = 20, 10

@@ -7,7 +7,7 @@ from typing import Protocol
 from ccln.pipeline.decode.clip import DecodedClip
 from ccln.pipeline.decode.container import DecodeError, stated_seconds
 from ccln.pipeline.decode.processes import Decoders
-from ccln.pipeline.extract import Failure
+from ccln.pipeline.extract.failures import Failure
 from ccln.pipeline.localize.localizer import Localizer
 from ccln.pipeline.localize.result import LocatedVideo
 from ccln.pipeline.workers import processors, worked_on

@@ -25,7 +25,7 @@ from ccln.pipeline.decode.clip import DecodedClip, decode_clips
 from ccln.pipeline.decode.container import stated_picture
 from ccln.pipeline.decode.damage import OnDamage
 from ccln.pipeline.decode.processes import Decoders
-from ccln.pipeline.extract import clip_features, frame_request
+from ccln.pipeline.extract.features import clip_features, frame_request
 from ccln.pipeline.localize.events import decode_events, decode_tracks, long_enough
 from ccln.pipeline.localize.open_events import (
     UNKNOWN,

@@ -11,7 +11,7 @@ from ccln.pipeline.decode.clip import DecodedClip
 from ccln.pipeline.decode.container import DecodeError
 from ccln.pipeline.decode.damage import OnDamage
 from ccln.pipeline.decode.processes import Decoders
-from ccln.pipeline.extract import Failure
+from ccln.pipeline.extract.failures import Failure
 from ccln.pipeline.localize.result import LocatedVideo, absolute
 from ccln.pipeline.report.page import PageVideo, waveform_peaks, write_page
 from ccln.pipeline.report.writers import (

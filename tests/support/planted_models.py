@@ -21,7 +21,7 @@ from ccln.extractors.contract import DECODING_RULES
 from ccln.extractors.text import TextTower
 from ccln.extractors.weights import AUDIO_FLAG, VISUAL_FLAG
 from ccln.pipeline.decode.clip import DecodedClip, decode_clip
-from ccln.pipeline.extract import clip_features, frame_request
+from ccln.pipeline.extract.features import clip_features, frame_request
 from ccln.pipeline.texts import OTHERS, PROMPTS, spoken
 from support.hub_models import save_clap, save_clip, save_pe_av, save_tokenizer
 from support.training_clips import ave_folder

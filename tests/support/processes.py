@@ -19,7 +19,7 @@ PROCESSES.set_forkserver_preload(
     [
         "ccln.pipeline.commands.formats",
         "ccln.pipeline.commands.located",
-        "ccln.pipeline.extract",
+        "ccln.pipeline.extract.run",
         "ccln.pipeline.localize.localize",
         "ccln.pipeline.report.outputs",
         "ccln.pipeline.train.run",

@@ -179,7 +179,7 @@ def test_a_video_that_ends_before_its_times_is_a_failure(tmp_path: Path):
     video = long_video(tmp_path / "a.mkv", 12)
     (tmp_path / "set.csv").write_text("path,start,end,label\na.mkv,2,12,A\n")
     from ccln.extractors import load_extractors, preset_named
-    from ccln.pipeline.extract import extract_features
+    from ccln.pipeline.extract.run import extract_features
 
     summary = extract_features(
         {str(video): {0, 30}}, load_extractors(preset_named("light")), FeatureCache(tmp_path / "f")

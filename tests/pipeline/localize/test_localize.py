@@ -26,7 +26,7 @@ from ccln.pipeline.commands.located import localization_heading, localization_js
 from ccln.pipeline.decode.audio import SAMPLE_RATE_HZ
 from ccln.pipeline.decode.clip import decode_clip
 from ccln.pipeline.decode.frames import FrameRequest
-from ccln.pipeline.extract import Failure
+from ccln.pipeline.extract.failures import Failure
 from ccln.pipeline.localize.events import segments_of
 from ccln.pipeline.localize.localizer import Localizer, SpecificationError, require_same_specification
 from ccln.pipeline.localize.naming import LEAST_EVIDENCE

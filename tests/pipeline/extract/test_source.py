@@ -12,7 +12,7 @@ from support.making import Audio, Video, make_video, steady
 
 from ccln import extract
 from ccln.cache import FeatureCache, source_digest
-from ccln.pipeline.extract import ExtractionSummary
+from ccln.pipeline.extract.run import ExtractionSummary
 
 CONTAINERS = {"mp4": ("libx264", "aac"), "mkv": ("libx264", "aac"), "webm": ("libvpx", "libopus")}
 CHANGED = "{}: changed while it was read. When it is complete, run the same command again."
@@ -97,7 +97,7 @@ def test_files_that_change_after_hashing_fail_alone(
             pending[file] = change
     quiet = Path(shutil.copy2(made / f"quiet.{container}", tmp_path))
     changing = list(pending)
-    monkeypatch.setattr("ccln.pipeline.source.source_digest", hash_and_change)
+    monkeypatch.setattr("ccln.pipeline.extract.source.source_digest", hash_and_change)
     summary = run(tmp_path, *changing, quiet)
     assert [failure.reason for failure in summary.failed] == [CHANGED.format(file) for file in changing]
     assert summary.done == 1
@@ -114,7 +114,9 @@ def test_only_what_was_written_just_before_is_hashed_twice(
     is_old: bool, times: int, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed: list[Path] = []
-    monkeypatch.setattr("ccln.pipeline.source.source_digest", lambda path: hashed.append(path) or source_digest(path))
+    monkeypatch.setattr(
+        "ccln.pipeline.extract.source.source_digest", lambda path: hashed.append(path) or source_digest(path)
+    )
     file = Path(shutil.copy2(made / "first.mp4", tmp_path))
     if not is_old:
         os.utime(file, (time.time(), time.time()))
@@ -129,7 +131,7 @@ def test_other_permissions_and_names_are_no_change(made: Path, tmp_path: Path, m
         path.chmod(0o600)
         return digest
 
-    monkeypatch.setattr("ccln.pipeline.source.source_digest", hash_and_link)
+    monkeypatch.setattr("ccln.pipeline.extract.source.source_digest", hash_and_link)
     assert run(tmp_path, Path(shutil.copy2(made / "first.mp4", tmp_path))).done == 1
 
 
@@ -137,10 +139,14 @@ def test_files_that_are_done_are_not_read_again_until_they_change(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = Path(shutil.copy2(made / "first.mp4", tmp_path))
-    monkeypatch.setattr("ccln.pipeline.source._SETTLED_NANOSECONDS", 0)  # else only what changed seconds ago is known
+    monkeypatch.setattr(
+        "ccln.pipeline.extract.source._SETTLED_NANOSECONDS", 0
+    )  # else only what changed seconds ago is known
     assert run(tmp_path, old).done == 1
     reads: list[Path] = []
-    monkeypatch.setattr("ccln.pipeline.source.source_digest", lambda path: reads.append(path) or source_digest(path))
+    monkeypatch.setattr(
+        "ccln.pipeline.extract.source.source_digest", lambda path: reads.append(path) or source_digest(path)
+    )
     assert run(tmp_path, old).cached == 1
     shutil.rmtree(tmp_path / "features" / "entries")
     assert run(tmp_path, old).done == 1  # nor if the features are gone
@@ -154,9 +160,11 @@ def test_digests_of_files_that_may_still_change_are_not_kept(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new = Path(shutil.copy2(made / "first.mp4", tmp_path))
-    monkeypatch.setattr("ccln.pipeline.source._SETTLED_NANOSECONDS", 10**15)
+    monkeypatch.setattr("ccln.pipeline.extract.source._SETTLED_NANOSECONDS", 10**15)
     assert run(tmp_path, new).done == 1
     reads: list[Path] = []
-    monkeypatch.setattr("ccln.pipeline.source.source_digest", lambda path: reads.append(path) or source_digest(path))
+    monkeypatch.setattr(
+        "ccln.pipeline.extract.source.source_digest", lambda path: reads.append(path) or source_digest(path)
+    )
     assert run(tmp_path, new).cached == 1
     assert reads == [new]

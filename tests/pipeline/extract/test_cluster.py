@@ -15,7 +15,7 @@ from support.cache_clips import same
 from ccln import extract
 from ccln.cache import FeatureCache, feature_key, open_cache, source_digest
 from ccln.cache.shards import Shard
-from ccln.pipeline.cluster import ClusterError, worked_on_cluster
+from ccln.pipeline.extract.cluster import ClusterError, worked_on_cluster
 
 pytestmark = pytest.mark.slow
 

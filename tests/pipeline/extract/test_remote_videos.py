@@ -13,11 +13,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from ccln import extract
 from ccln.cache import FeatureCache, feature_key, source_digest
-from ccln.pipeline import fetch
 from ccln.pipeline.data import find_clips, find_videos
 from ccln.pipeline.data.remote import RemoteVideo, videos_at
 from ccln.pipeline.data.shards import Shard
-from ccln.pipeline.fetch import fetching
+from ccln.pipeline.extract import fetch
+from ccln.pipeline.extract.fetch import fetching
 from ccln.storage import StorageError
 
 HOSTILE = ["../../o.mp4", "/etc/o.mp4", f"{'long' * 200}.mp4", "a.mp4/b.mp4", "null\0.mp4", "..mp4", "x.m p4"]

@@ -26,8 +26,8 @@ from ccln.cache import FeatureCache, Features, feature_key, pack, source_digest,
 from ccln.extractors import PRESETS, ExtractorError, Extractors, load_extractors, pick_precision, preset_with
 from ccln.pipeline.data import find_videos
 from ccln.pipeline.decode.clip import DecodedClip
-from ccln.pipeline.extract import clip_features
-from ccln.pipeline.source import Digests, Source
+from ccln.pipeline.extract.features import clip_features
+from ccln.pipeline.extract.source import Digests, Source
 
 
 def entries(cache: Path) -> dict[str, int]:
@@ -140,7 +140,7 @@ def test_an_error_that_nobody_foresaw_costs_its_clip_alone(
         return clip_features(extractors, clip)
 
     failed: list[DecodedClip] = []
-    monkeypatch.setattr("ccln.pipeline.extract.clip_features", failing_once)
+    monkeypatch.setattr("ccln.pipeline.extract.worker.clip_features", failing_once)
     paths = videos_of(tiny_set)[:2]
     summary = extract(paths, cache=tmp_path, workers=1)
     assert summary.done == 1
@@ -157,8 +157,8 @@ def test_files_that_kill_their_decoder_cost_themselves_and_come_last_the_next_ti
         return Source(path, digests)
 
     order: list[str] = []
-    monkeypatch.setattr("ccln.pipeline.extract.decode_first", killers.decode_first)
-    monkeypatch.setattr("ccln.pipeline.extract.Source", tried)
+    monkeypatch.setattr("ccln.pipeline.extract.worker.decode_first", killers.decode_first)
+    monkeypatch.setattr("ccln.pipeline.extract.worker.Source", tried)
     folder, cache = tmp_path / "videos", tmp_path / "cache"
     folder.mkdir()
     causes = {"abort": "crashed (SIGABRT)", "segfault": "crashed (SIGSEGV)", "sleep": "ran out of time (4 s"}
@@ -173,7 +173,7 @@ def test_files_that_kill_their_decoder_cost_themselves_and_come_last_the_next_ti
     assert "an unforeseen error (ZeroDivisionError: " in reasons["divide"]
     order.clear()
     monkeypatch.undo()
-    monkeypatch.setattr("ccln.pipeline.extract.Source", tried)
+    monkeypatch.setattr("ccln.pipeline.extract.worker.Source", tried)
     assert extract(folder, cache=cache, workers=1).done == 4
     assert [name for name in order if name != "whole.mp4"] == ["divide.mp4", "abort.mp4", "segfault.mp4", "sleep.mp4"]
 

@@ -1,0 +1,1 @@
+"""What `ccln-extract` does: from video files to cached features."""
