@@ -1,6 +1,7 @@
 """The cache: features are written, read and found."""
 
 import os
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -123,28 +124,32 @@ class FeatureCache:
         """
         shard_of = self._shards.listing().shard_of
         has_files = self._folder.has_entries()
-        states: dict[str, str | None] = {}
-        clips_in: dict[str, list[str]] = {}
-        """Keys by the entry or shard that holds them."""
+        states: dict[str, str] = {}
+        """Of entries."""
+        clips_in: dict[str, list[str]] = defaultdict(list)
+        """Keys by the shard that holds them."""
         for key in keys:
-            name = key
-            if has_files:
-                states[name] = state_of(self._folder.entry_name(key))
-            if states.get(name) is None and (name := shard_of.get(key, "")) and name not in states:
-                states[name] = state_of(self._folder.shard_path(name))
-            if states.get(name) is not None:
-                clips_in.setdefault(name, []).append(key)
+            if has_files and (state := state_of(self._folder.entry_name(key))) is not None:
+                states[key] = state
+            elif (name := shard_of.get(key)) is not None:
+                clips_in[name].append(key)
+        for name in clips_in:
+            if (state := state_of(self._folder.shard_path(name))) is not None:
+                states[name] = state
         index = Index(self._folder.index)
-        known = index.notes(clips_in)
+        known = index.notes(states)
         found: set[str] = set()
         new = {}
-        for name, clips in clips_in.items():
-            note = whole_note(decoding_rules, states[name])
+        for name, state in states.items():
+            note = whole_note(decoding_rules, state)
             if known.get(name) != note:
-                if not self._is_whole(name, decoding_rules, is_shard=name not in clips):
+                if not self._is_whole(name, decoding_rules, is_shard=name in clips_in):
                     continue
                 new[name] = note
-            found.update(clips)
+            if name in clips_in:
+                found.update(clips_in[name])
+            else:
+                found.add(name)
         if new:
             index.save(notes=new)
         return found

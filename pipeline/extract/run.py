@@ -25,7 +25,7 @@ from ccln.pipeline.extract.source import Digests, Source
 from ccln.pipeline.extract.worker import File, OnMissing, Outcome, Worker
 from ccln.pipeline.workers import worked_on
 
-_BATCH = 5000
+_BATCH = 10_000
 """Files that are looked up together."""
 _FETCHED_AHEAD = 2
 """Of videos of URLs, how many a worker of a cluster fetches, for each that it works on."""
