@@ -102,8 +102,8 @@ def feature_key(source_sha256: str, specification_sha256: str) -> str:
     both = f"{source_sha256}{specification_sha256}"
     if not (len(both) == 2 * len(source_sha256) and _is_hex(both, 128)):  # one look at both, there are millions
         raise CacheError(
-            f"source_sha256 {source_sha256!r} and specification_sha256 {specification_sha256!r}: pass 64 lower-case hex "
-            "digits each"
+            f"source_sha256 {source_sha256!r} and specification_sha256 {specification_sha256!r}: pass 64 lower-case "
+            "hex digits each"
         )
     return hashlib.sha256(both.encode()).hexdigest()
 
