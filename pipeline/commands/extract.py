@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter, validators
 
 from ccln.pipeline import defaults
-from ccln.pipeline.commands.console import OnePath, Paths, ProgressBar, report, run_function
+from ccln.pipeline.commands.console import OnePath, Paths, ProgressBar, imported_for_good, report, run_function
 from ccln.pipeline.data.shards import Shard
 from ccln.pipeline.visible import visible
 
@@ -102,12 +102,14 @@ def extract(
         ClusterError: There is no Ray cluster.
         ValueError: `workers` is less than 1, or there is no such shard.
     """
-    from ccln.cache import open_cache
-    from ccln.extractors import load_extractors, pick_device, pick_precision, preset_named, preset_with
     from ccln.pipeline.data import find_clips
-    from ccln.pipeline.extract.run import extract_features, extract_on_cluster
 
-    files = find_clips(videos, media_root, _shard(shard))
+    files = find_clips(videos, media_root, _shard(shard))  # before seconds of imports
+    with imported_for_good():
+        from ccln.cache import open_cache
+        from ccln.extractors import load_extractors, pick_device, pick_precision, preset_named, preset_with
+        from ccln.pipeline.extract.run import extract_features, extract_on_cluster
+
     precision_made = pick_precision(precision, pick_device(device))
     choices = preset_with(
         preset_named(preset),

@@ -114,10 +114,13 @@ def train(
             text side, or it cannot be had.
         StorageError: the cache is at a URL that cannot be reached.
     """
+    from ccln.pipeline.data import read_dataset
+
+    dataset = read_dataset(defaults.find_data() if data is None else data, media_root)  # before seconds of imports
+
     from ccln.cache import open_cache
     from ccln.extractors import pick_device
     from ccln.model import load_checkpoint
-    from ccln.pipeline.data import read_dataset
     from ccln.pipeline.report.run.pages import write_run_page, write_runs_page
     from ccln.pipeline.texts import text_side, unseen_names, untrained_names, without_classes
     from ccln.pipeline.train.config import read_config
@@ -131,7 +134,7 @@ def train(
     if without and ablate:
         raise TrainingError("--ablate leaves out every part in turn. Give it without --without.")
     task_type, several = task_types()[task], ablate or seeds is not None
-    require_parts(task_type, without)  # before anything is read
+    require_parts(task_type, without)
     folder = by_main(defaults.new_run) if out is None else Path(out)
     if os.fsencode(folder).decode("utf-8", "replace") != str(folder):  # TensorBoard opens no other
         raise TrainingError(f"{folder}: the path of a run must be text in UTF-8. Choose another: --out")
@@ -139,7 +142,6 @@ def train(
         raise TrainingError(f"{folder}: holds a finished run already. Choose another --out, or remove that folder.")
     if open_head and task == "cml":
         raise TrainingError("--open: the network of --task cml knows no classes. Leave the option out.")
-    dataset = read_dataset(defaults.find_data() if data is None else data, media_root)
     if unseen is not None:
         dataset = without_classes(dataset, unseen_names(unseen, dataset))
     if open_head:
@@ -181,12 +183,13 @@ def train_command() -> None:
 
 
 def _run(call: "partial[TrainingResult | SeveralRuns]") -> int:
+    with ProgressBar("train", "epoch") as bar:
+        result = call(progress=bar)
+
     from ccln.pipeline.commands.formats import runs_table, score_table
     from ccln.pipeline.report.run.pages import PAGE_NAME
     from ccln.pipeline.train.results import TrainingResult
 
-    with ProgressBar("train", "epoch") as bar:
-        result = call(progress=bar)
     page = f"page: {result.folder / PAGE_NAME}"
     if isinstance(result, TrainingResult):
         print(score_table(result))

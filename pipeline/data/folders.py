@@ -58,7 +58,7 @@ def left_out_line(folder: object, left_out: Counter[str]) -> str:
 
 def _files(folder: Path, left_out: Counter[str]) -> Iterator["os.DirEntry[str]"]:
     """What is no folder, in sorted order as paths are: part by part."""
-    searched = {os.path.realpath(folder)}
+    searched = {_identity(folder)}
 
     def to_search(place: str) -> Iterator[tuple["os.DirEntry[str]", bool]]:
         """What a folder holds, each with whether it is a folder; without the folders that have been searched."""
@@ -72,8 +72,8 @@ def _files(folder: Path, left_out: Counter[str]) -> Iterator["os.DirEntry[str]"]
         found = []
         for item in items:
             is_folder = os.path.isdir(item.path) if item.is_symlink() else item.is_dir()
-            if is_folder and (real := os.path.realpath(item.path)) not in searched:
-                searched.add(real)  # before any below them is searched
+            if is_folder and (identity := _identity(item)) not in searched:
+                searched.add(identity)  # before any below them is searched
                 found.append((item, True))
             elif not is_folder and not _is_of_data_set(item.name, names):
                 found.append((item, False))
@@ -88,6 +88,12 @@ def _files(folder: Path, left_out: Counter[str]) -> Iterator["os.DirEntry[str]"]
             ways.append(to_search(item.path))
         else:
             yield item
+
+
+def _identity(folder: "Path | os.DirEntry[str]") -> tuple[int, int]:
+    """Of a folder, whatever names or links lead to it."""
+    found = os.stat(folder)
+    return found.st_dev, found.st_ino
 
 
 def _is_of_data_set(name: str, beside: Collection[str]) -> bool:

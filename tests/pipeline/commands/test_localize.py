@@ -15,6 +15,7 @@ from ccln.pipeline.commands.localize import FileFormat, PrintedFormat
 from ccln.pipeline.report.writers import FORMATS
 
 COMMANDS = ("ccln-extract", "ccln-train", "ccln-localize", "ccln-evaluate", "ccln-cache", "ccln-demo")
+TINY = "the folder of a small data set"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -57,9 +58,9 @@ def test_the_error_of_a_wrong_option_names_the_right_one(command: str, words: li
         ("ccln-extract", [".", "--preset", "lihgt"], "light"),
         ("ccln-train", [], "--data"),
         ("ccln-train", ["--data", "."], "Annotations.txt"),
-        ("ccln-train", ["--seed", "1", "--seeds", "2"], "--seeds"),
-        ("ccln-train", ["--ablate", "--without", "sbi"], "--without"),
-        ("ccln-train", ["--task", "cml", "--without", "sbi"], "left out of it: wccl"),
+        ("ccln-train", ["--data", TINY, "--seed", "1", "--seeds", "2"], "--seeds"),
+        ("ccln-train", ["--data", TINY, "--ablate", "--without", "sbi"], "--without"),
+        ("ccln-train", ["--data", TINY, "--task", "cml", "--without", "sbi"], "left out of it: wccl"),
         ("ccln-localize", ["x.mp4", "--checkpoint", "."], "ccln-train"),
         ("ccln-localize", ["x.mp4", "--checkpoint", "."], "config.json"),
         ("ccln-localize", ["x.mp4", "--checkpoint", "x.mp4"], "is a file"),
@@ -70,10 +71,12 @@ def test_the_error_of_a_wrong_option_names_the_right_one(command: str, words: li
         ("ccln-demo", ["--out", "."], "--out"),
     ],
 )
-def test_an_error_is_one_line_with_a_remedy(command: str, words: list[str], message: str, tmp_path: Path) -> None:
+def test_an_error_is_one_line_with_a_remedy(
+    command: str, words: list[str], message: str, tiny_set: Path, tmp_path: Path
+) -> None:
     for name in ("x.mp4", "y.mp4"):
         (tmp_path / name).write_bytes(b"nothing")
-    shown = run(command, *words, cwd=tmp_path)
+    shown = run(command, *(str(tiny_set) if word is TINY else word for word in words), cwd=tmp_path)
     assert shown.returncode == 2
     assert message in shown.stderr
     assert len(shown.stderr.strip().splitlines()) == 1
