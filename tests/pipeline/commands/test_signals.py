@@ -39,10 +39,10 @@ run_function("sleeper", sleep, lambda call: call() or 0, stopped="Nothing was do
 
 HANGING = """
 import sys
-from ccln.pipeline import extract
+from ccln.pipeline.extract import worker
 from ccln.pipeline.commands.extract import extract_command
 from support import killers
-extract.decode_first = killers.decode_first
+worker.decode_first = killers.decode_first
 sys.argv = ["ccln-extract", *sys.argv[1:]]
 extract_command()
 """
