@@ -42,6 +42,7 @@ learning_rate = 0.003
 STOPPED = 3
 WORLD = {"WORLD_SIZE": "2"}
 """What `accelerate launch --cpu` leaves to MPI or to the user, besides RANK and LOCAL_RANK."""
+UNLAUNCHED = WORLD | {"ACCELERATE_USE_CPU": "true", "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
 NOTES = "notes.pt"
 
 
@@ -66,18 +67,26 @@ def as_machine() -> None:
     train_command()
 
 
-def launch(machines: list[Path], cache: Path, **environment: str) -> list[int]:
-    """Train on all machines at once, with packed features as a URL has them; returns the exit codes."""
+def launch(machines: list[Path], cache: Path, *, launcher: bool = True, **environment: str) -> list[int]:
+    """Train on all machines at once, with packed features as a URL has them; returns the exit codes.
+
+    Without the launcher, which imports torch for seconds, they get the environment that it makes.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    accelerate = [str(Path(sys.executable).with_name("accelerate")), "launch", "--cpu", "--num_machines", "2"]
-    accelerate += ["--num_processes", "2", "--main_process_ip", "127.0.0.1", "--main_process_port", str(port)]
-    accelerate += ["--num_cpu_threads_per_process", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+        port = str(free.getsockname()[1])
+    if launcher:
+        words = [str(Path(sys.executable).with_name("accelerate")), "launch", "--cpu", "--num_machines", "2"]
+        words += ["--num_processes", "2", "--main_process_ip", "127.0.0.1", "--main_process_port", port]
+        words += ["--num_cpu_threads_per_process", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+        starts = [[*words, "--machine_rank", str(rank), __file__] for rank in range(len(machines))]
+    else:
+        environment = {**UNLAUNCHED, "MASTER_PORT": port, **environment}
+        starts = [[sys.executable, __file__]] * len(machines)
     options = ["--data", "set", "--cache", cache.as_uri(), "--config", "config.toml", "--out", "run"]
     with ExitStack() as files:
         processes = [
             subprocess.Popen(
-                [*accelerate, "--machine_rank", str(rank), __file__, *options],
+                [*starts[rank], *options],
                 cwd=machine,
                 env=os.environ
                 | {"PYTHONPATH": os.pathsep.join(sys.path), "RANK": str(rank), "LOCAL_RANK": "0"}
@@ -111,9 +120,8 @@ def _copy(machine: Path, to: Path) -> Path:
 
 def test_two_machines_train_what_one_trains(machine: Path, tmp_path: Path) -> None:
     machines = [_copy(machine, tmp_path / name) for name in ("first", "second")]
-    assert all(
-        launch(machines, machine / "cache", STOP="1", **WORLD)
-    )  # after the first epoch; the second machine has no state of it
+    # After the first epoch; the second machine has no state of it.
+    assert all(launch(machines, machine / "cache", launcher=False, STOP="1"))
     assert launch(machines, machine / "cache", **WORLD) == [0, 0], (machines[0] / "err").read_text()
     first, second = (torch.load(folder / NOTES, weights_only=True) for folder in machines)
     assert [
@@ -145,7 +153,7 @@ def test_machines_with_other_data_do_not_train_together(machine: Path, tmp_path:
     machines = [_copy(machine, tmp_path / name) for name in ("first", "second")]
     rows = (machines[1] / "set" / "trainSet.txt").read_text().splitlines(keepends=True)
     (machines[1] / "set" / "trainSet.txt").write_text("".join(rows[:-1]))
-    assert all(launch(machines, machine / "cache", **WORLD))
+    assert all(launch(machines, machine / "cache", launcher=False))
     for folder in machines:
         assert "the processes that train together differ in data." in (folder / "err").read_text()
 

@@ -153,10 +153,6 @@ def test_one_process_does_not_resume_a_run_of_two(made: Path) -> None:
         run("dropout", made, made / "stopped")
 
 
-if __name__ == "__main__":
-    in_each_process(Path(sys.argv[1]))
-
-
 def test_the_command_in_two_processes_makes_one_run_and_prints_once(tmp_path: Path) -> None:
     data, cache, config = made_up_set(tmp_path)
     command = Path(sys.executable).with_name("ccln-train")
@@ -167,3 +163,7 @@ def test_the_command_in_two_processes_makes_one_run_and_prints_once(tmp_path: Pa
     (run,) = (tmp_path / "runs").iterdir()
     assert (run / "config.json").exists()
     assert done.stdout.count("test, ") == done.stdout.count("selected epoch") == 1
+
+
+if __name__ == "__main__":
+    in_each_process(Path(sys.argv[1]))
