@@ -14,11 +14,11 @@ class ZeroShot(LocalizationNetwork, kind="zero-shot"):
     P(heard c) is the softmax of s <a, t_c> over the texts of all classes and "other" texts, which stand for the
     background: a the vector of the second's sound, t_c that of the class's name, both as long as the encoders make them
     (CLIP's and CLAP's are of length 1, PE-AV's are not), s the encoders' own scale, or one chosen on a data set.
-    P(seen c) likewise. P(event of c) = sqrt(P(heard c) P(seen c)), and the second's event is that
-    of the class where it is highest. The root leaves one half where both modalities are just as sure of the class as
-    not, and a modality that gives a class little keeps it from being an event, however sure the other is. OV-AVEL
-    (Zhou et al. 2025) compares with class names and an "other" text, too; it takes a second for an event where both
-    modalities have the same best class, which has no threshold to choose.
+    P(seen c) likewise. P(event of c) = sqrt(P(heard c) P(seen c)), and the second's event is that of the class where it
+    is highest. The root leaves one half where both modalities are just as sure of the class as not, and a modality that
+    gives a class little keeps it from being an event, however sure the other is. OV-AVEL (Zhou et al. 2025) compares
+    with class names and an "other" text, too; it takes a second for an event where both modalities have the same best
+    class, which has no threshold to choose.
 
     It looks at the picture as a whole: the attention is the same everywhere.
     """
