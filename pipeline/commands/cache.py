@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from ccln.pipeline import defaults
-from ccln.pipeline.commands.console import OnePath, ProgressBar, command_of, new_app, run
+from ccln.pipeline.commands.console import OnePath, ProgressBar, command_of, counted, new_app, run
 from ccln.pipeline.visible import visible
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def verify(*, cache: OnePath = defaults.CACHE, sample: str = "100%") -> int:
     with ProgressBar("verify", "file") as bar:
         found = check(progress=bar, sample=part)
     of = f" of a sample of {sample}" if part < 1 else ""
-    print(f"{found.intact} clips{of} are whole, {len(found.damaged)} damaged")
+    print(f"{counted(found.intact, 'clip')}{of} whole, {len(found.damaged)} damaged")
     return _report(found.damaged, f"ccln-cache repair --cache {cache} moves what is damaged out of the way.")
 
 
@@ -92,7 +92,7 @@ def repair(*, cache: OnePath = defaults.CACHE) -> int:
     mend = store.repair if isinstance(store, RemoteCache) else partial(maintenance.repair, store)
     with ProgressBar("repair", "file") as bar:
         done = mend(progress=bar)
-    print(f"{done.indexed} clips in the new index, {done.swept} half-written files deleted")
+    print(f"{counted(done.indexed, 'clip')} in the new index, {counted(done.swept, 'half-written file')} deleted")
     moved = f"They are in {cache}/quarantine. To make them again, run ccln-extract or the import again."
     return _report(done.damaged, moved)
 
@@ -120,11 +120,14 @@ def prune(
     with ProgressBar("prune", "file") as bar:
         gone = maintenance.prune(store, digests, delete=delete, progress=bar)
     for digest, clips in sorted(gone.by_specification.items()):
-        print(f"{digest[:_SHOWN_DIGITS]}  {clips} clips")
+        print(f"{digest[:_SHOWN_DIGITS]}  {counted(clips, 'clip')}")
     if delete:
-        print(f"deleted: {gone.clips} clips, {_size(gone.bytes)}")
+        print(f"deleted: {counted(gone.clips, 'clip')}, {_size(gone.bytes)}")
     else:
-        print(f"would go: {gone.clips} clips, {_size(gone.bytes)}" + ("; --delete does it" if gone.clips else ""))
+        print(
+            f"would go: {counted(gone.clips, 'clip')}, {_size(gone.bytes)}"
+            + ("; --delete does it" if gone.clips else "")
+        )
     return 0
 
 
@@ -142,7 +145,7 @@ def pack(*, cache: OnePath = defaults.CACHE, specification: str = "", clips_per_
     require_folder(store)
     with ProgressBar("pack", "clip") as bar:
         packed = maintenance.pack(store, specification, clips_per_shard=clips_per_shard, progress=bar)
-    print(f"{packed.clips} clips packed into {packed.shards} new shards")
+    print(f"{counted(packed.clips, 'clip')} packed into {counted(packed.shards, 'new shard')}")
     for path in packed.left:
         print(visible(f"left as it is: {path}: damaged, or a shard has it with other content"), file=sys.stderr)
     return 1 if packed.left else 0
@@ -300,7 +303,8 @@ def _export_webdataset(call: "partial[WebDatasetSummary]") -> int:
     with ProgressBar("export", "clip") as bar:
         summary = call(progress=bar)
     digest = summary.specification[:_SHOWN_DIGITS]
-    print(f"{summary.clips} clips of specification {digest} in {summary.tars} files in {summary.folder}")
+    held = f"{counted(summary.clips, 'clip')} of specification {digest}"
+    print(f"{held} in {counted(summary.tars, 'file')} in {summary.folder}")
     return 0
 
 
@@ -308,7 +312,7 @@ def _imported(call: "partial[ImportSummary]") -> int:
     with ProgressBar("import", "item") as bar:
         summary = call(progress=bar)
     background = f", {summary.background} of them background only" if summary.background else ""
-    print(f"{summary.done} clips imported, {summary.cached} there already{background}")
+    print(f"{counted(summary.done, 'clip')} imported, {summary.cached} there already{background}")
     if summary.compared:
         print(f"agree with the text files: {', '.join(summary.compared)}")
     for note in summary.notes:
@@ -321,9 +325,9 @@ def _imported(call: "partial[ImportSummary]") -> int:
 def _export_ave(call: "partial[ExportSummary]") -> int:
     with ProgressBar("export", "clip") as bar:
         summary = call(progress=bar)
-    background = f" and {summary.background} background-only clips" if summary.background else ""
+    background = f" and {counted(summary.background, 'background-only clip')}" if summary.background else ""
     digest = summary.specification[:_SHOWN_DIGITS]
-    print(f"{summary.clips} clips{background} of specification {digest} in {summary.folder}")
+    print(f"{counted(summary.clips, 'clip')}{background} of specification {digest} in {summary.folder}")
     for note in summary.notes:
         print(visible(f"note: {note}"))
     return 0
@@ -363,7 +367,7 @@ def _kept(cache: "FeatureCache", keep: Collection[str], runs: Collection[Path]) 
 def _described(summary: "SpecificationSummary") -> Iterator[str]:
     from ccln.extractors.contract import DECODING_RULES
 
-    yield f"specification {summary.digest[:_SHOWN_DIGITS]}: {summary.clips} clips, {_size(summary.bytes)}"
+    yield f"specification {summary.digest[:_SHOWN_DIGITS]}: {counted(summary.clips, 'clip')}, {_size(summary.bytes)}"
     specification: Mapping[str, Any] = summary.specification
     if "imported" in specification:
         yield f"  imported  {_plain(specification['imported'])}"
@@ -384,7 +388,7 @@ def _described(summary: "SpecificationSummary") -> Iterator[str]:
     if earlier and "decoding_revision" in specification:
         yield f"  earlier   {earlier} clips were decoded by earlier rules: ccln-extract makes again those that change"
     if summary.packed:
-        yield f"  packed    {summary.packed} clips in {summary.shards} shards"
+        yield f"  packed    {counted(summary.packed, 'clip')} in {counted(summary.shards, 'shard')}"
 
 
 def _choice(specification: Mapping[str, Any], name: str) -> str:

@@ -117,6 +117,11 @@ def _is_callback(parameter: inspect.Parameter) -> bool:
     return any(isinstance(note, Parameter) and note.parse is False for note in notes)
 
 
+def counted(count: int, noun: str) -> str:
+    """How many there are of what: "1 clip", "2 clips"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def report(failed: Sequence["Failure"]) -> int:
     """Name each failure on stderr; return the exit code."""
     for failure in failed:

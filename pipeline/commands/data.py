@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter, validators
 
 from ccln.pipeline import defaults
-from ccln.pipeline.commands.console import OnePath, Paths, ProgressBar, command_of, new_app, run
+from ccln.pipeline.commands.console import OnePath, Paths, ProgressBar, command_of, counted, new_app, run
 from ccln.pipeline.visible import visible
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def check_data(
 
 def _import(call: "partial[ImportedAnnotations]") -> int:
     done = call()
-    print(f"{done.events} events in {done.videos} videos: {done.out}")
+    print(f"{counted(done.events, 'event')} in {counted(done.videos, 'video')}: {done.out}")
     if done.media_root is not None:
         print(f"its paths are relative to the media root: give --media-root {done.media_root} wherever it is used")
     return 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 from cyclopts import Parameter, validators
 
 from ccln.pipeline import defaults
-from ccln.pipeline.commands.console import OnePath, Paths, ProgressBar, imported_for_good, report, run_function
+from ccln.pipeline.commands.console import OnePath, Paths, ProgressBar, counted, imported_for_good, report, run_function
 from ccln.pipeline.visible import visible
 
 if TYPE_CHECKING:
@@ -301,4 +301,4 @@ def _listed(written: Sequence[Path]) -> str:
     if len(written) <= _NAMED:
         return ", ".join(map(str, written))
     folders = dict.fromkeys(str(path.parent) for path in written)
-    return f"{len(written)} files in {', '.join(folders)}"
+    return f"{counted(len(written), 'file')} in {', '.join(folders)}"

@@ -109,13 +109,13 @@ def test_info_shows_the_entries_and_their_specification(run: Run, tmp_path: Path
 def test_verify_and_repair_name_damaged_files(run: Run, tmp_path: Path) -> None:
     fill(tmp_path / "features", LIGHT, 3)
     whole = run("verify")
-    assert (whole.returncode, whole.stdout) == (0, "3 clips are whole, 0 damaged\n")
+    assert (whole.returncode, whole.stdout) == (0, "3 clips whole, 0 damaged\n")
     assert "3 clips in the new index" in run("repair").stdout
     path = sorted((tmp_path / "features").rglob("*.safetensors"))[1]
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     damaged = run("verify")
     assert damaged.returncode == 1
-    assert "2 clips are whole, 1 damaged" in damaged.stdout
+    assert "2 clips whole, 1 damaged" in damaged.stdout
     assert str(path) in damaged.stderr
     assert "ccln-cache repair --cache features" in damaged.stderr
     repaired = run("repair")
@@ -129,8 +129,8 @@ def test_verify_and_repair_name_damaged_files(run: Run, tmp_path: Path) -> None:
 
 def test_verify_takes_a_sample(run: Run, tmp_path: Path) -> None:
     fill(tmp_path / "features", LIGHT, 10)
-    assert run("verify", "--sample", "20%").stdout == "2 clips of a sample of 20% are whole, 0 damaged\n"
-    assert run("verify", "--sample", "100").stdout == "10 clips are whole, 0 damaged\n"
+    assert run("verify", "--sample", "20%").stdout == "2 clips of a sample of 20% whole, 0 damaged\n"
+    assert run("verify", "--sample", "100").stdout == "10 clips whole, 0 damaged\n"
     for nonsense in ("0%", "101%", "half", "nan%", "-1"):
         refused = run("verify", f"--sample={nonsense}")
         assert refused.returncode == 2

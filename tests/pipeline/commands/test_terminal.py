@@ -205,7 +205,7 @@ def test_extraction_and_its_cache(hostile_videos: Path, tmp_path: Path, terminal
     out, _ = script("ccln-extract", "--check", hostile_videos, terminal=terminal)
     assert out.count("problem: ") == 2
     (entry,) = cache.rglob("*.safetensors")
-    assert "1 clips" in script("ccln-cache", "info", "--cache", cache, terminal=terminal)[0]
+    assert "1 clip," in script("ccln-cache", "info", "--cache", cache, terminal=terminal)[0]
     entry.write_bytes(entry.read_bytes()[:-1])
     assert len(script("ccln-cache", "verify", "--cache", cache, terminal=terminal)[1].splitlines()) == 2
     script("ccln-cache", "repair", "--cache", cache, terminal=terminal)

@@ -211,7 +211,7 @@ def test_the_cache_records_what_is_lost_and_shares_what_is_whole(tmp_path: Path,
     assert pack(store).clips == 2
     assert FeatureCache(cache).read(found[broken]).lost_seconds == before.lost_seconds
     assert "1 with damage concealed" in run("ccln-cache", "info", "--cache", cache).stdout
-    assert "2 clips are whole, 0 damaged" in run("ccln-cache", "verify", "--cache", cache).stdout
+    assert "2 clips whole, 0 damaged" in run("ccln-cache", "verify", "--cache", cache).stdout
 
 
 def test_windows_of_a_data_set_state_their_own_losses(tmp_path: Path, long: Path) -> None:
