@@ -122,7 +122,7 @@ def test_two_machines_train_what_one_trains(machine: Path, tmp_path: Path) -> No
     machines = [_copy(machine, tmp_path / name) for name in ("first", "second")]
     # After the first epoch; the second machine has no state of it.
     assert all(launch(machines, machine / "cache", launcher=False, STOP="1"))
-    assert launch(machines, machine / "cache", **WORLD) == [0, 0], (machines[0] / "err").read_text()
+    assert launch(machines, machine / "cache", launcher=True, **WORLD) == [0, 0], (machines[0] / "err").read_text()
     first, second = (torch.load(folder / NOTES, weights_only=True) for folder in machines)
     assert [
         name for name, weights in first["weights"].items() if not torch.equal(weights, second["weights"][name])
