@@ -194,9 +194,9 @@ def test_videos_that_kill_their_decoder_cost_themselves_alone(
     found: Localization, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ccln.pipeline.localize.localizer.decode_clips", killers.decode_clips)
-    causes = {"segfault": "crashed (SIGSEGV)", "spin": "ran out of time (2 s", "divide": "unforeseen error"}
+    causes = {"segfault": "crashed (SIGSEGV)", "spin": "ran out of time (4 s", "divide": "unforeseen error"}
     paths = [Path(shutil.copy(found.videos[0].path, tmp_path / f"{name}.mp4")) for name in causes]
-    again = localize([*paths, found.videos[0].path], checkpoint=tiny_run, timeout=2)
+    again = localize([*paths, found.videos[0].path], checkpoint=tiny_run, timeout=4)
     assert [video.path for video in again.videos] == [found.videos[0].path]
     assert again.videos[0].to_dict() == found.videos[0].to_dict()
     assert [failure.path for failure in again.failed] == paths
