@@ -1,6 +1,7 @@
 """The videos in a folder, and what in it is left out and why; names that differ only in how they are written."""
 
 import os
+import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
@@ -71,12 +72,13 @@ def _files(folder: Path, left_out: Counter[str]) -> Iterator["os.DirEntry[str]"]
         names = {item.name for item in items}
         found = []
         for item in items:
-            is_folder = os.path.isdir(item.path) if item.is_symlink() else item.is_dir()
-            if is_folder and (identity := _identity(item)) not in searched:
+            identity = _identity(item) if item.is_symlink() or item.is_dir() else None
+            if identity is None:
+                if not _is_of_data_set(item.name, names):
+                    found.append((item, False))
+            elif identity not in searched:
                 searched.add(identity)  # before any below them is searched
                 found.append((item, True))
-            elif not is_folder and not _is_of_data_set(item.name, names):
-                found.append((item, False))
         return iter(found)
 
     ways = [to_search(os.fspath(folder))]  # no recursion: folders may be deep
@@ -90,10 +92,13 @@ def _files(folder: Path, left_out: Counter[str]) -> Iterator["os.DirEntry[str]"]
             yield item
 
 
-def _identity(folder: "Path | os.DirEntry[str]") -> tuple[int, int]:
-    """Of a folder, whatever names or links lead to it."""
-    found = os.stat(folder)
-    return found.st_dev, found.st_ino
+def _identity(folder: "Path | os.DirEntry[str]") -> tuple[int, int] | None:
+    """Of a folder, whatever names or links lead to it; None if there is none."""
+    try:
+        found = os.stat(folder)
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if stat.S_ISDIR(found.st_mode) else None
 
 
 def _is_of_data_set(name: str, beside: Collection[str]) -> bool:
