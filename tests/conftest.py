@@ -9,15 +9,10 @@ from pathlib import Path
 
 import pytest
 
-# The tests run side by side; networks with several threads each would only wait for each other.
+# The tests run side by side, one a processor; networks with more threads than that would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What is imported stays to the end: to search it for garbage again and again takes a quarter of the time of importing.
 gc.disable()
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """Half as many again as there are processors: tests also wait, for processes, time budgets and clocks."""
-    return (len(os.sched_getaffinity(0)) * 3 + 1) // 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

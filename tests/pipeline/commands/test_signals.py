@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -70,6 +70,15 @@ def started(*words: object, **environment: str) -> Iterator[subprocess.Popen[str
 
 def script(name: str) -> Path:
     return Path(sys.executable).with_name(name)
+
+
+def taking_requests(pid: int) -> list[psutil.Process]:
+    """The decoders of a process that are ready: they have a second thread; other children come and go."""
+    found = []
+    for child in psutil.Process(pid).children():
+        with suppress(psutil.NoSuchProcess):
+            found += [child] * (child.num_threads() == 2)
+    return found
 
 
 def wait_for(happened: Callable[[], bool]) -> None:
@@ -142,9 +151,8 @@ def test_a_decoder_that_hangs_is_ended_with_the_command(
     video = shutil.copy(next((tiny_set / "AVE").iterdir()), tmp_path / f"{name}.mp4")
     words = (sys.executable, "-c", HANGING, video, "--cache", tmp_path / "cache")
     with started(*words, PYTHONPATH=os.pathsep.join(filter(None, sys.path))) as process:
-        wait_for(lambda: len(psutil.Process(process.pid).children()) == 1)
-        (child,) = psutil.Process(process.pid).children()
-        wait_for(lambda: child.num_threads() == 2)  # it takes requests
+        wait_for(lambda: len(taking_requests(process.pid)) == 1)
+        (child,) = taking_requests(process.pid)
         time.sleep(1)
         assert "ccln-extract: stopped. Finished clips are kept" in stopped_with(process, number)
     assert psutil.wait_procs([child], timeout=5)[1] == []
