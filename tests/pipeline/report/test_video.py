@@ -18,7 +18,9 @@ from support.making import Audio, Video, make_video, number_in, steady, sweep_he
 from ccln.pipeline.decode.clip import decode_clip
 from ccln.pipeline.decode.container import Clock, DecodeError, MissingStreamError, chosen_streams, open_video
 from ccln.pipeline.decode.frames import FrameRequest
+from ccln.pipeline.decode.processes import Decoders
 from ccln.pipeline.localize.result import Event, LocatedVideo
+from ccln.pipeline.report import video as drawing
 from ccln.pipeline.report.writers import OutputError
 
 MILLISECOND = 1e-3
@@ -239,6 +241,19 @@ def test_another_file_is_never_replaced(tmp_path: Path) -> None:
     assert written.stat().st_mtime_ns == before
     with pytest.raises(OutputError, match="Choose another place"):
         write_video(timeline(), source, source / "clip")
+
+
+def test_the_same_video_gives_the_same_file_whatever_is_in_memory(
+    tiny_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+    for filling in (1, 170, 254):
+        monkeypatch.setenv("MALLOC_PERTURB_", str(filling))  # glibc's: what memory holds before it is written
+        with Decoders() as decoders:
+            source = next((tiny_set / "AVE").iterdir())
+            written.append(drawing.write_video(timeline(10.0, [BELL]), source, tmp_path / str(filling), decoders))
+    first, *others = (path.read_bytes() for path in written)
+    assert [other == first for other in others] == [True, True]
 
 
 def test_matroska_files_are_reproducible(tmp_path: Path) -> None:
