@@ -217,9 +217,9 @@ def test_scales_are_as_sure_as_the_texts_are_right(right: float, given: float) -
     share = (shown == truth).mean()
     for scale in (network.audio_scale, network.visual_scale):
         if share:  # of four other texts at right angles, none is likelier
-            assert float(scale) == pytest.approx(np.log(share / (1 - share) * 4), rel=1e-3)
+            assert scale.item() == pytest.approx(np.log(share / (1 - share) * 4), rel=1e-3)
         else:
-            assert 0 < float(scale) < 0.1
+            assert 0 < scale.item() < 0.1
 
 
 def test_an_open_head_finds_what_it_was_not_trained_on(planted: Planted, open_run: Path, tmp_path: Path) -> None:
