@@ -1,12 +1,11 @@
 """Work on several files at the same time, its results in the files' order."""
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
-
-import torch
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -39,7 +38,7 @@ def worked_on(
     if workers is not None and workers < 1:
         raise ValueError(f"workers is {workers}, but has to be 1 or more")
     workers = workers or processors()
-    threads = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    threads = ThreadPoolExecutor(workers, initializer=_compute_alone)
     waiting: deque[Future[_Result]] = deque()
     try:
         for item in items:
@@ -51,6 +50,12 @@ def worked_on(
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
         wait(waiting, _PATIENCE_SECONDS)
+
+
+def _compute_alone() -> None:
+    """Let networks run in this thread alone."""
+    if torch := sys.modules.get("torch"):  # to listen to videos takes no networks, nor the seconds of importing it
+        torch.set_num_threads(1)
 
 
 def processors() -> int:

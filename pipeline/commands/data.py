@@ -1,5 +1,6 @@
 """The ccln-data command: annotations from other tools, and a report on a data set before it is used."""
 
+import hashlib
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -80,9 +81,8 @@ def check_data(
 
     Raises:
         NothingFoundError: ``data`` is not given and it is not clear which data set is meant.
-        DatasetError, CacheError: The data set is malformed, or a video cannot be read.
+        DatasetError: The data set is malformed.
     """
-    from ccln.cache import source_digest
     from ccln.pipeline.data import read_dataset
     from ccln.pipeline.data.clips import videos_of
     from ccln.pipeline.data.media import silences
@@ -92,9 +92,13 @@ def check_data(
     from ccln.pipeline.workers import worked_on
 
     def looked_at(file: Path) -> tuple[Path, str, bool, str]:
-        digest = source_digest(file)
+        digest = str(file)  # a video that cannot be read is no other's copy
         try:
+            with file.open("rb") as opened:
+                digest = hashlib.file_digest(opened, "sha256").hexdigest()
             return file, digest, all([*decoders.each(silences, file)]), ""
+        except OSError as error:
+            return file, digest, False, f"{file}: cannot be read ({error.strerror}). Check that it is there, and whose."
         except DecodeError as error:
             return file, digest, False, str(error)
 

@@ -42,7 +42,7 @@ class DatasetReport:
     silent: tuple[Path, ...]
     """Videos whose audio was listened to, and is silent."""
     unheard: tuple[str, ...]
-    """Of each video that ended the process that listened, its name, how, and what to do."""
+    """Of each video that cannot be read, or ended the process that listened, its name, why, and what to do."""
 
     def summary(self) -> str:
         """One line of counts."""

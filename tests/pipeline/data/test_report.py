@@ -175,3 +175,15 @@ def test_the_report_on_the_published_files():
     assert len(kept.clips_of("train")) == 3339 - 19  # one of the 18 videos has two rows in train
     assert kept.clips[3339 - 19 :] == data.clips[3339:]
     assert report_on(kept).leaks == {}
+
+
+def test_a_video_that_cannot_be_read_is_reported_and_the_others_are_listened_to(tmp_path):
+    quiet = np.zeros(44_100, np.float32)
+    for name in "abc":
+        make_video(tmp_path / f"{name}.mp4", Video(steady(25)), Audio(quiet))
+    (tmp_path / "clips.csv").write_text("path,start,end,label\na.mp4,0,1,Bark\nb.mp4,0,1,Bark\nc.mp4,0,1,Bark\n")
+    report = check_data(tmp_path / "clips.csv", progress=lambda *_: (tmp_path / "a.mp4").unlink(missing_ok=True))
+    assert report.silent == (tmp_path / "b.mp4", tmp_path / "c.mp4")
+    assert report.unheard == (
+        f"{tmp_path / 'a.mp4'}: cannot be read (No such file or directory). Check that it is there, and whose.",
+    )
