@@ -182,7 +182,7 @@ def test_no_heavy_library_is_imported_before_it_is_needed(module: str):
     assert not loaded & HEAVY
 
 
-def loaded_by(command: str, *words: object, shown: str) -> set[str]:
+def loaded_by(command: str, *words: object, shown: str, code: int = 0) -> set[str]:
     """The modules that a command has imported by its end."""
     program = (
         f"import atexit, sys; from ccln.pipeline.commands.{command} import {command}_command; "
@@ -190,6 +190,7 @@ def loaded_by(command: str, *words: object, shown: str) -> set[str]:
     )
     arguments = [sys.executable, "-c", program, *map(str, words)]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+    assert done.returncode == code, done.stderr
     assert shown in done.stdout
     return set(done.stderr.split())
 
@@ -208,7 +209,8 @@ def test_checking_files_imports_no_heavy_library():
 
 def test_checking_a_data_set_imports_no_heavy_library(tmp_path: Path):
     (tmp_path / "clips.csv").write_text("path,start,end,label\ncat.mp4,3,8,Cat\n")
-    loaded = loaded_by("data", "check", tmp_path / "clips.csv", "--media-root", ROOT / "examples", shown="1 clip")
+    words = "check", tmp_path / "clips.csv", "--media-root", ROOT / "examples"
+    loaded = loaded_by("data", *words, shown="1 clip", code=1)  # it has no clips to test on
     assert not loaded & (HEAVY | UNNEEDED)
 
 

@@ -91,16 +91,16 @@ def check_data(
     from ccln.pipeline.decode.processes import Decoders
     from ccln.pipeline.workers import worked_on
 
-    def looked_at(file: Path) -> tuple[Path, str, bool, str]:
-        digest = str(file)  # a video that cannot be read is no other's copy
+    def looked_at(file: Path) -> tuple[str | None, bool, str]:
         try:
             with file.open("rb") as opened:
                 digest = hashlib.file_digest(opened, "sha256").hexdigest()
-            return file, digest, all([*decoders.each(silences, file)]), ""
         except OSError as error:
-            return file, digest, False, f"{file}: cannot be read ({error.strerror}). Check that it is there, and whose."
+            return None, False, f"{file}: cannot be read ({error.strerror}). Check the path and its permissions."
+        try:
+            return digest, all([*decoders.each(silences, file)]), ""
         except DecodeError as error:
-            return file, digest, False, str(error)
+            return digest, False, str(error)
 
     dataset = read_dataset(defaults.find_data() if data is None else data, media_root)
     videos = videos_of(dataset)
@@ -108,12 +108,14 @@ def check_data(
     if progress is not None:
         progress(0, len(videos))
     with Decoders(timeout) as decoders:
-        for video, digest, nothing_heard, reason in worked_on(videos, looked_at):
-            digests[video] = digest
+        looked = zip(videos, worked_on(videos, looked_at), strict=True)
+        for done, (video, (digest, nothing_heard, reason)) in enumerate(looked, 1):
+            if digest is not None:
+                digests[video] = digest
             silent += [video] * nothing_heard
             unheard += [reason] * bool(reason)
             if progress is not None:
-                progress(len(digests), len(videos))
+                progress(done, len(videos))
     return report_on(dataset, digests, silent, unheard)
 
 

@@ -179,11 +179,21 @@ def test_the_report_on_the_published_files():
 
 def test_a_video_that_cannot_be_read_is_reported_and_the_others_are_listened_to(tmp_path):
     quiet = np.zeros(44_100, np.float32)
-    for name in "abc":
+    for name in "ab":
         make_video(tmp_path / f"{name}.mp4", Video(steady(25)), Audio(quiet))
-    (tmp_path / "clips.csv").write_text("path,start,end,label\na.mp4,0,1,Bark\nb.mp4,0,1,Bark\nc.mp4,0,1,Bark\n")
-    report = check_data(tmp_path / "clips.csv", progress=lambda *_: (tmp_path / "a.mp4").unlink(missing_ok=True))
+    copyfile(tmp_path / "b.mp4", tmp_path / "c.mp4")
+    rows = [f"{name}.mp4,0,1,Bark,train" for name in "abc"]
+    (tmp_path / "clips.csv").write_text("\n".join(["path,start,end,label,split", *rows]))
+    steps = []
+
+    def lose_one(done: int, of: int) -> None:
+        (tmp_path / "a.mp4").unlink(missing_ok=True)
+        steps.append((done, of))
+
+    report = check_data(tmp_path / "clips.csv", progress=lose_one)
+    assert steps == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert report.silent == (tmp_path / "b.mp4", tmp_path / "c.mp4")
+    assert report.copies == ((tmp_path / "b.mp4", tmp_path / "c.mp4"),)
     assert report.unheard == (
-        f"{tmp_path / 'a.mp4'}: cannot be read (No such file or directory). Check that it is there, and whose.",
+        f"{tmp_path / 'a.mp4'}: cannot be read (No such file or directory). Check the path and its permissions.",
     )

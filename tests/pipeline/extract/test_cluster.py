@@ -58,8 +58,8 @@ class Machines:
     def _options(self, name: str) -> dict[str, Any]:
         folder = self.folder_of(name)
         folder.mkdir(exist_ok=True)
-        environment = {"XDG_CACHE_HOME": str(folder), "TMPDIR": str(folder)}
-        environment["RAY_worker_niceness"] = "0"  # at Ray's own of 15, what else runs here would leave them nothing
+        # At Ray's own niceness of 15, what else runs here would leave its workers nothing.
+        environment = {"XDG_CACHE_HOME": str(folder), "TMPDIR": str(folder), "RAY_worker_niceness": "0"}
         return {"num_cpus": 1, "object_store_memory": LEAST_MEMORY, "env_vars": environment}
 
 

@@ -246,11 +246,12 @@ def test_another_file_is_never_replaced(tmp_path: Path) -> None:
 def test_the_same_video_gives_the_same_file_whatever_is_in_memory(
     tiny_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # With mbtree, x264 fails this on processors with AVX-512.
+    source = next((tiny_set / "AVE").iterdir())
     written = []
     for filling in (1, 170, 254):
         monkeypatch.setenv("MALLOC_PERTURB_", str(filling))  # glibc's: what memory holds before it is written
         with Decoders() as decoders:
-            source = next((tiny_set / "AVE").iterdir())
             written.append(drawing.write_video(timeline(10.0, [BELL]), source, tmp_path / str(filling), decoders))
     first, *others = (path.read_bytes() for path in written)
     assert [other == first for other in others] == [True, True]
